@@ -1,0 +1,1 @@
+"""Quantizers: the exact float32 formulas on the host (`host`), and their trainable JAX form (`ste`)."""

@@ -1,0 +1,88 @@
+"""Exact range bounds of psums and accumulators, from a layer's own weight codes and activation range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from factory.spec.array import Array
+from factory.spec.network import ConvLayer
+
+
+@dataclass(frozen=True)
+class Range:
+    """A closed range of integers, `low <= value <= high`."""
+
+    low: int
+    high: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of the narrowest two's complement field that holds the range."""
+        return 1 + max(int(self.high).bit_length(), (-int(self.low) - 1).bit_length() if self.low < 0 else 0)
+
+    def fits(self, bits: int) -> bool:
+        """Whether a signed field of `bits` holds the range."""
+        return self.bits <= bits
+
+    def dtype(self) -> np.dtype:
+        """Return int16 where the range fits, else int32; raise OverflowError where neither does."""
+        for dtype in (np.int16, np.int32):
+            if self.fits(np.iinfo(dtype).bits):
+                return np.dtype(dtype)
+        raise OverflowError(f"range {self.low}..{self.high} needs {self.bits} bits, more than an int32 has")
+
+
+def product_extremes(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and largest `weight * activation`, int64 `(oc, ic, ki, kj)`.
+
+    `weight`: integers `(oc, ic, ki, kj)`; `low`, `high`: integers `(ic,)`, the activation codes' closed range.
+    """
+    w = weight.astype(np.int64)
+    at_low, at_high = w * low.astype(np.int64)[:, None, None], w * high.astype(np.int64)[:, None, None]
+    return np.minimum(at_low, at_high), np.maximum(at_low, at_high)
+
+
+def psum_range(conv: ConvLayer, array: Array, weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> Range:
+    """Return the exact range of one psum: over all `it, kij, oc`, the sum of a tile's `rows` products.
+
+    Where `padding` > 0 a padded pixel's psum is 0, so the range holds 0; the sum of a part of the rows stays within
+    the sum of the products' own negative and positive parts, which is what is returned, so that the range bounds
+    every intermediate sum inside a column too.
+    """
+    least, most = product_extremes(weight, low, high)
+    return Range(int(_tile_sums(np.minimum(least, 0), array).min()), int(_tile_sums(np.maximum(most, 0), array).max()))
+
+
+def _tile_sums(values: np.ndarray, array: Array) -> np.ndarray:
+    starts = np.arange(0, values.shape[1], array.rows)
+    return np.add.reduceat(values, starts, axis=1)
+
+
+def valid_taps(conv: ConvLayer) -> np.ndarray:
+    """Return bool `(onij, kij)`: whether that kernel position reads a pixel of the map rather than the zero padding."""
+    ki, kj = np.divmod(np.arange(conv.kij_count), conv.kernel)
+    oi, oj = np.divmod(np.arange(conv.onij_count), conv.out_width)
+    y = oi[:, None] * conv.stride + ki - conv.padding
+    x = oj[:, None] * conv.stride + kj - conv.padding
+    return (y >= 0) & (y < conv.height) & (x >= 0) & (x < conv.width)
+
+
+def accumulator_ranges(
+    conv: ConvLayer, weight: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the exact least and largest accumulator of each output channel, int64 `(oc,)` each.
+
+    The extremes are over all output pixels; a tap on the zero padding adds 0.
+    """
+    taps = np.unique(valid_taps(conv), axis=0).astype(np.int64)
+    least, most = product_extremes(weight, low, high)
+    by_tap = [x.sum(axis=1).reshape(conv.out_channels, conv.kij_count) for x in (least, most)]
+    return (by_tap[0] @ taps.T).min(axis=1), (by_tap[1] @ taps.T).max(axis=1)
+
+
+def accumulator_range(conv: ConvLayer, weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> Range:
+    """Return the exact range of the accumulators of all output channels."""
+    least, most = accumulator_ranges(conv, weight, low, high)
+    return Range(int(least.min()), int(most.max()))

@@ -1,0 +1,17 @@
+"""The package's exceptions: what a user did wrong, and a comparison that failed."""
+
+
+class FactoryError(Exception):
+    """Base of every error that is reported in one line; `exit_code` is the command's."""
+
+    exit_code = 2
+
+
+class InputError(FactoryError):
+    """Something given by the user is not what it must be."""
+
+
+class ComparisonError(FactoryError):
+    """Two things that must be equal differ, or nothing was compared."""
+
+    exit_code = 1

@@ -1,0 +1,202 @@
+"""The description of a network: frozen records that form a graph, and nothing of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from factory.spec.errors import InputError
+
+CIFAR_MEAN = (0.491, 0.482, 0.447)
+CIFAR_STD = (0.247, 0.243, 0.262)
+IMAGE = "image"
+
+
+@dataclass(frozen=True)
+class ConvLayer:
+    """One convolution, the codes that enter it, and what follows it up to the next one.
+
+    The steps after the convolution are, in this order: batch norm (if `batch_norm`), ReLU, max pool of
+    `pool` x `pool` with stride `pool` (1: none). Kernel, stride, padding and pool are square, in pixels.
+    Activation codes are `0 .. 2**activation_bits - 1`, or have both signs where `signed` (the image's layer).
+
+    Words: `kij = ki * kernel + kj`; `nij = y * padded_width + x` on the zero-padded input map;
+    `onij = y * out_width + x` on the output map; `it`, `ot`: input- and output-channel tile.
+    """
+
+    name: str
+    source: str
+    in_channels: int
+    out_channels: int
+    height: int
+    width: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    weight_bits: int = 4
+    activation_bits: int = 4
+    signed: bool = False
+    batch_norm: bool = True
+    pool: int = 1
+
+    def __post_init__(self):
+        least = dict(in_channels=1, out_channels=1, height=1, width=1, kernel=1, stride=1, padding=0, pool=1)
+        for field, low in least.items():
+            if getattr(self, field) < low:
+                raise InputError(f"{self.name}: {field} must be at least {low}, not {getattr(self, field)}")
+        for field, low in dict(weight_bits=2, activation_bits=1).items():
+            if not low <= getattr(self, field) <= 8:
+                raise InputError(f"{self.name}: {field} must be {low} to 8, not {getattr(self, field)}")
+        if self.out_height < self.pool or self.out_width < self.pool:
+            raise InputError(
+                f"{self.name}: a {self.height}x{self.width} map with padding {self.padding} must hold the "
+                f"{self.kernel}x{self.kernel} kernel and the {self.pool}x{self.pool} pool"
+            )
+
+    @property
+    def padded_height(self) -> int:
+        return self.height + 2 * self.padding
+
+    @property
+    def padded_width(self) -> int:
+        return self.width + 2 * self.padding
+
+    @property
+    def nij_count(self) -> int:
+        return self.padded_height * self.padded_width
+
+    @property
+    def kij_count(self) -> int:
+        return self.kernel * self.kernel
+
+    @property
+    def out_height(self) -> int:
+        return (self.padded_height - self.kernel) // self.stride + 1
+
+    @property
+    def out_width(self) -> int:
+        return (self.padded_width - self.kernel) // self.stride + 1
+
+    @property
+    def onij_count(self) -> int:
+        return self.out_height * self.out_width
+
+    @property
+    def next_height(self) -> int:
+        """Height of the map after the pool."""
+        return self.out_height // self.pool
+
+    @property
+    def next_width(self) -> int:
+        """Width of the map after the pool."""
+        return self.out_width // self.pool
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        return (self.out_channels, self.in_channels, self.kernel, self.kernel)
+
+    @property
+    def weight_levels(self) -> int:
+        """Largest weight code: `2**(weight_bits - 1) - 1`; the smallest is its negative."""
+        return 2 ** (self.weight_bits - 1) - 1
+
+    @property
+    def activation_levels(self) -> int:
+        """Largest activation code: `2**activation_bits - 1`."""
+        return 2**self.activation_bits - 1
+
+
+@dataclass(frozen=True)
+class Network:
+    """A graph of convolutions from an image to a linear classifier.
+
+    `layers` is in an order in which each layer's `source` comes before it; `source` is a layer's name or `image`.
+    The classifier takes the flattened map after the last layer's pool, `(channel, y, x)`, and gives `classes` logits.
+    `mean` and `std` normalise the pixels, per colour: `(pixel / 255 - mean) / std`.
+    """
+
+    name: str
+    layers: tuple[ConvLayer, ...]
+    classes: int = 10
+    mean: tuple[float, ...] = CIFAR_MEAN
+    std: tuple[float, ...] = CIFAR_STD
+    eps: float = 1e-5
+
+    def __post_init__(self):
+        if not self.layers:
+            raise InputError(f"network {self.name}: it must have at least one layer")
+        seen: dict[str, ConvLayer] = {}
+        for layer in self.layers:
+            if layer.name in seen:
+                raise InputError(f"network {self.name}: layer names must be unique, {layer.name} is there twice")
+            if layer.source == IMAGE:
+                expected = (len(self.mean), layer.height, layer.width)
+            elif layer.source in seen:
+                before = seen[layer.source]
+                expected = (before.out_channels, before.next_height, before.next_width)
+            else:
+                raise InputError(f"{layer.name}: its source must be image or an earlier layer, not {layer.source}")
+            found = (layer.in_channels, layer.height, layer.width)
+            if expected != found:
+                raise InputError(f"{layer.name}: its input must be {expected} from {layer.source}, not {found}")
+            seen[layer.name] = layer
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`(channels, height, width)` of the pixels."""
+        first = self.layers[0]
+        return (first.in_channels, first.height, first.width)
+
+    @property
+    def last(self) -> ConvLayer:
+        return self.layers[-1]
+
+    @property
+    def classifier_shape(self) -> tuple[int, int]:
+        """`(classes, features)`."""
+        return (self.classes, self.last.out_channels * self.last.next_height * self.last.next_width)
+
+    @property
+    def squeezed(self) -> ConvLayer:
+        """The layer with the fewest weights: the one with the narrowest channels on both sides."""
+        return min(self.layers, key=lambda layer: layer.in_channels * layer.out_channels * layer.kij_count)
+
+    def layer(self, name: str) -> ConvLayer:
+        """Return the layer called `name`; raise InputError that lists the layers there are."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise InputError(f"layer must be one of {' '.join(x.name for x in self.layers)}, not {name}")
+
+    def consumers(self, name: str) -> tuple[ConvLayer, ...]:
+        """Return the layers that take the codes which leave the layer called `name`."""
+        return tuple(layer for layer in self.layers if layer.source == name)
+
+    def select(self, names: str | Sequence[str]) -> tuple[ConvLayer, ...]:
+        """Return the layers of a selection, in the network's order: `all`, `squeezed`, or names (with commas)."""
+        wanted = names.split(",") if isinstance(names, str) else list(names)
+        wanted = [name.strip() for name in wanted if name.strip()]
+        if not wanted:
+            raise InputError("the selection of layers must hold at least one layer, it is empty")
+        chosen: set[str] = set()
+        for name in wanted:
+            if name == "all":
+                chosen.update(layer.name for layer in self.layers)
+            else:
+                chosen.add(self.squeezed.name if name == "squeezed" else self.layer(name).name)
+        return tuple(layer for layer in self.layers if layer.name in chosen)
+
+    def to_dict(self) -> dict:
+        """Return the description as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict) -> Network:
+        """Rebuild a description from `to_dict`; raise InputError where a key is missing or unknown."""
+        try:
+            layers = tuple(ConvLayer(**layer) for layer in data["layers"])
+            rest = {key: tuple(v) if isinstance(v, list) else v for key, v in data.items() if key != "layers"}
+            return cls(layers=layers, **rest)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"network description: {error}") from None

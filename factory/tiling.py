@@ -1,0 +1,105 @@
+"""Tiling geometry and its inverse: channels into tiles, maps into pixel rows, kernel positions into pixels.
+
+Every function takes NumPy or JAX arrays and returns the kind it was given (index arrays are NumPy). Leading axes, such
+as `image`, pass through untouched. A ragged last tile is padded with zero lanes.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from factory.spec import Array, ConvLayer
+
+
+def _namespace(array: Any) -> ModuleType:
+    if isinstance(array, np.ndarray):
+        return np
+    import jax.numpy as jnp
+
+    return jnp
+
+
+def split_channels(array: Any, axis: int, size: int) -> Any:
+    """Split `axis` into `(tile, lane)` of `size` lanes, padding the last tile with zeros."""
+    axis %= array.ndim
+    tiles = -(-array.shape[axis] // size)
+    pad = [(0, 0)] * array.ndim
+    pad[axis] = (0, tiles * size - array.shape[axis])
+    padded = _namespace(array).pad(array, pad) if pad[axis][1] else array
+    return padded.reshape(*array.shape[:axis], tiles, size, *array.shape[axis + 1 :])
+
+
+def join_channels(array: Any, axis: int, channels: int) -> Any:
+    """Invert `split_channels`: join axes `axis` and `axis + 1`, and drop the padding lanes beyond `channels`."""
+    axis %= array.ndim
+    joined = array.reshape(*array.shape[:axis], -1, *array.shape[axis + 2 :])
+    return joined[(slice(None),) * axis + (slice(0, channels),)]
+
+
+def tile_weight(weight: Any, array: Array) -> Any:
+    """`(oc, ic, ki, kj)` -> `(it, ot, kij, col, row)`."""
+    oc, ic, kernel, _ = weight.shape
+    tiles = split_channels(split_channels(weight.reshape(oc, ic, kernel * kernel), 1, array.rows), 0, array.cols)
+    return tiles.transpose(2, 0, 4, 1, 3)  # from (ot, col, it, row, kij)
+
+
+def untile_weight(tiles: Any, conv: ConvLayer) -> Any:
+    """`(it, ot, kij, col, row)` -> `(oc, ic, ki, kj)`."""
+    joined = join_channels(tiles.transpose(1, 3, 0, 4, 2), 0, conv.out_channels)
+    return join_channels(joined, 1, conv.in_channels).reshape(conv.weight_shape)
+
+
+def pad_map(activation: Any, conv: ConvLayer) -> Any:
+    """`(..., ic, y, x)` -> `(..., ic, nij)`: the zero-padded map, its pixels in row-major order."""
+    pad = [(0, 0)] * (activation.ndim - 2) + [(conv.padding, conv.padding)] * 2
+    padded = _namespace(activation).pad(activation, pad) if conv.padding else activation
+    return padded.reshape(*activation.shape[:-2], conv.nij_count)
+
+
+def tile_activation(activation: Any, conv: ConvLayer, array: Array) -> Any:
+    """`(..., ic, y, x)` -> `(..., it, nij, row)`."""
+    return split_channels(pad_map(activation, conv), -2, array.rows).swapaxes(-1, -2)
+
+
+def untile_activation(tiles: Any, conv: ConvLayer) -> Any:
+    """`(..., it, nij, row)` -> `(..., ic, y, x)`."""
+    flat = join_channels(tiles.swapaxes(-1, -2), tiles.ndim - 3, conv.in_channels)
+    maps = flat.reshape(*flat.shape[:-1], conv.padded_height, conv.padded_width)
+    inner = slice(conv.padding, conv.padding + conv.height), slice(conv.padding, conv.padding + conv.width)
+    return maps[(..., *inner)]
+
+
+def tile_output(output: Any, array: Array) -> Any:
+    """`(..., oc, y, x)` -> `(..., ot, onij, col)`."""
+    flat = output.reshape(*output.shape[:-2], -1)
+    return split_channels(flat, -2, array.cols).swapaxes(-1, -2)
+
+
+def untile_output(tiles: Any, conv: ConvLayer) -> Any:
+    """`(..., ot, onij, col)` -> `(..., oc, y, x)`."""
+    flat = join_channels(tiles.swapaxes(-1, -2), tiles.ndim - 3, conv.out_channels)
+    return flat.reshape(*flat.shape[:-1], conv.out_height, conv.out_width)
+
+
+def nij_of_onij(conv: ConvLayer) -> np.ndarray:
+    """Return int64 `(onij, kij)`: the padded pixel that output pixel `onij` reads at kernel position `kij`.
+
+    `(oi * stride + ki) * padded_width + oj * stride + kj`.
+    """
+    ki, kj = np.divmod(np.arange(conv.kij_count), conv.kernel)
+    oi, oj = np.divmod(np.arange(conv.onij_count), conv.out_width)
+    return (oi[:, None] * conv.stride + ki) * conv.padded_width + oj[:, None] * conv.stride + kj
+
+
+def accumulate(psum: Any, conv: ConvLayer) -> Any:
+    """Sum psums `(..., it, ot, kij, nij, col)` into int32 accumulators `(..., ot, onij, col)`.
+
+    `accumulator[onij] = sum over it, kij of psum[it, kij, nij(onij, kij)]`.
+    """
+    int32, pixel = _namespace(psum).int32, nij_of_onij(conv)
+    return sum(
+        psum[..., kij, :, :][..., pixel[:, kij], :].sum(axis=-4, dtype=int32) for kij in range(conv.kij_count)
+    )

@@ -1,0 +1,29 @@
+"""What every test runs under: strict JAX promotion, shapes and dtypes checked, and where the optional data is."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _folder(variable: str, what: str) -> Path:
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        pytest.skip(f"{variable} does not name a folder with {what}")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Return the folder of the reference checkpoint, codes and memory files, or skip."""
+    return _folder("FACTORY_REFERENCE", "the reference checkpoint and files")
+
+
+@pytest.fixture(scope="session")
+def cifar() -> Path:
+    """Return the folder of CIFAR-10's binary files, or skip."""
+    return _folder("FACTORY_CIFAR", "CIFAR-10's binary files")
