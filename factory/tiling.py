@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64, Shaped
 
 from factory.spec import Array, ConvLayer
 
@@ -39,32 +40,34 @@ def join_channels(array: Any, axis: int, channels: int) -> Any:
     return joined[(slice(None),) * axis + (slice(0, channels),)]
 
 
-def tile_weight(weight: Any, array: Array) -> Any:
+def tile_weight(weight: Shaped[Any, "oc ic kernel kernel"], array: Array) -> Shaped[Any, "it ot kij col row"]:
     """`(oc, ic, ki, kj)` -> `(it, ot, kij, col, row)`."""
     oc, ic, kernel, _ = weight.shape
     tiles = split_channels(split_channels(weight.reshape(oc, ic, kernel * kernel), 1, array.rows), 0, array.cols)
     return tiles.transpose(2, 0, 4, 1, 3)  # from (ot, col, it, row, kij)
 
 
-def untile_weight(tiles: Any, conv: ConvLayer) -> Any:
+def untile_weight(tiles: Shaped[Any, "it ot kij col row"], conv: ConvLayer) -> Shaped[Any, "oc ic kernel kernel"]:
     """`(it, ot, kij, col, row)` -> `(oc, ic, ki, kj)`."""
     joined = join_channels(tiles.transpose(1, 3, 0, 4, 2), 0, conv.out_channels)
     return join_channels(joined, 1, conv.in_channels).reshape(conv.weight_shape)
 
 
-def pad_map(activation: Any, conv: ConvLayer) -> Any:
+def pad_map(activation: Shaped[Any, "*batch ic y x"], conv: ConvLayer) -> Shaped[Any, "*batch ic nij"]:
     """`(..., ic, y, x)` -> `(..., ic, nij)`: the zero-padded map, its pixels in row-major order."""
     pad = [(0, 0)] * (activation.ndim - 2) + [(conv.padding, conv.padding)] * 2
     padded = _namespace(activation).pad(activation, pad) if conv.padding else activation
     return padded.reshape(*activation.shape[:-2], conv.nij_count)
 
 
-def tile_activation(activation: Any, conv: ConvLayer, array: Array) -> Any:
+def tile_activation(
+    activation: Shaped[Any, "*batch ic y x"], conv: ConvLayer, array: Array
+) -> Shaped[Any, "*batch it nij row"]:
     """`(..., ic, y, x)` -> `(..., it, nij, row)`."""
     return split_channels(pad_map(activation, conv), -2, array.rows).swapaxes(-1, -2)
 
 
-def untile_activation(tiles: Any, conv: ConvLayer) -> Any:
+def untile_activation(tiles: Shaped[Any, "*batch it nij row"], conv: ConvLayer) -> Shaped[Any, "*batch ic y x"]:
     """`(..., it, nij, row)` -> `(..., ic, y, x)`."""
     flat = join_channels(tiles.swapaxes(-1, -2), tiles.ndim - 3, conv.in_channels)
     maps = flat.reshape(*flat.shape[:-1], conv.padded_height, conv.padded_width)
@@ -72,19 +75,19 @@ def untile_activation(tiles: Any, conv: ConvLayer) -> Any:
     return maps[(..., *inner)]
 
 
-def tile_output(output: Any, array: Array) -> Any:
+def tile_output(output: Shaped[Any, "*batch oc y x"], array: Array) -> Shaped[Any, "*batch ot onij col"]:
     """`(..., oc, y, x)` -> `(..., ot, onij, col)`."""
     flat = output.reshape(*output.shape[:-2], -1)
     return split_channels(flat, -2, array.cols).swapaxes(-1, -2)
 
 
-def untile_output(tiles: Any, conv: ConvLayer) -> Any:
+def untile_output(tiles: Shaped[Any, "*batch ot onij col"], conv: ConvLayer) -> Shaped[Any, "*batch oc y x"]:
     """`(..., ot, onij, col)` -> `(..., oc, y, x)`."""
     flat = join_channels(tiles.swapaxes(-1, -2), tiles.ndim - 3, conv.out_channels)
     return flat.reshape(*flat.shape[:-1], conv.out_height, conv.out_width)
 
 
-def nij_of_onij(conv: ConvLayer) -> np.ndarray:
+def nij_of_onij(conv: ConvLayer) -> Int64[np.ndarray, "onij kij"]:
     """Return int64 `(onij, kij)`: the padded pixel that output pixel `onij` reads at kernel position `kij`.
 
     `(oi * stride + ki) * padded_width + oj * stride + kj`.
@@ -94,12 +97,10 @@ def nij_of_onij(conv: ConvLayer) -> np.ndarray:
     return (oi[:, None] * conv.stride + ki) * conv.padded_width + oj[:, None] * conv.stride + kj
 
 
-def accumulate(psum: Any, conv: ConvLayer) -> Any:
+def accumulate(psum: Shaped[Any, "*batch it ot kij nij col"], conv: ConvLayer) -> Shaped[Any, "*batch ot onij col"]:
     """Sum psums `(..., it, ot, kij, nij, col)` into int32 accumulators `(..., ot, onij, col)`.
 
     `accumulator[onij] = sum over it, kij of psum[it, kij, nij(onij, kij)]`.
     """
     int32, pixel = _namespace(psum).int32, nij_of_onij(conv)
-    return sum(
-        psum[..., kij, :, :][..., pixel[:, kij], :].sum(axis=-4, dtype=int32) for kij in range(conv.kij_count)
-    )
+    return sum(psum[..., kij, :, :][..., pixel[:, kij], :].sum(axis=-4, dtype=int32) for kij in range(conv.kij_count))

@@ -56,30 +56,37 @@ class ConvLayer:
 
     @property
     def padded_height(self) -> int:
+        """Rows of the zero-padded input map."""
         return self.height + 2 * self.padding
 
     @property
     def padded_width(self) -> int:
+        """Columns of the zero-padded input map."""
         return self.width + 2 * self.padding
 
     @property
     def nij_count(self) -> int:
+        """Pixels of the zero-padded input map."""
         return self.padded_height * self.padded_width
 
     @property
     def kij_count(self) -> int:
+        """Kernel positions."""
         return self.kernel * self.kernel
 
     @property
     def out_height(self) -> int:
+        """Rows of the output map, before the pool."""
         return (self.padded_height - self.kernel) // self.stride + 1
 
     @property
     def out_width(self) -> int:
+        """Columns of the output map, before the pool."""
         return (self.padded_width - self.kernel) // self.stride + 1
 
     @property
     def onij_count(self) -> int:
+        """Pixels of the output map, before the pool."""
         return self.out_height * self.out_width
 
     @property
@@ -94,6 +101,7 @@ class ConvLayer:
 
     @property
     def weight_shape(self) -> tuple[int, int, int, int]:
+        """`(oc, ic, ki, kj)`."""
         return (self.out_channels, self.in_channels, self.kernel, self.kernel)
 
     @property
@@ -150,6 +158,7 @@ class Network:
 
     @property
     def last(self) -> ConvLayer:
+        """The layer whose output the classifier takes."""
         return self.layers[-1]
 
     @property
@@ -159,8 +168,8 @@ class Network:
 
     @property
     def squeezed(self) -> ConvLayer:
-        """The layer with the fewest weights: the one with the narrowest channels on both sides."""
-        return min(self.layers, key=lambda layer: layer.in_channels * layer.out_channels * layer.kij_count)
+        """The first of the layers whose wider side, input or output channels, is the narrowest."""
+        return min(self.layers, key=lambda layer: max(layer.in_channels, layer.out_channels))
 
     def layer(self, name: str) -> ConvLayer:
         """Return the layer called `name`; raise InputError that lists the layers there are."""

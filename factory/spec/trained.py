@@ -25,8 +25,8 @@ class BatchNorm:
 class TrainedLayer:
     """One layer's trained values: `weight = weight_code * weight_step`.
 
-    `weight_code` is int8 `(oc, ic, ki, kj)`; `alpha_w`, `alpha_a` are the float32 clipping thresholds of the weights and
-    of the activations that *enter* the layer.
+    `weight_code` is int8 `(oc, ic, ki, kj)`; `alpha_w` and `alpha_a` are the float32 clipping thresholds of the weights
+    and of the activations that *enter* the layer.
     """
 
     spec: ConvLayer
@@ -61,7 +61,7 @@ class TrainedNetwork:
 class IntegerLayer:
     """One layer of the integer network.
 
-    `weight`: int8 `(oc, ic, ki, kj)`. `activation_low`, `activation_high`: int8/int16 `(ic,)`, the least and the largest
+    `weight`: int8 `(oc, ic, ki, kj)`. `activation_low`, `activation_high`: int16 `(ic,)`, the least and the largest
     code that can enter each input channel. For every layer with a successor, `threshold`: int32 `(oc, level)` and
     `direction`: int8 `(oc,)`, 1 or -1, with
 

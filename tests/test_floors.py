@@ -1,0 +1,69 @@
+"""The project's shape: imports go down the floors only, modules stay short, and importing stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "factory"
+FLOORS = (
+    {"spec", "bits", "quant"},
+    {"model", "images", "lower", "tiling", "store", "memfile", "fetch"},
+    {"engine", "dataflow", "checkpoint", "train", "testbench"},
+    {"build", "export", "verify", "report", "audit", "simulate"},
+    {"cli", "cocotb"},
+)
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
+
+
+def module_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the package's modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports must be absolute"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found.update(name.split(".")[1] for name in names if name.startswith("factory."))
+    return {name for name in found if name in FLOOR or (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_the_floors(path):
+    module = module_of(path)
+    assert module in FLOOR, f"{module} must stand on a floor"
+    for name in imported_modules(path) - {module}:
+        assert name in FLOOR, f"{module} imports {name}, which stands on no floor"
+        assert FLOOR[name] < FLOOR[module], f"{module} (floor {FLOOR[module]}) imports {name} (floor {FLOOR[name]})"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_are_short_and_say_what_they_are(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(text)), f"{path} must open with a line that says what it is"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import factory",
+        "import factory.cli",
+        "import factory.export, factory.verify, factory.store, factory.checkpoint, factory.lower",
+    ],
+)
+def test_light_imports_load_nothing_heavy(code):
+    heavy = "{'jax', 'flax', 'torch', 'matplotlib', 'xarray', 'orbax', 'optax'}"
+    check = f"{code}\nimport sys\nloaded = {heavy} & set(sys.modules)\nassert not loaded, loaded"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
