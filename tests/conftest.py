@@ -5,7 +5,9 @@ from pathlib import Path
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 
+install_import_hook("factory", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -34,9 +34,8 @@ def values(conv, shape, seed=0):
 def test_weight_tiles_join_to_the_weight(conv, array):
     weight = values(conv, conv.weight_shape)
     tiles = tiling.tile_weight(weight, array)
-    assert tiles.shape == (
-        array.input_tiles(conv.in_channels), array.output_tiles(conv.out_channels), conv.kij_count, array.cols, array.rows
-    )  # fmt: skip
+    grid = array.input_tiles(conv.in_channels), array.output_tiles(conv.out_channels)
+    assert tiles.shape == (*grid, conv.kij_count, array.cols, array.rows)
     assert np.array_equal(tiling.untile_weight(tiles, conv), weight)
     assert int(np.abs(tiles.astype(int)).sum()) == int(np.abs(weight.astype(int)).sum())  # padding lanes are zero
 
