@@ -97,7 +97,9 @@ def load_network(name: str) -> Network:
         raise InputError(f"{path}: must be TOML: {error}") from None
     if "widths" not in data:
         raise InputError(f"{path}: must have the key widths")
+    widths = data.pop("widths")
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     try:
-        return vgg(data.pop("name", path.stem), data.pop("widths"), **data)
+        return vgg(fields.pop("name", path.stem), widths, **fields)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from None
