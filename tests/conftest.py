@@ -29,3 +29,12 @@ def reference() -> Path:
 def cifar() -> Path:
     """Return the folder of CIFAR-10's binary files, or skip."""
     return _folder("FACTORY_CIFAR", "CIFAR-10's binary files")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Let a skip count as a failure where `FACTORY_NO_SKIP` says that everything a test may need is there."""
+    report = yield
+    if report.skipped and os.environ.get("FACTORY_NO_SKIP"):
+        report.outcome = "failed"
+    return report

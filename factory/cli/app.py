@@ -1,0 +1,55 @@
+"""The `factory` command: its sub-commands, and errors turned into exit codes."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import factory
+from factory.cli import networks, stores, vectors
+from factory.spec import FactoryError
+
+app = typer.Typer(
+    name="factory",
+    help="Golden vectors for systolic arrays: every psum of a quantized network, exact, as HDF5 and memory files.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (stores, vectors, networks):
+    module.add_commands(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"factory {factory.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _factory(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. Exit code 0: done; 1: a comparison failed; 2: something given is not what it must be."""
+    try:
+        app()
+    except FactoryError as error:
+        _stop(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        _stop(f"{error.filename or 'input/output'}: {error.strerror or error}", 2)
+
+
+def _stop(message: str, code: int) -> None:
+    print(f"factory: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
