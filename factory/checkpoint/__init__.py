@@ -1,0 +1,6 @@
+"""Trained weights as files: the notebook's torch checkpoints (read), and safetensors files (written and read)."""
+
+from factory.checkpoint.notebook import import_checkpoint as import_checkpoint
+from factory.checkpoint.weights import default_weights as default_weights
+from factory.checkpoint.weights import load_weights as load_weights
+from factory.checkpoint.weights import save_weights as save_weights

@@ -1,0 +1,168 @@
+"""Weights files: a trained network as one safetensors file, written whole and checked when it is read.
+
+Tensors, for each layer: `<layer>.weight_code` int8 `(oc, ic, ki, kj)`, `.alpha_w` and `.alpha_a` float32 `()`, and
+with batch norm `.batch_norm.{mean,var,gamma,beta}` float32 `(oc,)`; then `classifier.{weight,bias}` float32. The
+metadata has one key, `factory`: a JSON object with `format` (1), `network` (the description) and `sha256` (of the
+contents).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from factory.checkpoint.tensors import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Expected,
+    between,
+    check_form,
+    check_names,
+    check_values,
+    contents_sha256,
+)
+from factory.spec import BatchNorm, ConvLayer, InputError, Network, TrainedLayer, TrainedNetwork
+
+FORMAT = 1
+_KEY = "factory"
+_DEFAULT = "vgg16_w4a4.safetensors"
+_NORM = {"mean": {}, "var": {"rule": NOT_NEGATIVE}, "gamma": {}, "beta": {}}
+
+
+def default_weights() -> Path:
+    """Return the path of the weights that ship with the package: in an installed wheel, or else in the checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "_data" / _DEFAULT
+    return installed if installed.is_file() else package.parent / "weights" / _DEFAULT
+
+
+def save_weights(trained: TrainedNetwork, path: str | os.PathLike) -> None:
+    """Write a trained network to a weights file: the same network gives the same bytes.
+
+    The file appears under its name only when it is whole. Raise InputError where it cannot be written.
+    """
+    from safetensors.numpy import save
+
+    tensors = _tensors(trained)
+    about = {
+        "format": FORMAT,
+        "network": trained.network.to_dict(),
+        "sha256": contents_sha256(trained.network, tensors),
+    }
+    _write_whole(Path(path), save(tensors, {_KEY: json.dumps(about, sort_keys=True)}))
+
+
+def load_weights(path: str | os.PathLike | None = None) -> TrainedNetwork:
+    """Read a weights file; None is the one that ships with the package.
+
+    Raise InputError where the file is not a whole weights file of this format, where a tensor is missing, unknown,
+    misshapen or holds an illegal value, and where the contents are not those that its sha256 was made of.
+    """
+    path = default_weights() if path is None else Path(path)
+    if not path.is_file():
+        raise InputError(f"weights must be a file, not {path}")
+    try:
+        network, sha256, tensors = _read(path)
+        if (found := contents_sha256(network, tensors)) != sha256:
+            raise InputError(f"the sha256 of the contents must be {sha256}, not {found}")
+        for name, expected in expected_tensors(network).items():
+            check_values(name, expected, tensors[name])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return trained_network(network, tensors)
+
+
+def expected_tensors(network: Network) -> dict[str, Expected]:
+    """Return what each tensor of a network's weights file must be, by name."""
+    expected = {}
+    for spec in network.layers:
+        rule = between(-spec.weight_levels, spec.weight_levels)
+        expected[f"{spec.name}.weight_code"] = Expected(spec.weight_shape, rule, "int8")
+        expected[f"{spec.name}.alpha_w"] = expected[f"{spec.name}.alpha_a"] = Expected((), POSITIVE)
+        if spec.batch_norm:
+            for name, rule in _NORM.items():
+                expected[f"{spec.name}.batch_norm.{name}"] = Expected((spec.out_channels,), **rule)
+    expected["classifier.weight"] = Expected(network.classifier_shape)
+    expected["classifier.bias"] = Expected(network.classifier_shape[:1])
+    return expected
+
+
+def trained_network(network: Network, tensors: Mapping[str, np.ndarray]) -> TrainedNetwork:
+    """Return the trained network of a weights file's tensors, which must be those of `expected_tensors`."""
+    layers = {spec.name: _layer(network, spec, tensors) for spec in network.layers}
+    sha256 = contents_sha256(network, tensors)
+    return TrainedNetwork(network, layers, tensors["classifier.weight"], tensors["classifier.bias"], sha256)
+
+
+def _layer(network: Network, spec: ConvLayer, tensors: Mapping[str, np.ndarray]) -> TrainedLayer:
+    norm = None
+    if spec.batch_norm:
+        norm = BatchNorm(**{name: tensors[f"{spec.name}.batch_norm.{name}"] for name in _NORM}, eps=network.eps)
+    code, alpha_w, alpha_a = (tensors[f"{spec.name}.{name}"] for name in ("weight_code", "alpha_w", "alpha_a"))
+    return TrainedLayer(spec, code, np.float32(alpha_w), np.float32(alpha_a), norm)
+
+
+def _tensors(trained: TrainedNetwork) -> dict[str, np.ndarray]:
+    """Invert `trained_network`; the arrays are in C order, which is all that safetensors can save."""
+    tensors = {}
+    for name, layer in trained.layers.items():
+        tensors |= {f"{name}.weight_code": layer.weight_code}
+        tensors |= {f"{name}.{alpha}": getattr(layer, alpha) for alpha in ("alpha_w", "alpha_a")}
+        if layer.batch_norm is not None:
+            tensors |= {f"{name}.batch_norm.{field}": getattr(layer.batch_norm, field) for field in _NORM}
+    tensors |= {"classifier.weight": trained.classifier_weight, "classifier.bias": trained.classifier_bias}
+    return {name: np.array(values, order="C") for name, values in tensors.items()}
+
+
+_DTYPES = {"I8": "int8", "F32": "float32"}
+
+
+def _read(path: Path) -> tuple[Network, str, dict[str, np.ndarray]]:
+    """Return the description, the sha256 that the file states, and the tensors, each of the right dtype and shape."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            network, sha256 = _about(file.metadata() or {})
+            expected = expected_tensors(network)
+            check_names(expected, dict.fromkeys(file.keys()))
+            for name, tensor in expected.items():
+                piece = file.get_slice(name)
+                check_form(name, tensor, _DTYPES.get(piece.get_dtype(), piece.get_dtype()), piece.get_shape())
+            return network, sha256, {name: file.get_tensor(name) for name in expected}
+    except SafetensorError:
+        raise InputError("must be a whole safetensors file, it is damaged or something else") from None
+    except OSError as error:
+        raise InputError(f"must be readable: {error.strerror}") from None
+
+
+def _about(metadata: Mapping[str, str]) -> tuple[Network, str]:
+    try:
+        about = json.loads(metadata[_KEY])
+        version, description, sha256 = about["format"], about["network"], about["sha256"]
+    except (KeyError, TypeError, ValueError):
+        raise InputError("must be a weights file that factory import wrote, its description is missing") from None
+    if version != FORMAT:
+        raise InputError(f"the format must be {FORMAT}, not {version}")
+    return Network.from_dict(description), sha256
+
+
+def _write_whole(path: Path, contents: bytes) -> None:
+    """Write a file that has its name only when it is whole."""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(contents)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None

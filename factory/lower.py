@@ -1,0 +1,124 @@
+"""Lowering: a trained network to an integer network, with tables and thresholds that equal the float32 formula."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int8, Int16, Int32, Integer, UInt8
+
+from factory.quant.host import input_table, requantized_codes
+from factory.spec import (
+    IMAGE,
+    ConvLayer,
+    InputError,
+    IntegerLayer,
+    IntegerNetwork,
+    TrainedLayer,
+    TrainedNetwork,
+    accumulator_ranges,
+)
+
+_INT32 = np.iinfo(np.int32)
+
+
+def lower(trained: TrainedNetwork) -> IntegerNetwork:
+    """Return the integer network that a trained network stands for.
+
+    Raise InputError, with the layer's name, where the formula gives no number over the reachable accumulators, where
+    codes or accumulators do not fit their integers, and where the layers that share one input quantize it differently.
+    """
+    alpha, _ = _quantizer(trained, IMAGE)
+    try:
+        table = input_table(trained.network, alpha)
+    except InputError as error:
+        raise InputError(f"network {trained.network.name}: {error}") from None
+    layers = {spec.name: _lower_layer(trained, spec, table) for spec in trained.network.layers}
+    return IntegerNetwork(trained.network, table, layers)
+
+
+def threshold_codes(
+    acc: Integer[np.ndarray, "*batch oc y x"],
+    threshold: Int32[np.ndarray, "oc level"],
+    direction: Int8[np.ndarray, " oc"],
+) -> UInt8[np.ndarray, "*batch oc y x"]:
+    """Return `code[oc] == (direction[oc] * acc >= direction[oc] * threshold[oc]).sum(level)`."""
+    sign = direction.astype(acc.dtype)[:, None, None]
+    signed_acc, signed_threshold = sign * acc, direction.astype(np.int32)[:, None] * threshold
+    codes = np.zeros(acc.shape, np.uint8)
+    for level in range(threshold.shape[1]):
+        codes += signed_acc >= signed_threshold[:, level, None, None]
+    return codes
+
+
+def max_pool(codes: Integer[np.ndarray, "*batch y x"], window: int) -> Integer[np.ndarray, "*batch y_out x_out"]:
+    """Return the largest code of each `window` x `window` square; a ragged edge is dropped, as torch does."""
+    *batch, height, width = codes.shape
+    rows, cols = height // window, width // window
+    squares = codes[..., : rows * window, : cols * window].reshape(*batch, rows, window, cols, window)
+    return squares.max(axis=(-3, -1))
+
+
+def _lower_layer(trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"]) -> IntegerLayer:
+    layer = trained.layers[spec.name]
+    low, high = _activation_range(spec, table)
+    quantizer = _quantizer(trained, spec.name)
+    threshold = direction = None
+    if quantizer:
+        least, most = accumulator_ranges(spec, layer.weight_code, low, high)
+        try:
+            threshold, direction = find_thresholds(layer, *quantizer, least, most)
+        except InputError as error:
+            raise InputError(f"{spec.name}, {error}") from None
+    return IntegerLayer(spec, layer.weight_code, low, high, threshold, direction)
+
+
+def _activation_range(
+    spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"]
+) -> tuple[Int16[np.ndarray, " ic"], Int16[np.ndarray, " ic"]]:
+    """Return the least and the largest code that enters each input channel."""
+    if spec.source != IMAGE:
+        return np.zeros(spec.in_channels, np.int16), np.full(spec.in_channels, spec.activation_levels, np.int16)
+    if not spec.signed and table.min() < 0:
+        raise InputError(f"{spec.name}: an unsigned layer's input codes must be 0 or more, not {table.min()}")
+    return table.min(axis=1).astype(np.int16), table.max(axis=1).astype(np.int16)
+
+
+def _quantizer(trained: TrainedNetwork, source: str) -> tuple[np.float32, int] | None:
+    """Return the `(alpha, bits)` that make codes of what leaves `source`, or None where no layer takes it."""
+    takers = trained.network.consumers(source)
+    found = [(trained.layers[spec.name].alpha_a, spec.activation_bits) for spec in takers]
+    if len(set(found)) > 1:
+        each = ", ".join(f"{s.name} {alpha} in {bits} bits" for s, (alpha, bits) in zip(takers, found, strict=True))
+        raise InputError(f"{source}: the layers that take its output must quantize it alike for now, not {each}")
+    return found[0] if found else None
+
+
+def find_thresholds(
+    layer: TrainedLayer,
+    next_alpha: np.float32,
+    next_bits: int,
+    least: Integer[np.ndarray, " oc"],
+    most: Integer[np.ndarray, " oc"],
+) -> tuple[Int32[np.ndarray, "oc level"], Int8[np.ndarray, " oc"]]:
+    """Return `(threshold, direction)` of a layer by bisecting the float32 formula over `least .. most`.
+
+    Each float32 operation is monotone, so the code rises with `u = direction * acc`, where `direction` is the sign of
+    the scale. Level `l` becomes the least reachable `u` with `code(u) >= l + 1`. A threshold that no reachable
+    accumulator meets lies one beyond the range, one that all of them meet at the range's first value.
+    """
+    outside = np.flatnonzero((least <= _INT32.min + 1) | (most >= _INT32.max))
+    if outside.size:
+        oc = int(outside[0])
+        raise InputError(f"oc {oc}: accumulators must fit in 32 bits, not be {least[oc]} to {most[oc]}")
+    falling = np.zeros(least.shape, bool) if layer.batch_norm is None else layer.batch_norm.gamma < 0
+    direction = np.where(falling, -1, 1)
+    levels = np.arange(1, 2**next_bits)
+    last = np.where(falling, -least, most)[:, None]
+    first = np.where(falling, -most, least)[:, None].repeat(levels.size, axis=1)
+    beyond = last.repeat(levels.size, axis=1) + 1
+    requantized_codes(np.stack([least, most], axis=1)[..., None], layer, next_alpha, next_bits)  # NaN begins at an end
+    while (first < beyond).any():
+        middle = np.minimum((first + beyond) >> 1, last)
+        codes = requantized_codes((direction[:, None] * middle)[..., None], layer, next_alpha, next_bits)[..., 0]
+        beyond = np.where(codes >= levels, middle, beyond)
+        first = np.where(codes >= levels, first, middle + 1)
+    return (direction[:, None] * beyond).astype(np.int32), direction.astype(np.int8)
