@@ -21,8 +21,10 @@ find_python() {
 }
 
 # install EXTRA...: make the environment where it is not there, and install what pyproject.toml asks for where it changed.
+# Nothing is done where FACTORY_INSTALLED says that `factory` is on PATH already.
 install() {
   extras=$1
+  [ -z "${FACTORY_INSTALLED:-}" ] || return 0
   if [ ! -x "$venv/bin/python" ]; then
     python=$(find_python) || exit 2
     "$python" -c 'import venv, ensurepip' 2>/dev/null ||

@@ -12,11 +12,11 @@ FLOORS = (
     {"spec", "bits", "quant"},
     {"model", "images", "lower", "tiling", "store", "memfile", "fetch"},
     {"engine", "dataflow", "checkpoint", "train", "testbench"},
-    {"build", "export", "verify", "report", "audit", "simulate"},
+    {"build", "export", "verify", "report", "audit", "simulate", "evaluate"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name != "__init__.py")
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.name.startswith("__"))
 
 
 def module_of(path: Path) -> str:

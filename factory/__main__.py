@@ -1,0 +1,5 @@
+"""The command line as `python -m factory`."""
+
+from factory.cli import main
+
+main()
