@@ -67,7 +67,7 @@ def _lower_layer(trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarra
         try:
             threshold, direction = find_thresholds(layer, *quantizer, least, most)
         except InputError as error:
-            raise InputError(f"{spec.name}, {error}") from None
+            raise InputError(f"{spec.name}: {error}") from None
     return IntegerLayer(spec, layer.weight_code, low, high, threshold, direction)
 
 
@@ -108,7 +108,7 @@ def find_thresholds(
     outside = np.flatnonzero((least <= _INT32.min + 1) | (most >= _INT32.max))
     if outside.size:
         oc = int(outside[0])
-        raise InputError(f"oc {oc}: accumulators must fit in 32 bits, not be {least[oc]} to {most[oc]}")
+        raise InputError(f"accumulators of oc {oc} must fit in 32 bits, not reach {least[oc]} to {most[oc]}")
     falling = np.zeros(least.shape, bool) if layer.batch_norm is None else layer.batch_norm.gamma < 0
     direction = np.where(falling, -1, 1)
     levels = np.arange(1, 2**next_bits)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float32
 
 from factory.checkpoint.tensors import NOT_NEGATIVE, POSITIVE, Expected, check_form, check_names, check_values
 from factory.checkpoint.weights import trained_network
 from factory.quant.host import scaled_weights
 from factory.spec import ConvLayer, InputError, Network, TrainedNetwork, load_network
 from factory.spec.vgg import NAMED
+
+if TYPE_CHECKING:
+    import torch
 
 _NORM = {"mean": "running_mean", "var": "running_var", "gamma": "weight", "beta": "bias"}
 _ON_GRID = 1e-3  # of a weight step: a stored weight is a code times the step, computed in another order in float32
@@ -29,17 +34,43 @@ def import_checkpoint(path: str | os.PathLike, network: str | Network = "auto") 
     begin with `module.` (DataParallel). The weight codes are those stored in `weight_q`; each must be a rounding of the
     one that `weight` gives, computed anew. Raise InputError where the file is not such a checkpoint of that network.
     """
-    state = _read(Path(path))
-    if not isinstance(network, Network):
-        network = _best_fit(state) if network == "auto" else load_network(network)
+    network, state = _open(Path(path), network)
+    with _addressed(path, network):
+        return trained_network(network, _convert(network, _checked(network, state)))
+
+
+def import_float_weights(
+    path: str | os.PathLike, network: str | Network = "auto"
+) -> dict[str, Float32[np.ndarray, "oc ic ki kj"]]:
+    """Return the weights that the codes of `import_checkpoint` were made from, by layer: where training goes on.
+
+    They are not yet normalised. Raise InputError as `import_checkpoint` does.
+    """
+    network, state = _open(Path(path), network)
+    with _addressed(path, network):
+        arrays = _checked(network, state)
+    return {spec.name: arrays[f"{spec.name}.weight"] for spec in network.layers}
+
+
+@contextmanager
+def _addressed(path: str | os.PathLike, network: Network) -> Iterator[None]:
+    """Add the file and the network to the errors raised within."""
     try:
-        return trained_network(network, _convert(network, state))
+        yield
     except InputError as error:
         raise InputError(f"{path}: {error} (network {network.name})") from None
 
 
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """Return the state dict's tensors, without a common prefix `module.`."""
+def _open(path: Path, network: str | Network) -> tuple[Network, Mapping[str, torch.Tensor]]:
+    """Return the description of the network, and the tensors of the checkpoint."""
+    state = _read(path)
+    if isinstance(network, Network):
+        return network, state
+    return _best_fit(state) if network == "auto" else load_network(str(network)), state
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """Return the state dict, without a common prefix `module.`."""
     try:
         import torch
     except ImportError:
@@ -48,29 +79,43 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"checkpoint must be a file, not {path}")
     try:
         loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # damaged bytes read as a pickle raise anything
-        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-            raise InputError(f"{path}: must hold nothing but tensors, numbers, text and their containers") from None
-        raise InputError(f"{path}: must be a torch checkpoint, it is damaged or something else") from None
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping) or not state:
-        raise InputError(f"{path}: must be a checkpoint with a state_dict, it has none")
-    for name, tensor in state.items():
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
-            raise InputError(f"{path}: {name} must be a tensor, not {type(tensor).__name__}")
+    except Exception as error:  # damaged bytes that are read as a pickle raise anything
+        raise InputError(f"{path}: {_why_unreadable(path, error)}") from None
+    state = _state_dict(loaded)
+    if state is None:
+        raise InputError(f"{path}: must be a checkpoint with a state_dict of tensors, it has none")
     prefix = "module." if all(name.startswith("module.") for name in state) else ""
-    return {name.removeprefix(prefix): _to_numpy(tensor) for name, tensor in state.items()}
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
+def _why_unreadable(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return f"must be readable: {error.strerror}"
+    if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+        return "must hold nothing but tensors, numbers, text and their containers"
+    with path.open("rb") as file:
+        zipped = file.read(4) == b"PK\x03\x04"
+    return (
+        f"must be a whole torch checkpoint, it is {'truncated or damaged' if zipped else 'damaged or something else'}"
+    )
+
+
+def _state_dict(loaded: Any) -> Mapping[str, torch.Tensor] | None:
+    """Return the tensors by name, or None where what was loaded holds no such mapping."""
     import torch
 
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).detach().contiguous().numpy()
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(state, Mapping) or not state:
+        return None
+    tensors = all(isinstance(x, torch.Tensor) and x.layout == torch.strided for x in state.values())
+    return state if tensors and all(isinstance(name, str) for name in state) else None
 
 
 def _batch_norm_name(spec: ConvLayer) -> str:
     """Return the name of the batch norm after a convolution: `features.N` is followed by `features.N+1`."""
     stem, _, place = spec.name.rpartition(".")
+    if not place.isdecimal():
+        raise InputError(f"{spec.name}: the name of a checkpoint's layer must end in its place, as features.0 does")
     return f"{stem}.{int(place) + 1}"
 
 
@@ -89,7 +134,7 @@ def _expected(network: Network) -> dict[str, Expected]:
     return expected
 
 
-def _best_fit(state: Mapping[str, np.ndarray]) -> Network:
+def _best_fit(state: Mapping[str, torch.Tensor]) -> Network:
     """Return the named network of which the most tensors are there with the right shape."""
 
     def fit(network: Network) -> int:
@@ -98,39 +143,46 @@ def _best_fit(state: Mapping[str, np.ndarray]) -> Network:
     return max((make() for make in NAMED.values()), key=fit)
 
 
-def _convert(network: Network, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _convert(network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tensors of a weights file."""
-    expected = _expected(network)
-    used = {name: array for name, array in state.items() if not name.endswith(".num_batches_tracked")}
-    for name, tensor in expected.items():
-        if name in used:
-            check_form(name, tensor, used[name].dtype.name, used[name].shape)
-            check_values(name, tensor, used[name])
-    check_names(expected, used)
     tensors = {}
     for spec in network.layers:
-        tensors[f"{spec.name}.weight_code"] = _weight_codes(spec, used)
-        tensors[f"{spec.name}.alpha_w"] = used[f"{spec.name}.weight_quant.wgt_alpha"]
-        tensors[f"{spec.name}.alpha_a"] = used[f"{spec.name}.act_alpha"]
+        tensors[f"{spec.name}.weight_code"] = _weight_codes(spec, arrays)
+        tensors[f"{spec.name}.alpha_w"] = arrays[f"{spec.name}.weight_quant.wgt_alpha"]
+        tensors[f"{spec.name}.alpha_a"] = arrays[f"{spec.name}.act_alpha"]
         if spec.batch_norm:
             for name, theirs in _NORM.items():
-                tensors[f"{spec.name}.batch_norm.{name}"] = used[f"{_batch_norm_name(spec)}.{theirs}"]
-    return tensors | {name: used[name] for name in ("classifier.weight", "classifier.bias")}
+                tensors[f"{spec.name}.batch_norm.{name}"] = arrays[f"{_batch_norm_name(spec)}.{theirs}"]
+    return tensors | {name: arrays[name] for name in ("classifier.weight", "classifier.bias")}
 
 
-def _weight_codes(spec: ConvLayer, state: Mapping[str, np.ndarray]) -> np.ndarray:
+def _checked(network: Network, state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Return the tensors as arrays in C order; raise InputError for the first one that is not what it must be."""
+    expected, arrays = _expected(network), {}
+    for name, tensor in expected.items():
+        if name in state:
+            check_form(name, tensor, str(state[name].dtype).removeprefix("torch."), tuple(state[name].shape))
+            arrays[name] = state[name].detach().contiguous().numpy()
+            check_values(name, tensor, arrays[name])
+    counters = {f"{_batch_norm_name(spec)}.num_batches_tracked" for spec in network.layers if spec.batch_norm}
+    check_names(expected, [name for name in state if name not in counters])
+    return arrays
+
+
+def _weight_codes(spec: ConvLayer, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the stored codes, int8 `(oc, ic, ki, kj)`; raise InputError where the weights do not round to them."""
-    name, alpha = f"{spec.name}.weight_q", state[f"{spec.name}.weight_quant.wgt_alpha"]
+    name, alpha = f"{spec.name}.weight_q", arrays[f"{spec.name}.weight_quant.wgt_alpha"]
     step = alpha / np.float32(spec.weight_levels)
-    with np.errstate(over="ignore", divide="ignore"):
-        steps = state[name] / step
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        steps = arrays[name] / step
         stored = np.rint(steps)
-    if off := int((np.abs(steps - stored) > _ON_GRID).sum()):
+        off = int((~(np.abs(steps - stored) <= _ON_GRID)).sum())
+    if off:
         raise InputError(f"{name} must hold multiples of {step}, {off} of its {stored.size} values are not")
     try:
-        scaled = scaled_weights(state[f"{spec.name}.weight"], alpha, spec.weight_bits)
+        scaled = scaled_weights(arrays[f"{spec.name}.weight"], alpha, spec.weight_bits)
     except InputError as error:
-        raise InputError(f"{spec.name}: {error}") from None
+        raise InputError(f"{spec.name}.weight: {error}") from None
     if wrong := int((np.abs(stored - scaled) > 0.5 + _BOUNDARY).sum()):
         raise InputError(f"{name} must hold the codes of {spec.name}.weight, {wrong} of its {stored.size} differ")
     return stored.astype(np.int8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +53,13 @@ def check_values(name: str, expected: Expected, values: np.ndarray) -> None:
     legal = expected.rule.holds(values)
     if not legal.all():
         at = tuple(int(i) for i in np.unravel_index(int(np.argmin(legal)), values.shape))
-        raise InputError(f"{name} must be {expected.rule.words}, not {values[at]} at {list(at)}")
+        place = f" at {list(at)}" if at else ""
+        raise InputError(f"{name} must be {expected.rule.words}, not {values[at]}{place}")
 
 
-def check_names(expected: Mapping[str, Expected], found: Mapping[str, object]) -> None:
+def check_names(expected: Mapping[str, Expected], found: Iterable[str]) -> None:
     """Raise InputError where a tensor is missing, or where there is one that the network does not have."""
+    found = tuple(found)
     for name, tensor in expected.items():
         if name not in found:
             raise InputError(f"{name} must be {tensor}, it is missing")

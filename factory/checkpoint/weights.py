@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -130,7 +129,7 @@ def _read(path: Path) -> tuple[Network, str, dict[str, np.ndarray]]:
         with safe_open(path, framework="numpy") as file:
             network, sha256 = _about(file.metadata() or {})
             expected = expected_tensors(network)
-            check_names(expected, dict.fromkeys(file.keys()))
+            check_names(expected, file.keys())
             for name, tensor in expected.items():
                 piece = file.get_slice(name)
                 check_form(name, tensor, _DTYPES.get(piece.get_dtype(), piece.get_dtype()), piece.get_shape())
@@ -153,16 +152,14 @@ def _about(metadata: Mapping[str, str]) -> tuple[Network, str]:
 
 
 def _write_whole(path: Path, contents: bytes) -> None:
-    """Write a file that has its name only when it is whole."""
+    """Write a file that has its name only when it is whole, and of which nothing is left where that fails."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(contents)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            temporary.write_bytes(contents)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        raise InputError(f"{path}: must be writable: {error.strerror}") from None

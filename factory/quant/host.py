@@ -55,13 +55,17 @@ def activation_codes(
     return codes.astype(np.int16)
 
 
-def input_table(network: Network, alpha_a: float | np.floating) -> Int8[np.ndarray, "colour pixel"]:
-    """Return the code of each pixel value 0..255, for each colour: `(pixel / 255 - mean) / std`, quantized."""
+def pixel_values(network: Network) -> Float32[np.ndarray, "colour pixel"]:
+    """Return the real value of each pixel value 0..255, for each colour: `(pixel / 255 - mean) / std`."""
     pixel = np.arange(256, dtype=np.float32) / np.float32(255)
     mean, std = (np.array(values, dtype=np.float32)[:, None] for values in (network.mean, network.std))
     with np.errstate(**_EXTREMES):
-        values = (pixel - mean) / std
-    codes = activation_codes(values, alpha_a, network.consumers(IMAGE)[0].activation_bits)
+        return (pixel - mean) / std
+
+
+def input_table(network: Network, alpha_a: float | np.floating) -> Int8[np.ndarray, "colour pixel"]:
+    """Return the code of each pixel value 0..255, for each colour: the quantized `pixel_values`."""
+    codes = activation_codes(pixel_values(network), alpha_a, network.consumers(IMAGE)[0].activation_bits)
     if codes.min() < -128 or codes.max() > 127:
         raise InputError(f"input codes must be -128 to 127, not {codes.min()} to {codes.max()}")
     return codes.astype(np.int8)
@@ -81,7 +85,7 @@ def dequantize_accumulator(
             deviation = np.sqrt(norm.var + np.float32(norm.eps))
             if not (deviation > 0).all():
                 oc = int(np.argmin(deviation > 0))
-                raise InputError(f"oc {oc}: var + eps must be more than 0, not {norm.var[oc] + np.float32(norm.eps)}")
+                raise InputError(f"var + eps of oc {oc} must be more than 0, not {norm.var[oc] + np.float32(norm.eps)}")
             mean, deviation, gamma, beta = (
                 values[:, None, None] for values in (norm.mean, deviation, norm.gamma, norm.beta)
             )
@@ -92,15 +96,20 @@ def dequantize_accumulator(
 def requantized_codes(
     acc: Integer[np.ndarray, "*batch oc y x"], layer: TrainedLayer, next_alpha: float | np.floating, next_bits: int
 ) -> Int16[np.ndarray, "*batch oc y x"]:
-    """Return the codes that the next layer receives (before a max pool), from float32 arithmetic."""
+    """Return the codes that the next layer receives (before a max pool), from float32 arithmetic.
+
+    Raise InputError, with channel and accumulator, where the formula gives no number.
+    """
     y = dequantize_accumulator(acc, layer)
     if np.isnan(y).any():
-        oc, *_ = np.argwhere(np.isnan(y))[0][-3:]
-        raise InputError(f"oc {oc}: the output must be a number at every reachable accumulator, not nan")
+        at = tuple(np.argwhere(np.isnan(y))[0])
+        raise InputError(f"the output of oc {at[-3]} must be a number at accumulator {acc[at]}, not nan")
     return activation_codes(y, next_alpha, next_bits)
 
 
 def _alpha(alpha: float | np.floating) -> np.float32:
-    if not (np.isfinite(alpha) and alpha > 0):
-        raise InputError(f"alpha must be finite and more than 0, not {alpha}")
-    return np.float32(alpha)
+    with np.errstate(over="ignore"):
+        rounded = np.float32(alpha)
+    if not (np.isfinite(rounded) and rounded > 0):
+        raise InputError(f"alpha must be finite and more than 0 in float32, not {alpha}")
+    return rounded
