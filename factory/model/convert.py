@@ -1,0 +1,99 @@
+"""Models from nothing, from trained values and back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from factory.model.layers import QuantBatchNorm, QuantConv, QuantLayer
+from factory.model.network import QuantNetwork
+from factory.quant.host import weight_codes
+from factory.spec import BatchNorm, ConvLayer, Network, TrainedLayer, TrainedNetwork
+
+INITIAL_ALPHA_W = np.float32(3)  # in deviations of the normalized weights
+INITIAL_ALPHA_A = np.float32(4)
+
+
+def create_model(network: Network, seed: int = 0) -> QuantNetwork:
+    """Return an untrained model: normal weights (their scale is normalized away), a uniform classifier.
+
+    The same seed gives the same model.
+    """
+    rng = np.random.default_rng(seed)
+    layers = {}
+    for spec in network.layers:
+        weight = rng.standard_normal(spec.weight_shape, dtype=np.float32)
+        norm = _untrained_norm(spec, network.eps) if spec.batch_norm else None
+        layers[spec.name] = _layer(spec, weight, INITIAL_ALPHA_W, INITIAL_ALPHA_A, norm, normalize=True)
+    bound = network.classifier_shape[1] ** -0.5
+    weight, bias = (
+        rng.uniform(-bound, bound, shape).astype(np.float32)
+        for shape in (network.classifier_shape, network.classifier_shape[:1])
+    )
+    return QuantNetwork(network, layers, jnp.asarray(weight), jnp.asarray(bias))
+
+
+def from_trained(
+    trained: TrainedNetwork, float_weights: Mapping[str, np.ndarray] | None = None
+) -> QuantNetwork:
+    """Return the model of a trained network.
+
+    Its weights are `weight_code * weight_step`, quantized without normalization, which gives the very codes; or, for
+    training that goes on where it stopped, the `float_weights` (float32 `(oc, ic, ki, kj)` by layer name) from which
+    the codes were made, normalized again at each step.
+    """
+    layers = {}
+    for name, layer in trained.layers.items():
+        weight = layer.weight_code * layer.weight_step if float_weights is None else float_weights[name]
+        layers[name] = _layer(
+            layer.spec, weight, layer.alpha_w, layer.alpha_a, layer.batch_norm, normalize=float_weights is not None
+        )
+    classifier = jnp.asarray(trained.classifier_weight), jnp.asarray(trained.classifier_bias)
+    return QuantNetwork(trained.network, layers, *classifier)
+
+
+def to_tensors(model: QuantNetwork) -> dict[str, np.ndarray]:
+    """Return the values of a weights file by name, from which `factory.checkpoint` makes a trained network.
+
+    For each layer `<layer>.weight_code` int8, `.alpha_w`, `.alpha_a` and `.batch_norm.{mean,var,gamma,beta}` float32;
+    then `classifier.{weight,bias}`. Raise InputError where weights or an alpha cannot be quantized.
+    """
+    tensors = {}
+    for name, layer in model.layers.items():
+        tensors[f"{name}.weight_code"] = _codes(layer.conv)
+        tensors[f"{name}.alpha_w"] = np.asarray(layer.conv.alpha_w[...])
+        tensors[f"{name}.alpha_a"] = np.asarray(layer.conv.alpha_a[...])
+        if layer.norm is not None:
+            for field in ("mean", "var", "gamma", "beta"):
+                tensors[f"{name}.batch_norm.{field}"] = np.asarray(getattr(layer.norm, field)[...])
+    tensors["classifier.weight"] = np.asarray(model.classifier_weight[...])
+    return tensors | {"classifier.bias": np.asarray(model.classifier_bias[...])}
+
+
+def _untrained_norm(spec: ConvLayer, eps: float) -> BatchNorm:
+    zeros, ones = np.zeros(spec.out_channels, np.float32), np.ones(spec.out_channels, np.float32)
+    return BatchNorm(mean=zeros, var=ones, gamma=ones, beta=zeros, eps=eps)
+
+
+def _layer(
+    spec: ConvLayer,
+    weight: np.ndarray,
+    alpha_w: np.float32,
+    alpha_a: np.float32,
+    norm: BatchNorm | None,
+    *,
+    normalize: bool,
+) -> QuantLayer:
+    values = (jnp.asarray(value) for value in (weight, alpha_w, alpha_a))
+    conv = QuantConv(spec, *values, normalize=normalize)
+    return QuantLayer(conv, None if norm is None else QuantBatchNorm(norm))
+
+
+def _codes(conv: QuantConv) -> np.ndarray:
+    weight, alpha = np.asarray(conv.weight[...]), np.float32(conv.alpha_w[...])
+    if conv.normalize:
+        return weight_codes(weight, alpha, conv.spec.weight_bits)
+    step = alpha / np.float32(conv.spec.weight_levels)
+    return np.rint(np.asarray(conv.quantized_weight()) / step).astype(np.int8)
