@@ -25,7 +25,7 @@ def scaled_weights(
     alpha, levels = _alpha(alpha_w), np.float32(2 ** (bits - 1) - 1)
     with np.errstate(**_EXTREMES):
         mean = np.float32(weight.mean(dtype=np.float64))
-        spread = weight.size > 1 and np.float32(weight.std(dtype=np.float64, ddof=1))
+        spread = np.float32(weight.std(dtype=np.float64, ddof=1)) if weight.size > 1 else np.float32(0)
         if not (np.isfinite(mean) and np.isfinite(spread) and spread > 0):
             raise InputError(f"weights must be finite and spread out, not of mean {mean} and deviation {spread}")
         return np.clip((weight - mean) / spread / alpha, np.float32(-1), np.float32(1)) * levels
