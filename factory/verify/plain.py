@@ -1,0 +1,107 @@
+"""The second path: plain NumPy int64, one image at a time, without the engine, the tiling or the lowering."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float32, Int, Int64, UInt8
+
+from factory.spec import Array, ConvLayer, Network, TrainedLayer
+
+
+def input_codes(
+    pixels: UInt8[np.ndarray, "colour y x"], network: Network, first: ConvLayer, alpha: np.float32
+) -> Int64[np.ndarray, "colour y x"]:
+    """Return the codes of an image: DESIGN.md's float32 formula on each pixel, with no table."""
+    mean, std = (np.array(x, np.float32)[:, None, None] for x in (network.mean, network.std))
+    real = (pixels.astype(np.float32) / np.float32(255) - mean) / std
+    return quantize(real, first, alpha)
+
+
+def quantize(real: Float32[np.ndarray, "*any"], entered: ConvLayer, alpha: np.float32) -> Int64[np.ndarray, "*any"]:
+    """Return the activation codes with which real values enter a layer: `round(min(x / alpha, 1) * levels)`."""
+    levels = np.float32(entered.activation_levels)
+    return np.rint(np.minimum(real / np.float32(alpha), np.float32(1)) * levels).astype(np.int64)
+
+
+def real_outputs(accumulator: Int[np.ndarray, " oc *pixel"], layer: TrainedLayer) -> Float32[np.ndarray, " oc *pixel"]:
+    """Return the layer's real outputs: both steps, batch norm, ReLU; each operation rounded to float32."""
+    real = accumulator.astype(np.float32) * layer.activation_step * layer.weight_step
+    norm = layer.batch_norm
+    if norm is not None:
+        shape = (-1,) + (1,) * (accumulator.ndim - 1)
+        mean, var, gamma, beta = (x.reshape(shape) for x in (norm.mean, norm.var, norm.gamma, norm.beta))
+        real = (real - mean) / np.sqrt(var + np.float32(norm.eps)) * gamma + beta
+    return np.maximum(real, np.float32(0))
+
+
+def pool_codes(codes: Int64[np.ndarray, "channel y x"], window: int) -> Int64[np.ndarray, "channel y2 x2"]:
+    """Return the largest code of each whole `window` x `window` block."""
+    height, width = codes.shape[1] // window * window, codes.shape[2] // window * window
+    corners = [codes[:, y:height:window, x:width:window] for y in range(window) for x in range(window)]
+    return np.max(corners, axis=0)
+
+
+def count_thresholds(
+    accumulator: Int[np.ndarray, " oc *pixel"],
+    threshold: Int[np.ndarray, "oc level"],
+    direction: Int[np.ndarray, " oc"],
+) -> Int64[np.ndarray, " oc *pixel"]:
+    """Return how many of its channel's thresholds each accumulator reaches, from below or (direction -1) from above."""
+    codes = np.zeros(accumulator.shape, np.int64)
+    for channel, row in enumerate(threshold.astype(np.int64)):
+        for level in row:
+            sums = accumulator[channel].astype(np.int64)
+            codes[channel] += sums >= level if direction[channel] > 0 else sums <= level
+    return codes
+
+
+def convolve(
+    codes: Int[np.ndarray, "ic y x"], weight: Int[np.ndarray, "oc ic ki kj"], conv: ConvLayer
+) -> Int64[np.ndarray, "oc oi oj"]:
+    """Return the exact convolution of one image, for as many output channels as `weight` has."""
+    padded = pad(codes, conv)
+    total = np.zeros((weight.shape[0], conv.out_height, conv.out_width), np.int64)
+    for ki in range(conv.kernel):
+        for kj in range(conv.kernel):
+            rows = slice(ki, ki + conv.stride * (conv.out_height - 1) + 1, conv.stride)
+            cols = slice(kj, kj + conv.stride * (conv.out_width - 1) + 1, conv.stride)
+            total += np.tensordot(weight[:, :, ki, kj].astype(np.int64), padded[:, rows, cols], axes=1)
+    return total
+
+
+def pad(codes: Int[np.ndarray, "ic y x"], conv: ConvLayer) -> Int64[np.ndarray, "ic py px"]:
+    """Return the map with its zero padding."""
+    shape = (codes.shape[0], conv.padded_height, conv.padded_width)
+    padded = np.zeros(shape, np.int64)
+    padded[:, conv.padding : conv.padding + conv.height, conv.padding : conv.padding + conv.width] = codes
+    return padded
+
+
+def activation_tile(
+    codes: Int[np.ndarray, "ic y x"], conv: ConvLayer, array: Array, it: int
+) -> Int64[np.ndarray, "nij row"]:
+    """Return one input tile's codes: lane `row` is channel `it * rows + row`, 0 where there is none."""
+    tile = np.zeros((conv.nij_count, array.rows), np.int64)
+    channels = pad(codes[it * array.rows : (it + 1) * array.rows], conv)
+    for row, channel in enumerate(channels):
+        tile[:, row] = channel.ravel()
+    return tile
+
+
+def weight_tile(
+    weight: Int[np.ndarray, "oc ic ki kj"], array: Array, it: int, ot: int
+) -> Int64[np.ndarray, "kij col row"]:
+    """Return one tile's weights: column `col` is output channel `ot * cols + col`, 0 where there is none."""
+    tile = np.zeros((weight.shape[2] * weight.shape[3], array.cols, array.rows), np.int64)
+    outputs = weight[ot * array.cols : (ot + 1) * array.cols]
+    for col, filters in enumerate(outputs):
+        for row, kernel in enumerate(filters[it * array.rows : (it + 1) * array.rows]):
+            tile[:, col, row] = kernel.ravel()
+    return tile
+
+
+def psum_tile(
+    activation: Int64[np.ndarray, "nij row"], weight: Int64[np.ndarray, "kij col row"]
+) -> Int64[np.ndarray, "kij nij col"]:
+    """Return `psum[kij, nij, col] = sum over row of activation[nij, row] * weight[kij, col, row]`."""
+    return np.stack([activation @ kernel.T for kernel in weight])

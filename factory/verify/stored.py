@@ -1,0 +1,157 @@
+"""Verification of a store: a chosen share of it recomputed by the second path and compared exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from factory.checkpoint import default_weights, load_weights
+from factory.spec import IMAGE, ConvLayer, InputError, TrainedLayer, TrainedNetwork, accumulator_ranges
+from factory.store import Store, StoredLayer, open_store
+from factory.verify import plain
+from factory.verify.recovered import recover_layers
+from factory.verify.result import Tally, VerifyReport
+from factory.verify.sample import Unit, choose
+
+Progress = Callable[[int, int, str], None]
+
+
+def verify_store(
+    path: Path | str,
+    sample: str | int = "5%",
+    weights: Path | str | None = None,
+    recovered: bool = False,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> VerifyReport:
+    """Recompute a chosen share of a store in plain NumPy int64 from its pixels and weights, and compare it exactly.
+
+    `sample` is `all`, a percentage of each layer's (image, output tile) pairs, or a number of them, chosen by `seed`.
+    `weights` is the file that the store was built from; by default the shipped one where its sha256 is the store's.
+    Without it, what cannot be checked is listed in the report. `recovered` also compares real outputs with the Flax
+    model's. `progress(done, total, layer)` counts output tiles. Raise ComparisonError at the first difference, or where
+    nothing was compared; InputError for an unreadable store, other weights, or `recovered` without weights.
+    """
+    path = Path(path)
+    with open_store(path) as store:
+        trained = _matching_weights(store, weights)
+        if recovered and trained is None:
+            raise InputError(f"{path}: recovered outputs need the weights with sha256 {store.weights_sha256}")
+        tally = Tally(path)
+        tiles = {name: store.array.output_tiles(layer.spec.out_channels) for name, layer in store.layers.items()}
+        chosen = choose(sample, store.image_count, tiles, seed)
+        tally.skip("the pixels and labels are taken as given")
+        if trained is None:
+            tally.skip(f"weights with sha256 {store.weights_sha256} are not at hand: the store's are taken as given")
+        for name in {unit.layer: None for unit in chosen}:
+            _check_parameters(store, store.layer(name), trained, tally)
+        done, chain = 0, Chain(store, trained)
+        for unit in chosen:
+            _check_unit(store, unit, chain, tally)
+            done += len(unit.ots)
+            if progress:
+                progress(done, len(chosen), unit.layer)
+        return tally.report(recover_layers(store, trained, chosen) if recovered else ())
+
+
+def _matching_weights(store: Store, weights: Path | str | None) -> TrainedNetwork | None:
+    if weights is None and not default_weights().is_file():
+        return None
+    trained = load_weights(weights)
+    if trained.sha256 == store.weights_sha256:
+        return trained
+    if weights is not None:
+        raise InputError(
+            f"{weights}: weights must have the store's sha256 {store.weights_sha256}, not {trained.sha256}"
+        )
+    return None
+
+
+class Chain:
+    """Codes that enter each layer, one image at a time: from the store's accumulators, or else from the pixels on."""
+
+    def __init__(self, store: Store, trained: TrainedNetwork | None):
+        self._store, self._trained = store, trained
+        self._image, self._codes = -1, {}
+
+    def codes(self, image: int, conv: ConvLayer) -> np.ndarray | None:
+        """Return int64 `(ic, y, x)`; None where a layer before it is neither stored nor in the weights."""
+        if image != self._image:
+            self._image, self._codes = image, {}
+        if conv.name not in self._codes:
+            self._codes[conv.name] = self._follow(image, conv)
+        return self._codes[conv.name]
+
+    def _follow(self, image: int, conv: ConvLayer) -> np.ndarray | None:
+        if conv.source == IMAGE:
+            return plain.input_codes(self._store.images.pixels[image], self._store.network, conv, self._alpha(conv))
+        source = self._store.network.layer(conv.source)
+        if source.name in self._store.layers:
+            stored = self._store.layer(source.name)
+            codes = plain.count_thresholds(stored.conv[image], stored.threshold[:], stored.direction[:])
+        elif self._trained is None:
+            return None
+        else:
+            layer = self._trained.layers[source.name]
+            accumulator = plain.convolve(self.codes(image, source), layer.weight_code, source)
+            codes = plain.quantize(plain.real_outputs(accumulator, layer), conv, self._alpha(conv))
+        return plain.pool_codes(codes, source.pool)
+
+    def _alpha(self, conv: ConvLayer) -> np.float32:
+        return (self._trained or self._store).layers[conv.name].alpha_a
+
+
+def _check_parameters(store: Store, layer: StoredLayer, trained: TrainedNetwork | None, tally: Tally) -> None:
+    """Compare a layer's weights, steps and thresholds with the trained network's."""
+    if trained is None:
+        return
+    name, known = layer.spec.name, trained.layers[layer.spec.name]
+    tally.equal("weight", name, ("oc", "ic", "ki", "kj"), known.weight_code, layer.weight[:])
+    for alpha in ("alpha_w", "alpha_a"):
+        tally.equal(alpha, name, (), np.asarray(getattr(known, alpha)), np.asarray(getattr(layer, alpha)))
+    for conv in store.network.consumers(name):
+        _check_thresholds(layer, known, conv, trained.layers[conv.name].alpha_a, tally)
+
+
+def _check_thresholds(
+    layer: StoredLayer, known: TrainedLayer, conv: ConvLayer, alpha: np.float32, tally: Tally
+) -> None:
+    """Compare counted thresholds with the float32 formula on both sides of every threshold and at both ends.
+
+    Codes are monotone in the accumulator and constant between thresholds, so equality there is equality at every
+    accumulator that the layer's weights and codes can reach.
+    """
+    threshold, direction = layer.threshold[:].astype(np.int64), layer.direction[:]
+    least, most = accumulator_ranges(layer.spec, known.weight_code, layer.activation_low, layer.activation_high)
+    ends = np.stack([least, most], axis=1)
+    places = np.concatenate([threshold, threshold - direction[:, None], ends], axis=1).clip(*ends.T[..., None])
+    by_formula = plain.quantize(plain.real_outputs(places, known), conv, alpha)
+    counted = plain.count_thresholds(places, threshold, direction)
+    tally.equal("threshold's code", layer.spec.name, ("oc", "place"), by_formula, counted, "threshold")
+
+
+def _check_unit(store: Store, unit: Unit, chain: Chain, tally: Tally) -> None:
+    layer, array = store.layer(unit.layer), store.array
+    conv, address = layer.spec, f"{unit.layer}, image {unit.image}"
+    codes, weight = layer.activation[unit.image].astype(np.int64), layer.weight[:]
+    expected = chain.codes(unit.image, conv)
+    if expected is None:
+        tally.skip(f"{conv.name}: its activation codes, because {conv.source} is not in the store")
+    else:
+        tally.equal("activation", address, ("ic", "y", "x"), expected, codes)
+    for it in range(array.input_tiles(conv.in_channels)):
+        entering = plain.activation_tile(codes, conv, array, it)
+        where = f"{address}, it {it}"
+        tally.equal("activation_tile", where, ("nij", "row"), entering, layer.activation_tile[unit.image, it])
+        for ot in unit.ots:
+            tile = plain.weight_tile(weight, array, it, ot)
+            there = f"{where}, ot {ot}"
+            tally.equal("weight_tile", there, ("kij", "col", "row"), tile, layer.weight_tile[it, ot])
+            psum = plain.psum_tile(entering, tile)
+            tally.equal("psum", there, ("kij", "nij", "col"), psum, layer.psum[unit.image, it, ot])
+    for ot in unit.ots:
+        channels = slice(ot * array.cols, (ot + 1) * array.cols)
+        total = plain.convolve(codes, weight[channels], conv)
+        tally.equal("conv", f"{address}, ot {ot}", ("col", "y", "x"), total, layer.conv[unit.image, channels])
