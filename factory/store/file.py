@@ -1,0 +1,171 @@
+"""The HDF5 side of writing: an empty file of a plan's layout, contiguous or chunked, with its dimension scales."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from factory.spec import InputError
+from factory.store.schema import StorePlan, Variable
+
+CHUNK_BYTES = 2**18
+_ALIGNMENT = 4096
+
+
+class WritableHDF5:
+    """An HDF5 file open for writing (`.file`), and the error of a full disk, which `close` raises.
+
+    HDF5 does not survive a write that fails: it fails again in every later close, at the process's end too, each time
+    with lines of its own. So it writes through a file object that keeps the first error, an interrupt too, and answers
+    that all went well.
+    """
+
+    def __init__(self, path: Path, mode: str):
+        self._raw = _ErrorKeeper(path, {"w": "w+", "r+": "r+"}[mode])
+        self.file = h5py.File(self._raw, mode, alignment_threshold=_ALIGNMENT, alignment_interval=_ALIGNMENT)
+
+    def __enter__(self) -> h5py.File:
+        return self.file
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; raise the error of the first write to it that failed."""
+        self.file.close()
+        self._raw.close()
+        if self._raw.error is not None:
+            raise self._raw.error
+
+
+class _ErrorKeeper(io.FileIO):
+    error: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        try:
+            while left and self.error is None:
+                left = left[super().write(left) :]
+        except BaseException as error:
+            self.error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except BaseException as error:
+            self.error = self.error or error
+            return size or 0
+
+
+def compression_filters(compression: str) -> Mapping:
+    """Return h5py's arguments for `gzip`, or bitshuffle and `lz4` or `zstd`; raise InputError without hdf5plugin."""
+    if compression == "gzip":
+        return dict(compression="gzip", compression_opts=4, shuffle=True)
+    require_plugin(compression)
+    import hdf5plugin
+
+    return hdf5plugin.Bitshuffle(cname=compression)
+
+
+def require_plugin(compression: str) -> None:
+    """Register the HDF5 filter that reads and writes `compression`; raise InputError where it is not installed."""
+    if compression in ("lz4", "zstd"):
+        try:
+            import hdf5plugin  # noqa: F401 (importing it registers its filters)
+        except ImportError:
+            raise InputError(f"{compression} needs hdf5plugin: pip install 'factory[compression]'") from None
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int, target: int = CHUNK_BYTES) -> tuple[int, ...]:
+    """Return the chunk of one image that takes whole axes from the innermost outwards, up to `target` bytes.
+
+    So a chunk is a run of the contiguous order: a full scan reads chunks in the file's order, a batch of images is
+    whole chunks, and one tile of every image costs at most `target` bytes an image.
+    """
+    room, chunk = max(1, target // itemsize), []
+    for size in reversed(shape[1:]):
+        chunk.append(max(1, min(size, room)))
+        room //= chunk[-1]
+    return (1, *reversed(chunk))
+
+
+def create_file(path: Path, plan: StorePlan) -> None:
+    """Write the file of a plan: attributes, scales, constants, and every other variable at its full size.
+
+    Uncompressed variables are contiguous and allocated at once, so that each has its place in the file from the start
+    and data is written there without HDF5. Nothing in it depends on the time or the machine; it is not `complete`.
+    """
+    with WritableHDF5(path, "w") as file:
+        for group, attributes in plan.groups.items():
+            file.require_group(group or "/").attrs.update(attributes)
+        file.attrs["complete"] = 0
+        for group, sizes in plan.axes.items():
+            for axis, size in sizes.items():
+                file.create_dataset(f"{group}/{axis}", data=np.arange(size, dtype="<i4")).make_scale(axis)
+        for variable in plan.variables:
+            _create_variable(file, variable, plan)
+
+
+def _create_variable(file: h5py.File, variable: Variable, plan: StorePlan) -> None:
+    if variable.path in plan.constants:
+        dataset = file.create_dataset(variable.path, data=plan.constants[variable.path])
+    elif plan.compression is None:
+        dataset = _create_contiguous(file, variable)
+    else:
+        dataset = create_chunked(file, variable, variable.shape, plan.compression)
+    group = file[variable.path.rpartition("/")[0]]
+    for dimension, axis in zip(dataset.dims, variable.axes, strict=True):
+        dimension.attach_scale(group[axis])
+
+
+def _create_contiguous(file: h5py.File, variable: Variable) -> h5py.Dataset:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    space, kind = h5py.h5s.create_simple(variable.shape), h5py.h5t.py_create(variable.dtype)
+    h5py.h5d.create(file.id, variable.path.encode(), kind, space, creation)
+    return file[variable.path]
+
+
+def create_chunked(file: h5py.File, variable: Variable, shape: tuple[int, ...], compression: str) -> h5py.Dataset:
+    """Create the dataset of a variable, of `shape` (its first axis may be a batch of the images), compressed."""
+    chunks = chunk_shape(variable.shape, variable.dtype.itemsize)
+    filters = compression_filters(compression)
+    return file.create_dataset(variable.path, shape, variable.dtype, chunks=chunks, fill_time="never", **filters)
+
+
+def data_offsets(path: Path, plan: StorePlan) -> dict[str, int]:
+    """Return where in the file, in bytes, the data of each variable that is written image by image begins."""
+    with h5py.File(path, "r") as file:
+        return {variable.path: file[variable.path].id.get_offset() for variable in plan.streamed}
+
+
+def copy_chunks(source: Path, target: h5py.File, first_image: int) -> None:
+    """Copy every chunk of a shard, still compressed, into the same datasets of `target` from `first_image` on."""
+    with h5py.File(source, "r") as file:
+        for path in _dataset_paths(file):
+            shard, whole = file[path].id, target[path].id
+            for number in range(shard.get_num_chunks()):
+                place = shard.get_chunk_info(number).chunk_offset
+                mask, data = shard.read_direct_chunk(place)
+                whole.write_direct_chunk((place[0] + first_image, *place[1:]), data, mask)
+
+
+def _dataset_paths(file: h5py.File) -> list[str]:
+    paths: list[str] = []
+    file.visititems(lambda path, item: paths.append(path) if isinstance(item, h5py.Dataset) else None)
+    return paths
+
+
+def mark_complete(path: Path, created: str) -> None:
+    """Write the two attributes that make a file a finished store."""
+    with WritableHDF5(path, "r+") as file:
+        file.attrs["created"] = created
+        file.attrs["complete"] = 1

@@ -1,0 +1,188 @@
+"""The reader of stores: layers and images as records of datasets, which are read from the file when they are sliced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+from factory.spec import Array, ConvLayer, InputError, Network
+from factory.store.file import require_plugin
+from factory.store.schema import IMAGE_AXES, SCHEMA, axis_sizes, layer_path, variable_axes
+from factory.store.writer import partial_folder
+
+if TYPE_CHECKING:
+    import xarray
+
+Values = h5py.Dataset | np.ndarray
+"""What is sliced as an array: a dataset of an open file, or an array in memory."""
+
+
+@dataclass(frozen=True)
+class StoredImages:
+    """The images of a store.
+
+    `pixels` uint8 `(image, colour, y, x)`; `label` int16 `(image,)`, -1 for an image that has none; `source_index`
+    int64 `(image,)`, each image's place in its source.
+    """
+
+    pixels: Values
+    label: Values
+    source_index: Values
+
+
+@dataclass(frozen=True)
+class StoredLayer:
+    """One layer of a store. Slice its datasets as NumPy arrays; only the slice is read.
+
+    `weight` int8 `(oc, ic, ki, kj)`; `weight_tile` int8 `(it, ot, kij, col, row)`; `row_count` int32 `(it,)` and
+    `col_count` int32 `(ot,)`, the lanes that are not zero padding; `activation` uint8, int8 or int16
+    `(image, ic, y, x)`; `activation_tile`, of the same dtype, `(image, it, nij, row)`; `psum` int16 or int32
+    `(image, it, ot, kij, nij, col)`; `conv` int32 `(image, oc, oy, ox)`; `threshold` int32 `(oc, level)` and
+    `direction` int8 `(oc,)`, both None for a layer that no other follows. `activation_low`, `activation_high`: int16
+    arrays `(ic,)`, the codes' closed range.
+    """
+
+    spec: ConvLayer
+    array: Array
+    alpha_w: np.float32
+    alpha_a: np.float32
+    activation_low: np.ndarray
+    activation_high: np.ndarray
+    weight: Values
+    weight_tile: Values
+    row_count: Values
+    col_count: Values
+    activation: Values
+    activation_tile: Values
+    psum: Values
+    conv: Values
+    threshold: Values | None = None
+    direction: Values | None = None
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store, read only; close it, or use it as a context manager."""
+
+    path: Path
+    file: h5py.File
+    network: Network
+    array: Array
+    images: StoredImages
+    layers: Mapping[str, StoredLayer]
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; no dataset can be read after it."""
+        self.file.close()
+
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+        return self.images.pixels.shape[0]
+
+    @property
+    def image_source(self) -> str:
+        """Name of what the images were taken from."""
+        return self.file.attrs["image_source"]
+
+    @property
+    def weights_sha256(self) -> str:
+        """The sha256 (hex) of the contents of the weights that the store was built from."""
+        return self.file.attrs["weights_sha256"]
+
+    def layer(self, name: str) -> StoredLayer:
+        """Return the layer called `name`; raise InputError that lists the layers the store holds."""
+        if name not in self.layers:
+            raise InputError(f"{self.path}: layer must be one of {' '.join(self.layers)}, not {name}")
+        return self.layers[name]
+
+    def to_xarray(self) -> xarray.DataTree:
+        """Return the store as a tree of xarray datasets with named axes, at `/images` and `/layers/<name>`.
+
+        Variables are read when their values are asked for. The tree holds the file open by itself: `close()` it.
+        """
+        try:
+            import xarray
+        except ImportError:
+            raise InputError("to_xarray needs xarray: pip install 'factory[xarray]'") from None
+        return xarray.open_datatree(self.path, engine="h5netcdf")
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a finished store; raise InputError for anything else, saying what it is."""
+    path = Path(path)
+    file = _open_file(path)
+    try:
+        return _read_store(path, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _open_file(path: Path) -> h5py.File:
+    if not path.exists():
+        if partial_folder(path).exists():
+            raise InputError(f"{path}: must be a finished store, it is still being written in {partial_folder(path)}")
+        raise InputError(f"{path}: must be a store, there is no such file")
+    if path.is_dir() or not h5py.is_hdf5(path):
+        raise InputError(f"{path}: must be a store, it is not an HDF5 file")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path}: must be a whole HDF5 file: {str(error).splitlines()[0]}") from None
+
+
+def _read_store(path: Path, file: h5py.File) -> Store:
+    schema = file.attrs.get("schema", "none")
+    if schema != SCHEMA:
+        raise InputError(f"{path}: schema must be {SCHEMA}, not {schema}")
+    if not file.attrs.get("complete", 0):
+        raise InputError(f"{path}: must be a finished store, it is still being written")
+    require_plugin(file.attrs["compression"])
+    network = Network.from_dict(json.loads(file.attrs["network"]))
+    array = Array(*(int(file.attrs[name]) for name in ("array_rows", "array_cols", "psum_bits")))
+    _check_paths(path, file, [f"images/{name}" for name in IMAGE_AXES])
+    images = StoredImages(**{name: file[f"images/{name}"] for name in IMAGE_AXES})
+    layers = {}
+    for conv in network.layers:
+        if layer_path(conv.name) in file:
+            _check_paths(path, file, [f"{layer_path(conv.name)}/{name}" for name in variable_axes(network, conv)])
+            layers[conv.name] = _read_layer(file, network, conv, array)
+    for layer in layers.values():
+        _check_shapes(path, network, layer, images.pixels.shape[0])
+    return Store(path, file, network, array, images, layers)
+
+
+def _check_paths(path: Path, file: h5py.File, names: list[str]) -> None:
+    for name in names:
+        if name not in file:
+            raise InputError(f"{path}: must hold {name} of schema {SCHEMA}, it does not")
+
+
+def _read_layer(file: h5py.File, network: Network, conv: ConvLayer, array: Array) -> StoredLayer:
+    group = file[layer_path(conv.name)]
+    datasets = {name: group[name] for name in variable_axes(network, conv)}
+    datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
+    alphas = {name: np.float32(group.attrs[name]) for name in ("alpha_w", "alpha_a")}
+    return StoredLayer(conv, array, **alphas, **datasets)
+
+
+def _check_shapes(path: Path, network: Network, layer: StoredLayer, images: int) -> None:
+    conv, sizes = layer.spec, axis_sizes(layer.spec, layer.array, images)
+    for name, axes in variable_axes(network, conv).items():
+        found = getattr(layer, name).shape
+        expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, found, strict=False))
+        if found != expected or len(found) != len(axes):
+            raise InputError(f"{path}: {conv.name}: {name} must be {expected}, not {found}")

@@ -1,0 +1,260 @@
+"""The store's layout: which variables a file holds, their axes, sizes and dtypes, as records without I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import factory
+from factory.spec import (
+    Array,
+    ConvLayer,
+    InputError,
+    IntegerLayer,
+    IntegerNetwork,
+    Network,
+    TrainedLayer,
+    TrainedNetwork,
+    accumulator_range,
+    psum_range,
+)
+
+SCHEMA = "factory-store/1"
+COMPRESSIONS = ("gzip", "lz4", "zstd")
+
+IMAGE_AXES = {
+    "pixels": ("image", "colour", "y", "x"),
+    "label": ("image",),
+    "source_index": ("image",),
+}
+LAYER_AXES = {
+    "weight": ("oc", "ic", "ki", "kj"),
+    "weight_tile": ("it", "ot", "kij", "col", "row"),
+    "row_count": ("it",),
+    "col_count": ("ot",),
+    "activation_low": ("ic",),
+    "activation_high": ("ic",),
+    "activation": ("image", "ic", "y", "x"),
+    "activation_tile": ("image", "it", "nij", "row"),
+    "psum": ("image", "it", "ot", "kij", "nij", "col"),
+    "conv": ("image", "oc", "oy", "ox"),
+    "threshold": ("oc", "level"),
+    "direction": ("oc",),
+}
+"""Axes of a layer's variables, in the file's order. Where the output map has the input map's size, `oy, ox` are named
+`y, x`. `threshold` and `direction` are absent where no layer follows. `row_count`, `col_count`: the lanes of a tile
+that carry channels; those beyond are zero padding."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One dataset: its path in the file, its axes' names, its shape and its dtype."""
+
+    path: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @property
+    def by_image(self) -> bool:
+        """Whether the variable is written image by image, rather than once."""
+        return self.axes[0] == "image"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole variable, uncompressed."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """All that decides a store's contents but the images' data: `create_store` writes it.
+
+    `groups` maps each group's path (`""` is the root) to its attributes, `axes` to its axes' sizes; `variables` are in
+    the file's order; `constants` holds, by path, the contents of those that do not depend on images.
+    """
+
+    groups: Mapping[str, Mapping[str, str | int | float]]
+    axes: Mapping[str, Mapping[str, int]]
+    variables: tuple[Variable, ...]
+    constants: Mapping[str, np.ndarray]
+    compression: str | None
+
+    @property
+    def image_count(self) -> int:
+        """Number of images that the store will hold."""
+        return self.axes["images"]["image"]
+
+    @property
+    def streamed(self) -> tuple[Variable, ...]:
+        """The variables that are written image by image."""
+        return tuple(variable for variable in self.variables if variable.by_image)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all variables, uncompressed."""
+        return sum(variable.nbytes for variable in self.variables)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The sha256 (hex) of the whole plan: two builds of equal digests write the same bytes."""
+        layout = [(v.path, v.axes, v.shape, v.dtype.str) for v in self.variables]
+        described = json.dumps([self.groups, self.axes, layout, self.compression], sort_keys=True)
+        sha256 = hashlib.sha256(described.encode())
+        for path in sorted(self.constants):
+            sha256.update(np.ascontiguousarray(self.constants[path]).data)
+        return sha256.hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageOrigin:
+    """Where a store's images come from: how many, a name, and the sha256 (hex) of their pixels and labels."""
+
+    count: int
+    source: str
+    sha256: str
+
+
+def layer_path(name: str) -> str:
+    """Return the path of a layer's group."""
+    return f"layers/{name}"
+
+
+def axis_sizes(conv: ConvLayer, array: Array, images: int) -> dict[str, int]:
+    """Return the size of each axis of a layer's group."""
+    sizes = dict(
+        image=images, oc=conv.out_channels, ic=conv.in_channels, ki=conv.kernel, kj=conv.kernel,
+        it=array.input_tiles(conv.in_channels), ot=array.output_tiles(conv.out_channels), kij=conv.kij_count,
+        nij=conv.nij_count, row=array.rows, col=array.cols, y=conv.height, x=conv.width,
+    )  # fmt: skip
+    return sizes if _keeps_size(conv) else sizes | dict(oy=conv.out_height, ox=conv.out_width)
+
+
+def _keeps_size(conv: ConvLayer) -> bool:
+    return (conv.out_height, conv.out_width) == (conv.height, conv.width)
+
+
+def variable_axes(network: Network, conv: ConvLayer) -> dict[str, tuple[str, ...]]:
+    """Return the axes of each variable in the group of the layer `conv`."""
+    axes = dict(LAYER_AXES)
+    if _keeps_size(conv):
+        axes["conv"] = ("image", "oc", "y", "x")
+    if not network.consumers(conv.name):
+        del axes["threshold"], axes["direction"]
+    return axes
+
+
+def activation_dtype(layer: IntegerLayer) -> np.dtype:
+    """Return uint8 for a layer whose codes have no sign, else the narrower of int8 and int16 that holds its range."""
+    if not layer.spec.signed:
+        return np.dtype(np.uint8)
+    info = np.iinfo(np.int8)
+    narrow = layer.activation_low.min() >= info.min and layer.activation_high.max() <= info.max
+    return np.dtype(np.int8 if narrow else np.int16)
+
+
+def layer_dtypes(layer: IntegerLayer, array: Array) -> dict[str, np.dtype]:
+    """Return the dtype of each variable of a layer; psums are int16 where their exact bound fits, else int32."""
+    conv = layer.spec
+    psum = psum_range(conv, array, layer.weight, layer.activation_low, layer.activation_high)
+    codes = activation_dtype(layer)
+    wide = dict.fromkeys(("activation_low", "activation_high"), np.int16)
+    narrow = dict.fromkeys(("weight", "weight_tile", "direction"), np.int8)
+    counts = dict.fromkeys(("row_count", "col_count", "threshold", "conv"), np.int32)
+    named = wide | narrow | counts | dict(activation=codes, activation_tile=codes, psum=psum.dtype())
+    return {name: np.dtype(dtype).newbyteorder("<") for name, dtype in named.items()}
+
+
+def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, array: Array) -> dict[str, str | int | float]:
+    """Return the attributes of a layer's group: geometry, bit widths, alphas, steps and exact bounds."""
+    conv = layer.spec
+    fields = {name: int(x) if isinstance(x, bool) else x for name, x in dataclasses.asdict(conv).items()}
+    codes = (layer.weight, layer.activation_low, layer.activation_high)
+    psum, accumulator = psum_range(conv, array, *codes), accumulator_range(conv, *codes)
+    if not accumulator.fits(32):
+        raise InputError(f"{conv.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")
+    return fields | dict(
+        out_height=conv.out_height, out_width=conv.out_width,
+        alpha_w=float(trained.alpha_w), alpha_a=float(trained.alpha_a),
+        weight_step=float(trained.weight_step), activation_step=float(trained.activation_step),
+        psum_low=psum.low, psum_high=psum.high,
+        accumulator_low=accumulator.low, accumulator_high=accumulator.high,
+    )  # fmt: skip
+
+
+def lane_counts(channels: int, lanes: int) -> np.ndarray:
+    """Return int32 `(tile,)`: how many of each tile's `lanes` carry one of `channels`."""
+    starts = np.arange(0, channels, lanes)
+    return np.minimum(lanes, channels - starts).astype(np.int32)
+
+
+def plan_store(
+    trained: TrainedNetwork,
+    integer: IntegerNetwork,
+    array: Array,
+    layers: Sequence[ConvLayer],
+    weight_tiles: Mapping[str, np.ndarray],
+    images: ImageOrigin,
+    compression: str | None = None,
+) -> StorePlan:
+    """Plan a store of the chosen `layers`; `weight_tiles[name]` is int8 `(it, ot, kij, col, row)`."""
+    if compression not in (None, *COMPRESSIONS):
+        raise InputError(f"compression must be one of {' '.join(COMPRESSIONS)}, not {compression}")
+    network, (colours, height, width) = integer.network, integer.network.image_shape
+    groups: dict[str, dict] = {"": _root_attributes(trained, array, images, compression), "images": {}}
+    axes: dict[str, dict[str, int]] = {"images": dict(image=images.count, colour=colours, y=height, x=width)}
+    image_dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
+    variables = _variables("images", IMAGE_AXES, axes["images"], image_dtypes)
+    constants: dict[str, np.ndarray] = {}
+    for conv in layers:
+        group, layer = layer_path(conv.name), integer.layers[conv.name]
+        groups[group] = layer_attributes(trained.layers[conv.name], layer, array)
+        axes[group] = axis_sizes(conv, array, images.count)
+        if layer.threshold is not None:
+            axes[group] |= dict(level=layer.threshold.shape[1])
+        layer_variables = _variables(group, variable_axes(network, conv), axes[group], layer_dtypes(layer, array))
+        contents = dict(
+            weight=layer.weight, weight_tile=weight_tiles[conv.name],
+            row_count=lane_counts(conv.in_channels, array.rows), col_count=lane_counts(conv.out_channels, array.cols),
+            activation_low=layer.activation_low, activation_high=layer.activation_high,
+            threshold=layer.threshold, direction=layer.direction,
+        )  # fmt: skip
+        for variable in layer_variables:
+            if not variable.by_image:
+                constants[variable.path] = _exactly(variable, contents[variable.path.rpartition("/")[2]])
+        variables += layer_variables
+    return StorePlan(groups, axes, tuple(variables), constants, compression)
+
+
+def _root_attributes(trained: TrainedNetwork, array: Array, images: ImageOrigin, compression: str | None) -> dict:
+    return dict(
+        schema=SCHEMA, factory_version=factory.__version__,
+        network=json.dumps(trained.network.to_dict()), weights_sha256=trained.sha256,
+        array_rows=array.rows, array_cols=array.cols, psum_bits=array.psum_bits,
+        image_source=images.source, image_sha256=images.sha256, compression=compression or "none",
+    )  # fmt: skip
+
+
+def _variables(
+    group: str, axes: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int], dtypes: Mapping[str, np.dtype]
+) -> list[Variable]:
+    return [
+        Variable(f"{group}/{name}", named, tuple(sizes[axis] for axis in named), dtypes[name])
+        for name, named in axes.items()
+    ]
+
+
+def _exactly(variable: Variable, values: np.ndarray) -> np.ndarray:
+    """Return `values` in the variable's dtype; raise ValueError where shape or a value does not fit."""
+    converted = values.astype(variable.dtype)
+    if values.shape != variable.shape or not np.array_equal(converted, values):
+        found = f"{values.shape} {values.dtype}"
+        raise ValueError(f"{variable.path} must be {variable.shape} {variable.dtype}, not {found}")
+    return converted

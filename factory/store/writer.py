@@ -1,0 +1,233 @@
+"""The writer of stores: a build that is not finished lives in a sibling folder, and goes on where it stopped.
+
+Uncompressed variables are contiguous, in the order that a schedule reads them. Each batch of images is then one write
+at a known offset, a full scan is sequential, and one tile of an image (all its `kij`) is one run of bytes, so that a
+query of one tile of every image reads no byte that it does not need. No chunk shape does all three better: chunks that
+hold several images make a batch a scatter, and chunks of one image are runs of the same bytes with an index in between.
+The data goes to the file by `pwrite`, beside HDF5, whose own metadata is complete and closed from the start: a build
+that is killed can damage nothing but the batch that it was writing. Compressed variables must be chunked
+(`chunk_shape`); each batch is compressed into a shard file of its own, and the finished shards' chunks are copied,
+still compressed, into the store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from factory.spec import InputError
+from factory.store.file import WritableHDF5, copy_chunks, create_chunked, create_file, data_offsets, mark_complete
+from factory.store.schema import SCHEMA, StorePlan, Variable
+
+_STORE, _PROGRESS, _SHARD = "store.h5", "progress.json", "shard.h5"
+_MAX_WRITE = 2**30
+
+
+def partial_folder(path: Path) -> Path:
+    """Return the folder in which the store `path` is built before it is finished."""
+    return path.with_name(f"{path.name}.partial")
+
+
+@contextlib.contextmanager
+def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
+    """Write the store `path`: yields the writer that takes the data, and puts the file in its place at the end.
+
+    A killed or interrupted build keeps what it has committed, for the next one of an equal plan; any other exception
+    removes it. Raises InputError where the file cannot be written (no such folder, disk full, another build under way).
+    """
+    partial = partial_folder(path)
+    with _input_errors(path):
+        _check_target(path)
+        partial.mkdir(exist_ok=True)
+    with _lock(path, partial):
+        try:
+            with _input_errors(path):
+                done = _committed(partial, plan)
+                _check_room(path, partial, plan, done)
+                if done == 0:
+                    _start_afresh(partial, plan)
+            kind = _ContiguousWriter if plan.compression is None else _ShardWriter
+            with contextlib.closing(kind(path, plan, done)) as writer:
+                yield writer
+                if writer.done != plan.image_count:
+                    raise ValueError(f"{path}: {writer.done} of {plan.image_count} images were written")
+                with _input_errors(path):
+                    writer.finish()
+            with _input_errors(path):
+                (partial / _PROGRESS).unlink()  # nothing resumes a file whose metadata is being changed
+                mark_complete(partial / _STORE, datetime.now(UTC).isoformat(timespec="seconds"))
+                (partial / _STORE).replace(path)
+                shutil.rmtree(partial)
+        except Exception:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def _input_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
+        raise InputError(f"{path}: must be writable: {reason}") from None
+
+
+def _check_target(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: must lie in a folder that exists, not in {path.parent}")
+    if path.is_dir():
+        raise InputError(f"{path}: must be a file, not a folder")
+    if path.exists() and not _is_store(path):
+        raise InputError(f"{path}: must be a store or a new file, not a file of another kind")
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs.get("schema", "")).startswith(SCHEMA.partition("/")[0])
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _lock(path: Path, partial: Path) -> Iterator[None]:
+    """Hold the folder for this process alone; the system lets go of it however the process ends."""
+    folder = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise InputError(f"{path}: another build is writing it now") from None
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
+def _boot() -> str:
+    """Return a name of this start of the machine: what a killed process wrote outlives the process, not a power cut."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return boot.read_text().strip() if boot.exists() else ""
+
+
+def _committed(partial: Path, plan: StorePlan) -> int:
+    """Return how many images an earlier build of an equal plan has committed; 0 where there is none."""
+    try:
+        progress = json.loads((partial / _PROGRESS).read_text())
+    except (OSError, ValueError):
+        return 0
+    same = progress.get("plan") == plan.digest and progress.get("boot") == _boot()
+    return progress["images"] if same else 0
+
+
+def _record(partial: Path, plan: StorePlan, done: int) -> None:
+    temporary = partial / f"{_PROGRESS}.new"
+    temporary.write_text(json.dumps(dict(plan=plan.digest, boot=_boot(), images=done)))
+    temporary.replace(partial / _PROGRESS)
+
+
+def _start_afresh(partial: Path, plan: StorePlan) -> None:
+    for path in partial.iterdir():
+        path.unlink()
+    if plan.compression is None:
+        create_file(partial / _STORE, plan)
+
+
+def _check_room(path: Path, partial: Path, plan: StorePlan, done: int) -> None:
+    """Raise InputError before anything is computed where the disk has no room for the rest of an uncompressed store."""
+    left = sum(variable.nbytes for variable in plan.streamed) * (plan.image_count - done) // plan.image_count
+    needed, free = left if done else plan.nbytes, shutil.disk_usage(partial).free
+    if plan.compression is None and needed > free:
+        raise InputError(f"{path}: must have {needed:,} bytes of disk, {free:,} are free")
+
+
+def _check_values(variable: Variable, first_image: int, values: np.ndarray) -> None:
+    found, expected = (values.shape[1:], values.dtype), (variable.shape[1:], variable.dtype)
+    if found != expected or first_image + len(values) > variable.shape[0]:
+        raise ValueError(f"{variable.path} from {first_image} must be {expected}, not {len(values)} of {found}")
+
+
+class StoreWriter:
+    """What takes a store's data. `done` images are there from the start; after `commit(n)`, the first `n` are.
+
+    `write` may be called from another thread than `commit`, one call at a time.
+    """
+
+    def __init__(self, path: Path, plan: StorePlan, done: int):
+        self.done = done
+        self._path, self._plan, self._partial = path, plan, partial_folder(path)
+        self._variables = {variable.path: variable for variable in plan.streamed}
+
+    def write(self, variable: str, first_image: int, values: np.ndarray) -> None:
+        """Write `values` `(image, ...)`, of the variable's very dtype, from `first_image` on."""
+        _check_values(self._variables[variable], first_image, values)
+        with _input_errors(self._path):
+            self._put(self._variables[variable], first_image, values)
+
+    def commit(self, done: int) -> None:
+        """Record that every variable of the first `done` images is written."""
+        with _input_errors(self._path):
+            self._seal()
+            _record(self._partial, self._plan, done)
+        self.done = done
+
+
+class _ContiguousWriter(StoreWriter):
+    """Writes each batch at its place in the file."""
+
+    def __init__(self, path: Path, plan: StorePlan, done: int):
+        super().__init__(path, plan, done)
+        self._offsets = data_offsets(self._partial / _STORE, plan)
+        self._file = os.open(self._partial / _STORE, os.O_RDWR)
+
+    def _put(self, variable: Variable, first_image: int, values: np.ndarray) -> None:
+        offset = self._offsets[variable.path] + first_image * (variable.nbytes // variable.shape[0])
+        data = memoryview(np.ascontiguousarray(values)).cast("B")
+        while data:
+            written = os.pwrite(self._file, data[:_MAX_WRITE], offset)
+            data, offset = data[written:], offset + written
+
+    def _seal(self) -> None:
+        """Do nothing: what was written is in its place."""
+
+    def finish(self) -> None:
+        """Do nothing: the file is whole."""
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class _ShardWriter(StoreWriter):
+    """Compresses each batch into a shard, and copies the shards' chunks into the store at the end."""
+
+    _shard: WritableHDF5 | None = None
+
+    def _put(self, variable: Variable, first_image: int, values: np.ndarray) -> None:
+        if self._shard is None:
+            self._shard = WritableHDF5(self._partial / _SHARD, "w")
+        create_chunked(self._shard.file, variable, values.shape, self._plan.compression)[...] = values
+
+    def _seal(self) -> None:
+        self.close()
+        (self._partial / _SHARD).replace(self._partial / f"{self.done:012d}.h5")
+
+    def finish(self) -> None:
+        create_file(self._partial / _STORE, self._plan)
+        with WritableHDF5(self._partial / _STORE, "r+") as store:
+            for shard in sorted(self._partial.glob("[0-9]*.h5")):
+                copy_chunks(shard, store, int(shard.stem))
+
+    def close(self) -> None:
+        if self._shard is not None:
+            shard, self._shard = self._shard, None
+            with _input_errors(self._path):
+                shard.close()
