@@ -64,7 +64,7 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
                     writer.finish()
             with _input_errors(path):
                 (partial / _PROGRESS).unlink()  # nothing resumes a file whose metadata is being changed
-                mark_complete(partial / _STORE, datetime.now(UTC).isoformat(timespec="seconds"))
+                mark_complete(partial / _STORE, _now())
                 (partial / _STORE).replace(path)
                 shutil.rmtree(partial)
         except Exception:
@@ -111,6 +111,10 @@ def _lock(path: Path, partial: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _boot() -> str:
