@@ -10,34 +10,29 @@ import numpy as np
 from factory.model.layers import QuantBatchNorm, QuantConv, QuantLayer
 from factory.model.network import QuantNetwork
 from factory.quant.host import weight_codes
-from factory.spec import BatchNorm, ConvLayer, Network, TrainedLayer, TrainedNetwork
+from factory.spec import BatchNorm, ConvLayer, Network, TrainedNetwork
 
 INITIAL_ALPHA_W = np.float32(3)  # in deviations of the normalized weights
 INITIAL_ALPHA_A = np.float32(4)
 
 
 def create_model(network: Network, seed: int = 0) -> QuantNetwork:
-    """Return an untrained model: normal weights (their scale is normalized away), a uniform classifier.
+    """Return an untrained model, weights uniform within `1 / sqrt(inputs)` as torch's are; the same for the same seed.
 
-    The same seed gives the same model.
+    The scale of the convolutions' weights does not change their codes, but how fast a learning rate moves them.
     """
     rng = np.random.default_rng(seed)
     layers = {}
     for spec in network.layers:
-        weight = rng.standard_normal(spec.weight_shape, dtype=np.float32)
+        weight = _uniform(rng, spec.weight_shape, spec.in_channels * spec.kij_count)
         norm = _untrained_norm(spec, network.eps) if spec.batch_norm else None
         layers[spec.name] = _layer(spec, weight, INITIAL_ALPHA_W, INITIAL_ALPHA_A, norm, normalize=True)
-    bound = network.classifier_shape[1] ** -0.5
-    weight, bias = (
-        rng.uniform(-bound, bound, shape).astype(np.float32)
-        for shape in (network.classifier_shape, network.classifier_shape[:1])
-    )
-    return QuantNetwork(network, layers, jnp.asarray(weight), jnp.asarray(bias))
+    classes, features = network.classifier_shape
+    weight, bias = (jnp.asarray(_uniform(rng, shape, features)) for shape in ((classes, features), (classes,)))
+    return QuantNetwork(network, layers, weight, bias)
 
 
-def from_trained(
-    trained: TrainedNetwork, float_weights: Mapping[str, np.ndarray] | None = None
-) -> QuantNetwork:
+def from_trained(trained: TrainedNetwork, float_weights: Mapping[str, np.ndarray] | None = None) -> QuantNetwork:
     """Return the model of a trained network.
 
     Its weights are `weight_code * weight_step`, quantized without normalization, which gives the very codes; or, for
@@ -70,6 +65,11 @@ def to_tensors(model: QuantNetwork) -> dict[str, np.ndarray]:
                 tensors[f"{name}.batch_norm.{field}"] = np.asarray(getattr(layer.norm, field)[...])
     tensors["classifier.weight"] = np.asarray(model.classifier_weight[...])
     return tensors | {"classifier.bias": np.asarray(model.classifier_bias[...])}
+
+
+def _uniform(rng: np.random.Generator, shape: tuple[int, ...], inputs: int) -> np.ndarray:
+    bound = inputs**-0.5
+    return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
 def _untrained_norm(spec: ConvLayer, eps: float) -> BatchNorm:

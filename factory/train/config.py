@@ -1,0 +1,51 @@
+"""The configuration of a training run, checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from factory.spec import InputError
+
+SCHEDULES = ("step", "cosine")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides the weights that come out.
+
+    `network` is a network's name or TOML file. `data` is an image source with the splits `train` and `test`. `init` is
+    a torch checkpoint or a weights file to start from; None starts from random weights. The rate is `lr`, times 0.1 at
+    each epoch of `milestones` (schedule `step`, the notebook's), or falls to 0 along a half `cosine` over all epochs.
+    `weight_decay` applies to the weights of convolutions and classifier only. `dtype` is that of the convolutions'
+    products. A checkpoint is written after each epoch and, where `checkpoint_steps` is not 0, every so many steps.
+    """
+
+    network: str
+    data: str
+    epochs: int
+    batch: int = 128
+    lr: float = 0.1
+    schedule: str = "step"
+    milestones: tuple[int, ...] = (150, 225)
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    dtype: str = "float32"
+    seed: int = 0
+    init: str | None = None
+    checkpoint_steps: int = 0
+
+    def __post_init__(self):
+        for field, low in dict(epochs=1, batch=2, seed=0, checkpoint_steps=0).items():
+            if getattr(self, field) < low:
+                raise InputError(f"{field} must be at least {low}, not {getattr(self, field)}")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise InputError(f"lr must be finite and more than 0, not {self.lr}")
+        for field, high in dict(momentum=1, label_smoothing=1, weight_decay=math.inf).items():
+            if not 0 <= getattr(self, field) < high:
+                raise InputError(f"{field} must be at least 0 and less than {high}, not {getattr(self, field)}")
+        for field, choices in dict(schedule=SCHEDULES, dtype=DTYPES).items():
+            if getattr(self, field) not in choices:
+                raise InputError(f"{field} must be one of {' '.join(choices)}, not {getattr(self, field)}")
