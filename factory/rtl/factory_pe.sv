@@ -1,0 +1,69 @@
+// A processing element: SIMD products of an activation and a weight, added to a psum.
+//
+// Weight-stationary (os = 0): the weight stays once loaded; the psum from the row above moves down, one row a clock.
+// Output-stationary (os = 1): the weight from the row above moves down; the psum stays.
+// Either way the activation moves to the next col, one col a clock.
+module factory_pe #(
+    parameter int SIMD        = 1,
+    parameter int ACT_BITS    = 4,
+    parameter int ACT_SIGNED  = 0,
+    parameter int WEIGHT_BITS = 4,
+    parameter int PSUM_BITS   = 16,
+    parameter int SATURATE    = 0
+) (
+    input  logic                        clk,
+    input  logic                        rst,
+    input  logic                        enable,
+    input  logic                        os,
+    input  logic                        load,        // WS: take weight_in and keep it
+    input  logic                        clear,       // OS: begin a tile
+    input  logic [   SIMD*ACT_BITS-1:0] act_in,
+    output logic [   SIMD*ACT_BITS-1:0] act_out,
+    input  logic [SIMD*WEIGHT_BITS-1:0] weight_in,
+    output logic [SIMD*WEIGHT_BITS-1:0] weight_out,
+    input  logic [       PSUM_BITS-1:0] psum_in,
+    output logic [       PSUM_BITS-1:0] psum_out
+);
+  // An unsigned activation gets a 0 in front; a product has the bits of both of its factors.
+  localparam int PRODUCT_BITS = ACT_BITS + 1 + WEIGHT_BITS;
+  localparam int DOT_BITS = PRODUCT_BITS + $clog2(SIMD);
+
+  logic [SIMD*WEIGHT_BITS-1:0] weight;
+  assign weight = os ? weight_in : weight_out;
+
+  // Each lane adds its product to the sum of the lanes below it.
+  for (genvar i = 0; i < SIMD; i++) begin : g_lane
+    logic signed [ACT_BITS:0] a;
+    logic signed [WEIGHT_BITS-1:0] w;
+    logic signed [DOT_BITS-1:0] product, dot;
+    assign a = {(ACT_SIGNED != 0) && act_in[(i+1)*ACT_BITS-1], act_in[i*ACT_BITS+:ACT_BITS]};
+    assign w = weight[i*WEIGHT_BITS+:WEIGHT_BITS];
+    assign product = DOT_BITS'(a) * DOT_BITS'(w);
+    if (i == 0) assign dot = product;
+    else assign dot = g_lane[i-1].dot + product;
+  end
+
+  logic [PSUM_BITS-1:0] sum;
+  factory_add #(
+      .A_BITS  (PSUM_BITS),
+      .B_BITS  (DOT_BITS),
+      .OUT_BITS(PSUM_BITS),
+      .SATURATE(SATURATE)
+  ) add (
+      .a  (os ? psum_out : psum_in),
+      .b  (g_lane[SIMD-1].dot),
+      .sum(sum)
+  );
+
+  always_ff @(posedge clk)
+    if (rst) begin
+      act_out    <= '0;
+      weight_out <= '0;
+      psum_out   <= '0;
+    end else begin
+      if (enable) act_out <= act_in;
+      if (os ? enable : load) weight_out <= weight_in;
+      if (os && clear) psum_out <= '0;
+      else if (enable) psum_out <= sum;
+    end
+endmodule
