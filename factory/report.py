@@ -1,15 +1,26 @@
-"""Tables for people: a network's layers, an overflow audit, and any other list of records."""
+"""Tables for people: a network's layers, and any other list of records."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
+import h5py
 
-from factory.spec import Array, ConvLayer, IntegerNetwork, Range, accumulator_range, psum_range
-from factory.store import Store
+from factory.lower import lower
+from factory.spec import (
+    Array,
+    ConvLayer,
+    IntegerLayer,
+    Range,
+    TrainedLayer,
+    TrainedNetwork,
+    accumulator_range,
+    psum_range,
+)
+from factory.store import Store, StoredLayer
 
 
 @dataclass(frozen=True)
@@ -35,56 +46,34 @@ class LayerSummary:
         return self.array.input_tiles(self.spec.in_channels), self.array.output_tiles(self.spec.out_channels)
 
 
-def summarize_layer(
-    spec: ConvLayer,
-    array: Array,
-    weight: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    alphas: tuple[float, float],
-    size: int | None = None,
-) -> LayerSummary:
-    """Summarize one layer from its weight codes `(oc, ic, ki, kj)` and its activation codes' range `(ic,)`.
+def summarize(source: TrainedNetwork | Store) -> list[LayerSummary]:
+    """Summarize every layer of a trained network (on an 8x8 array) or of a store (on its own)."""
+    if isinstance(source, Store):
+        return [_summary(layer, layer, source.array, _storage(layer)) for layer in source.layers.values()]
+    integer = lower(source)
+    return [_summary(integer.layers[name], layer, Array(), None) for name, layer in source.layers.items()]
 
-    `alphas` are those of the activations and of the weights.
-    """
+
+def _summary(
+    integer: IntegerLayer | StoredLayer, alphas: TrainedLayer | StoredLayer, array: Array, size: int | None
+) -> LayerSummary:
+    weight, low, high = integer.weight[...], integer.activation_low, integer.activation_high
     return LayerSummary(
-        spec=spec,
+        spec=integer.spec,
         array=array,
-        alpha_a=float(alphas[0]),
-        alpha_w=float(alphas[1]),
+        alpha_a=float(alphas.alpha_a),
+        alpha_w=float(alphas.alpha_w),
         activation=Range(int(low.min()), int(high.max())),
         weight=Range(int(weight.min()), int(weight.max())),
-        psum=psum_range(spec, array, weight, low, high),
-        accumulator=accumulator_range(spec, weight, low, high),
+        psum=psum_range(integer.spec, array, weight, low, high),
+        accumulator=accumulator_range(integer.spec, weight, low, high),
         size=size,
     )
 
 
-def summarize_store(store: Store) -> list[LayerSummary]:
-    """Summarize every layer that a store holds."""
-    return [
-        summarize_layer(
-            layer.spec,
-            store.array,
-            layer.weight[...],
-            layer.activation_low,
-            layer.activation_high,
-            (layer.alpha_a, layer.alpha_w),
-            layer.storage_size,
-        )
-        for layer in store.layers.values()
-    ]
-
-
-def summarize_network(integer: IntegerNetwork, alphas: Mapping[str, tuple[float, float]]) -> list[LayerSummary]:
-    """Summarize every layer of a lowered network on an 8x8 array; `alphas` are `(alpha_a, alpha_w)` by layer name."""
-    return [
-        summarize_layer(
-            layer.spec, Array(), layer.weight, layer.activation_low, layer.activation_high, alphas[layer.spec.name]
-        )
-        for layer in integer.layers.values()
-    ]
+def _storage(layer: StoredLayer) -> int:
+    values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
+    return sum(value.id.get_storage_size() for value in values if isinstance(value, h5py.Dataset))
 
 
 def layer_table(summaries: Iterable[LayerSummary]) -> str:

@@ -12,7 +12,7 @@ FLOORS = (
     {"spec", "bits", "quant"},
     {"model", "images", "lower", "tiling", "store", "memfile", "fetch"},
     {"engine", "dataflow", "checkpoint", "train", "testbench"},
-    {"build", "export", "verify", "report", "audit", "simulate", "evaluate"},
+    {"build", "export", "verify", "report", "audit", "simulate", "evaluate", "fit"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -10,21 +10,21 @@ import typer
 
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Weights written by `factory import` or `factory train`; default: the shipped ones."),
-]
-Source = Annotated[
-    str,
     typer.Option(
-        "--images",
-        metavar="SOURCE",
-        help="`samples` (made by the package), a folder of CIFAR-10's binary or python files, an .npy or .npz of uint8 "
-        "(N, 32, 32, 3), or a folder of image files.",
+        "--weights", help="Weights written by `factory import` or `factory train`; default: the shipped ones."
     ),
 ]
+SOURCE_HELP = (
+    "`samples` (made by the package), a folder of CIFAR-10's binary or python files, an .npy or .npz of uint8 "
+    "(N, 32, 32, 3), or a folder of image files."
+)
+Source = Annotated[str, typer.Option("--images", metavar="SOURCE", help=SOURCE_HELP)]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Split = Annotated[str, typer.Option("--split", help="The part of CIFAR-10: `train` or `test`.")]
 Pick = Annotated[str | None, typer.Option("--pick", metavar="RANGES", help="Which images, such as `0:16` or `3,8:10`.")]
 Layers = Annotated[
-    str, typer.Option("--layers", metavar="NAMES", help="`all`, `squeezed`, or names with commas, such as `features.27`.")
+    str,
+    typer.Option("--layers", metavar="NAMES", help="`all`, `squeezed`, or names with commas, such as `features.27`."),
 ]
 PsumBits = Annotated[int, typer.Option("--psum-bits", help="Width of the array's adders, in bits.")]
 Rows = Annotated[int, typer.Option("--rows", help="Rows of the array: input channels of a tile.")]
@@ -46,3 +46,25 @@ def progress_bar() -> Iterator[Progress | None]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
+
+
+@contextmanager
+def training_meter() -> Iterator[Callable[[object], None]]:
+    """Yield a callback that prints a line an epoch, and on a terminal keeps loss, accuracy, images/s and time left."""
+    from factory.fit import EpochResult
+
+    with progress_bar() as bar:
+
+        def report(record: object) -> None:
+            if isinstance(record, EpochResult):
+                print(
+                    f"epoch {record.epoch}  lr {record.lr:.4g}  loss {record.loss:.4f}  accuracy {record.accuracy:.4f}  "
+                    f"test loss {record.test_loss:.4f}  test accuracy {record.test_accuracy:.4f}  "
+                    f"{record.images_per_second:.0f} images/s",
+                    flush=True,
+                )
+            elif bar:
+                text = f"epoch {record.epoch + 1}/{record.epochs} loss {record.loss:.4f} accuracy {record.accuracy:.4f}"
+                bar(record.step, record.steps, f"{text} {record.images_per_second:.0f} images/s")
+
+        yield report

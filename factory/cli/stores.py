@@ -16,7 +16,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def build(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The store to write; default: the default store.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The store to write; default: the default store.")
+    ] = None,
     weights: options.Weights = None,
     images: options.Source = "samples",
     split: options.Split = "test",
@@ -26,7 +28,7 @@ def build(
     cols: options.Cols = 8,
     psum_bits: options.PsumBits = 16,
     compression: Annotated[str | None, typer.Option(help="`gzip`, `lz4` or `zstd`; default: none.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the store if it is there.")] = False,
+    force: options.Force = False,
 ) -> None:
     """Compute codes, psums and accumulators of images, and write them to an HDF5 store."""
     from factory.build import build, default_store
@@ -58,11 +60,17 @@ def show(
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(metavar="STORE|DIR", help="A store, or a folder that `factory export` wrote.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="STORE|DIR", help="A store, or a folder that `factory export` wrote.")
+    ],
     sample: Annotated[str, typer.Option(help="Share of a store to recompute, such as `5%`, a count, or `all`.")] = "5%",
     weights: options.Weights = None,
-    store: Annotated[Path | None, typer.Option(help="The store that an export came from; default: where it lay.")] = None,
-    recovered: Annotated[bool, typer.Option("--recovered", help="Compare with the float model as well, layer by layer.")] = False,
+    store: Annotated[
+        Path | None, typer.Option(help="The store that an export came from; default: where it lay.")
+    ] = None,
+    recovered: Annotated[
+        bool, typer.Option("--recovered", help="Compare with the float model as well, layer by layer.")
+    ] = False,
 ) -> None:
     """Recompute a store by a second path, or decode every file of an export and check it."""
     from factory.verify import verify

@@ -1,0 +1,106 @@
+"""Commands that make trained weights and judge them: import, train, data, evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory.cli import options
+from factory.spec import InputError
+
+Network = Annotated[str, typer.Option("--network", help="`part1`, `part2`, or a TOML file that describes a network.")]
+Dtype = Annotated[str, typer.Option(help="What convolutions are computed in: `float32` or `bfloat16`.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    app.command("import")(import_)
+    app.command()(train)
+    app.command()(evaluate)
+    data = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    data.command()(cifar10)
+    app.add_typer(data, name="data", help="Fetch images to train on and to build stores from.")
+    data.callback()(_data)
+
+
+def _data() -> None:
+    """Fetch images to train on and to build stores from."""
+
+
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(help="A torch checkpoint of the notebook, `model_best.pth.tar`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The weights to write, NAME.safetensors.")],
+    network: Network = "auto",
+    force: options.Force = False,
+) -> None:
+    """Read a torch checkpoint of the notebook, check it, and write the weights that the other commands take."""
+    from factory.checkpoint import import_checkpoint, save_weights
+
+    if output.exists() and not force:
+        raise InputError(f"{output}: is there already; --force replaces it")
+    trained = import_checkpoint(checkpoint, network)
+    save_weights(trained, output)
+    print(f"{output}  {trained.network.name}  sha256 {trained.sha256}")
+
+
+def train(
+    data: Annotated[str, typer.Option("--data", help="A folder of CIFAR-10's binary or python files.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="The folder of the run.")],
+    network: Network = "part1",
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 300,
+    batch: Annotated[int, typer.Option(help="Images in a step.")] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 0.1,
+    schedule: Annotated[str, typer.Option(help="`step` (x 0.1 at epochs 150 and 225) or `cosine` (to 0).")] = "step",
+    label_smoothing: Annotated[float, typer.Option(help="Share of each label spread over all classes.")] = 0.0,
+    dtype: Dtype = "float32",
+    seed: Annotated[int, typer.Option(help="Seed of the weights, the order of the images and their augmentation.")] = 0,
+    init: Annotated[
+        str | None, typer.Option(help="A torch checkpoint or weights to start from; default: none.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+) -> None:
+    """Train a quantized network; RUN/best.safetensors are weights for `factory build --weights`."""
+    from factory.fit import fit
+    from factory.train import TrainConfig
+
+    config = TrainConfig(
+        network, data, epochs, batch, lr, schedule,
+        label_smoothing=label_smoothing, dtype=dtype, seed=seed, init=init,
+    )  # fmt: skip
+    with options.training_meter() as report:
+        result = fit(config, output, resume=resume, report=report)
+    print(f"{result.weights}  epoch {result.best.epoch}  test accuracy {100 * result.best.test_accuracy:.2f} %")
+
+
+def evaluate(
+    images: Annotated[str | None, typer.Option("--images", metavar="SOURCE", help=options.SOURCE_HELP)] = None,
+    weights: options.Weights = None,
+    split: options.Split = "test",
+    pick: options.Pick = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="NPZ", help="Codes, accumulators and logits of another program, to compare with."),
+    ] = None,
+) -> None:
+    """Print correct / total of the float and of the integer network, and how they compare with a reference."""
+    from factory.evaluate import compare_with_reference, evaluate
+
+    if images is None and reference is None:
+        raise InputError("evaluate needs --images or --reference, neither is given")
+    with options.progress_bar() as progress:
+        if images is not None:
+            print(evaluate(images, weights, split, pick, progress))
+        if reference is not None:
+            print(compare_with_reference(reference, weights))
+
+
+def cifar10(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where cifar-10-batches-bin goes.")],
+    local: Annotated[
+        Path | None, typer.Option(help="A copy that is here already: cifar-10-binary.tar.gz, or a folder.")
+    ] = None,
+) -> None:
+    """Fetch CIFAR-10 from its official site, check its sha256, and unpack it."""
+    from factory.fetch import fetch_cifar10
+
+    print(fetch_cifar10(folder, local=local))
