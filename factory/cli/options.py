@@ -1,12 +1,18 @@
 """Options that several commands share, and the progress bar."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from factory.spec import TrainedNetwork
+    from factory.store import Store
 
 Weights = Annotated[
     Path | None,
@@ -27,6 +33,12 @@ Layers = Annotated[
     typer.Option("--layers", metavar="NAMES", help="`all`, `squeezed`, or names with commas, such as `features.27`."),
 ]
 PsumBits = Annotated[int, typer.Option("--psum-bits", help="Width of the array's adders, in bits.")]
+PeActivation = Annotated[
+    str | None,
+    typer.Option(
+        "--pe-activation", help="How a PE reads an activation: `unsigned` or `signed`; default: the dataflow's."
+    ),
+]
 Rows = Annotated[int, typer.Option("--rows", help="Rows of the array: input channels of a tile.")]
 Cols = Annotated[int, typer.Option("--cols", help="Columns of the array: output channels of a tile.")]
 
@@ -58,7 +70,8 @@ def training_meter() -> Iterator[Callable[[object], None]]:
         def report(record: object) -> None:
             if isinstance(record, EpochResult):
                 print(
-                    f"epoch {record.epoch}  lr {record.lr:.4g}  loss {record.loss:.4f}  accuracy {record.accuracy:.4f}  "
+                    f"epoch {record.epoch}  lr {record.lr:.4g}  "
+                    f"loss {record.loss:.4f}  accuracy {record.accuracy:.4f}  "
                     f"test loss {record.test_loss:.4f}  test accuracy {record.test_accuracy:.4f}  "
                     f"{record.images_per_second:.0f} images/s",
                     flush=True,
@@ -68,3 +81,13 @@ def training_meter() -> Iterator[Callable[[object], None]]:
                 bar(record.step, record.steps, f"{text} {record.images_per_second:.0f} images/s")
 
         yield report
+
+
+def open_source(path: Path | None) -> Store | TrainedNetwork:
+    """Open a store or load a weights file; None: the default store where it is there, else the shipped weights."""
+    from factory.build import default_store
+    from factory.checkpoint import load_weights
+    from factory.store import open_store
+
+    path = default_store() if path is None and default_store().is_file() else path
+    return load_weights(path) if path is None or path.suffix == ".safetensors" else open_store(path)

@@ -1,12 +1,17 @@
 """Commands that make a store, look at it and prove it: build, show, verify, audit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from factory.cli import options
 from factory.spec import Array
+
+StoreOrWeights = Annotated[
+    Path | None,
+    typer.Argument(metavar="[STORE|WEIGHTS]", help="Default: the default store, or the shipped weights."),
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -50,13 +55,11 @@ def build(
     print(f"{path}  {bytes_text(path.stat().st_size)}")
 
 
-def show(
-    path: Annotated[Path | None, typer.Argument(metavar="[STORE|WEIGHTS]", help="Default: the default store.")] = None,
-) -> None:
-    """Print a table of the layers of a store or of a file of weights."""
-    from factory.report import show
+def show(path: StoreOrWeights = None) -> None:
+    """Print a table of the layers of a store or of a file of weights; ranges are bounds from the weight codes."""
+    from factory.report import layer_table, summarize
 
-    print(show(path))
+    print(layer_table(summarize(options.open_source(path))))
 
 
 def verify(
@@ -81,10 +84,31 @@ def verify(
 
 
 def audit(
-    path: Annotated[Path | None, typer.Argument(metavar="[STORE|WEIGHTS]", help="Default: the default store.")] = None,
+    path: StoreOrWeights = None,
     psum_bits: options.PsumBits = 16,
+    pe_activation: Annotated[
+        Literal["unsigned", "signed"] | None, typer.Option(help="How a PE reads it; default: as the codes are.")
+    ] = None,
+    activation_bits: Annotated[
+        int | None, typer.Option(help="Width of a PE's activation; default: the layer's.")
+    ] = None,
 ) -> None:
-    """Print, for each layer, the worst case of psums and accumulators, and where an adder could first overflow."""
+    """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
+    from factory.report import span, table
 
-    print(audit(path, psum_bits=psum_bits))
+    signed = None if pe_activation is None else pe_activation == "signed"
+    audits = audit(options.open_source(path), psum_bits, activation_bits, signed)
+    columns = ("layer", "psum", "bits", "accumulator", "bits", "running", "bits", f"head-room in {psum_bits}")
+    observed = ("psum seen", "accumulator seen", "codes that do not fit", "first wrap at")
+    rows = []
+    for item in audits:
+        worst = [cell for x in (item.psum, item.accumulator, item.running) for cell in (span(x), x.bits)]
+        seen = item.observed
+        found = ("-", "-") if seen is None else (span(seen.psum), span(seen.accumulator))
+        unfit = f"{item.unfit_values} values" if seen is None else f"{seen.unfit} of {seen.codes}"
+        rows.append((item.name, *worst, item.headroom, *found, unfit, item.first_wrap or "never"))
+    print(table((*columns, *observed), rows))
+    for item in audits:
+        if item.warning:
+            print(f"warning: {item.warning}")
