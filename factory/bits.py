@@ -1,0 +1,116 @@
+"""Integer codes and the bits of memory words: fields, packed words, digits, and the way back.
+
+A *word* is lanes of equal width side by side, lane 0 least significant. A *packed* word is the fewest whole bytes that
+hold it, big-endian, zero-extended on the left; every format, text or binary, is made from packed words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+
+MOST_BITS = 32
+_HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
+_NOT_A_DIGIT = 255
+_DIGIT_VALUE = np.full(256, _NOT_A_DIGIT, np.uint8)
+for _digits in (b"0123456789abcdef", b"0123456789ABCDEF"):
+    _DIGIT_VALUE[np.frombuffer(_digits, np.uint8)] = range(16)
+
+
+def field_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Return the least and the largest value of a field: two's complement where `signed`."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def code_dtype(bits: int, signed: bool) -> np.dtype:
+    """Return the narrowest integer dtype that holds every value of a field of 1 to 32 bits."""
+    width = next(width for width in (8, 16, 32) if bits <= width)
+    return np.dtype(f"{'i' if signed else 'u'}{width // 8}")
+
+
+def fits(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Bool[np.ndarray, "*shape"]:
+    """Return where a field of `bits` holds the value as it is."""
+    low, high = field_range(bits, signed)
+    return (values >= low) & (values <= high)
+
+
+def wrap(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Integer[np.ndarray, "*shape"]:
+    """Return what a field reads back that took the low `bits` of each value, in `code_dtype(bits, signed)`."""
+    low, high = field_range(bits, signed)
+    held, dtype = np.iinfo(values.dtype), code_dtype(bits, signed)
+    if low <= held.min and held.max <= high:
+        return values.astype(dtype, copy=False)
+    field = (values if bits < held.bits else values.astype(np.int64)) & ((1 << bits) - 1)
+    if signed:
+        field = (field ^ (1 << (bits - 1))) - (1 << (bits - 1))
+    return field.astype(dtype)
+
+
+def pack(codes: Integer[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray, "word byte"]:
+    """Return the packed words of lanes of `bits`, in two's complement, lane 0 least significant.
+
+    Raise ValueError where a code is in neither the signed nor the unsigned range of its lane: wrapping is `wrap`'s.
+    """
+    low, high = -(1 << (bits - 1)), (1 << bits) - 1
+    if codes.size and (codes.min() < low or codes.max() > high):
+        raise ValueError(f"codes in {bits} bits must be {low} to {high}, not {codes.min()} to {codes.max()}")
+    if bits in (1, 2, 4):
+        return _reverse(_join(codes.astype(np.uint8, copy=False) & np.uint8(high), bits))
+    fields = codes[:, ::-1].astype(code_dtype(bits, False).newbyteorder(">"), order="C").view(np.uint8)
+    if bits in (8, 16, 32):
+        return fields
+    lanes = np.unpackbits(fields, axis=1).reshape(*codes.shape, -1)[..., -bits:]
+    return np.packbits(_extend(lanes.reshape(codes.shape[0], -1), 8), axis=1)
+
+
+def unpack(
+    packed: UInt8[np.ndarray, "word byte"], lanes: int, bits: int, signed: bool
+) -> Integer[np.ndarray, "word lane"]:
+    """Invert `pack`: the codes of `lanes` lanes, in `code_dtype(bits, signed)`; what lies left of them is dropped."""
+    dtype = code_dtype(bits, False)
+    digits = np.unpackbits(packed, axis=1)[:, -lanes * bits :].reshape(-1, bits)
+    fields = np.packbits(_extend(digits, 8 * dtype.itemsize), axis=1).view(dtype.newbyteorder(">"))
+    return wrap(fields.reshape(-1, lanes)[:, ::-1].astype(dtype), bits, signed)
+
+
+def _join(fields: UInt8[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray, "word byte"]:
+    """Put fields of 1, 2 or 4 bits side by side in bytes, the first field least significant."""
+    missing = -fields.shape[1] % (8 // bits)
+    fields = np.ascontiguousarray(np.pad(fields, ((0, 0), (0, missing))) if missing else fields)
+    while bits < 8:
+        pairs = fields.view("<u2")
+        fields = (pairs | (pairs >> (8 - bits))).astype(np.uint8)
+        bits *= 2
+    return fields
+
+
+def _reverse(words: UInt8[np.ndarray, "word byte"]) -> UInt8[np.ndarray, "word byte"]:
+    """Reverse the bytes of each word, as many at a time as a machine word swaps."""
+    unit = min(words.shape[1] & -words.shape[1], 8)
+    return np.ascontiguousarray(words.view(f"u{unit}").byteswap()[:, ::-1]).view(np.uint8)
+
+
+def _extend(columns: UInt8[np.ndarray, "word column"], multiple: int) -> UInt8[np.ndarray, "word wider"]:
+    """Put zeros on the left until the number of columns is a multiple of `multiple`."""
+    missing = -columns.shape[1] % multiple
+    return np.pad(columns, ((0, 0), (missing, 0))) if missing else columns
+
+
+def digits(packed: UInt8[np.ndarray, "word byte"], radix: int, count: int) -> UInt8[np.ndarray, "word digit"]:
+    """Return the last `count` digits of packed words in radix 2 or 16, as ASCII."""
+    if radix == 2:
+        text = np.unpackbits(packed.reshape(-1))
+        text |= ord("0")
+    else:
+        text = np.take(_HEX, packed).view(np.uint8)
+    return text.reshape(packed.shape[0], -1)[:, -count:]
+
+
+def from_digits(text: UInt8[np.ndarray, "word digit"], radix: int) -> UInt8[np.ndarray, "word byte"]:
+    """Invert `digits`; raise ValueError that names the first word with something else than a digit of the radix."""
+    values = _DIGIT_VALUE[text]
+    wrong = (values >= radix).any(axis=1)
+    if wrong.any():
+        word = int(wrong.argmax())
+        raise ValueError(f"word {word} must be {text.shape[1]} digits of radix {radix}, not {text[word].tobytes()!r}")
+    return np.packbits(_extend(values, 8), axis=1) if radix == 2 else _reverse(_join(values[:, ::-1], 4))

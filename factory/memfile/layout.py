@@ -1,0 +1,132 @@
+"""The layout record: everything about one kind of memory file, from which writer, reader and manifest derive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory.bits import MOST_BITS
+from factory.memfile.formats import FORMATS
+from factory.memfile.header import HEADERS, header
+from factory.memfile.memory import Memory
+from factory.memfile.named import Named
+from factory.memfile.names import check_template
+from factory.memfile.roles import INCLUDES, ROLES
+from factory.spec import InputError
+
+_TIME_AXES = ("nij", "onij", "px", "kij")
+
+
+@dataclass(frozen=True)
+class Split:
+    """An axis divided in two: `outer, inner = divmod(axis, size)`; `size` channels share one physical lane (SIMD)."""
+
+    axis: str
+    outer: str
+    inner: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One kind of memory file.
+
+    `name` is the layout's own in its profile, `role` what it holds, `include` the word that asks for it. `file` is the
+    template of the file's name. The role's axes, after `split`, are each in one of three places: `files` select the
+    file, `lines` count its words (outer axis first), `lanes` are the fields of a word (most significant axis first); a
+    `-` before an axis reverses it. A word is `lane_bits` for each lane, lane 0 rightmost or, with `lane0_left`,
+    leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes); `words` is the least number of words,
+    zeros after the last line. `base` is the address of the first word. Codes are two's complement where `signed`.
+    """
+
+    name: str
+    role: str
+    file: str
+    files: tuple[str, ...]
+    lines: tuple[str, ...]
+    lanes: tuple[str, ...]
+    lane_bits: int
+    signed: bool
+    include: str = ""
+    split: tuple[Split, ...] = ()
+    lane0_left: bool = False
+    word_bits: int = 0
+    words: int = 0
+    base: int = 0
+    format: str = "bin"
+    header: str = "none"
+
+    def __post_init__(self):
+        try:
+            self._check()
+        except InputError as error:
+            raise InputError(f"layout {self.name}: {error}") from None
+
+    def _check(self) -> None:
+        if not self.include:
+            object.__setattr__(self, "include", self.role)
+        for field, value, known in (
+            ("role", self.role, ROLES),
+            ("include", self.include, INCLUDES),
+            ("format", self.format, FORMATS),
+            ("header", self.header, HEADERS),
+        ):
+            if value not in known:
+                raise InputError(f"{field} must be one of {' '.join(known)}, not {value}")
+        if not 1 <= self.lane_bits <= MOST_BITS:
+            raise InputError(f"lane_bits must be 1 to {MOST_BITS}, not {self.lane_bits}")
+        for field in ("word_bits", "words", "base"):
+            if getattr(self, field) < 0:
+                raise InputError(f"{field} must be at least 0, not {getattr(self, field)}")
+        if any(split.size < 1 for split in self.split):
+            raise InputError(f"split must have sizes of at least 1, not {min(split.size for split in self.split)}")
+        if self.header != "none" and not FORMATS[self.format].header:
+            raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
+        check_template(self.file, (*self.files, "image", "n", "tile"))
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """All axes, in the order of the bits in the files."""
+        return tuple(axis.lstrip("-") for axis in (*self.files, *self.lines, *self.lanes))
+
+    def check_axes(self, dataflow: str) -> None:
+        """Raise InputError unless the layout places every axis of its role once."""
+        if dataflow not in ROLES[self.role].axes:
+            raise InputError(f"layout {self.name}: dataflow {dataflow} has no {self.role}")
+        expected = list(ROLES[self.role].axes[dataflow])
+        if "pt" in self.axes:
+            expected = [part for axis in expected for part in (("pt", "px") if axis == "onij" else (axis,))]
+        for split in self.split:
+            if split.axis not in expected:
+                raise InputError(f"layout {self.name}: split must divide one of {' '.join(expected)}, not {split.axis}")
+            at = expected.index(split.axis)
+            expected[at : at + 1] = [split.outer, split.inner]
+        if sorted(expected) != sorted(self.axes):
+            raise InputError(
+                f"layout {self.name}: files, lines and lanes must be the axes {' '.join(sorted(expected))}, "
+                f"not {' '.join(sorted(self.axes))}"
+            )
+
+    def arrange(self, source: Named) -> Named:
+        """Return the source's axes in the order of the bits: files, lines, lanes (most significant axis first)."""
+        for split in self.split:
+            source = source.split(split.axis, split.outer, split.inner, split.size)
+        return source.arrange((*self.files, *self.lines, *self.lanes))
+
+    def memory(self, words: int, lanes: int) -> Memory:
+        """Return the memory of one file that holds `words` lines of `lanes` lanes."""
+        return Memory(
+            max(words, self.words), lanes, self.lane_bits, self.signed, self.lane0_left, self.word_bits, self.base
+        )
+
+    def lane_names(self, sizes: dict[str, int]) -> tuple[str, ...]:
+        """Return the names of a word's lanes, leftmost first, such as `row7`."""
+        names = [""]
+        for axis in self.lanes:
+            places = list(range(sizes[axis.lstrip("-")]))[:: -1 if axis.startswith("-") else 1]
+            names = [f"{name}{axis.lstrip('-')}{place}" for name in names for place in places]
+        return tuple(names if self.lane0_left else reversed(names))
+
+    def header_lines(self, sizes: dict[str, int]) -> bytes:
+        """Return the comment lines of one file."""
+        inner = self.lines[-1].lstrip("-") if self.lines else "line"
+        return header(self.header, "time" if inner in _TIME_AXES else inner, self.lane_names(sizes))
