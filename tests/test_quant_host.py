@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers_verify import odd_network, trained_network
+from helpers_network import odd_network, tiny_network, trained_network
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -136,10 +136,10 @@ def test_input_codes_beyond_int8_are_refused():
     assert str(error.value) == "input codes must be -128 to 127, not -149 to 15"
 
 
-@pytest.mark.parametrize("name", ["c0", "c1", "c2"])  # c2 has no batch norm
+@pytest.mark.parametrize("spec", [odd_network().layers[0], odd_network().last], ids=["batch norm", "none"])
 @given(data=st.data())
-def test_outputs_and_requantized_codes_equal_the_plain_loop(name, data):
-    layer = trained_network().layers[name]
+def test_outputs_and_requantized_codes_equal_the_plain_loop(spec, data):
+    layer = trained_network(odd_network()).layers[spec.name]
     shape = (2, layer.spec.out_channels, 2, 1)
     acc = data.draw(arrays(np.int32, shape, elements=st.integers(-(2**31), 2**31 - 1) | st.integers(-300, 300)))
     y = dequantize_accumulator(acc, layer)
@@ -162,12 +162,11 @@ def test_an_output_that_is_no_number_is_refused_with_its_channel_and_accumulator
 
 
 def test_a_deviation_of_zero_is_refused():
-    layer = trained_network(odd_network()).layers["c0"]
-    norm = BatchNorm(*(np.full(11, value, F32) for value in (0, 0, 1, 0)), eps=0.0)
-    norm.var[:3] = 1
+    layer = trained_network(tiny_network()).layers["features.0"]
+    norm = BatchNorm(*np.array([[0] * 5, [1, 1, 1, 0, 0], [1] * 5, [0] * 5], F32), eps=0.0)
     broken = TrainedLayer(layer.spec, layer.weight_code, layer.alpha_w, layer.alpha_a, norm)
     with pytest.raises(InputError) as error:
-        dequantize_accumulator(np.zeros((11, 1, 1), np.int32), broken)
+        dequantize_accumulator(np.zeros((5, 1, 1), np.int32), broken)
     assert str(error.value) == "var + eps of oc 3 must be more than 0, not 0.0"
 
 

@@ -44,8 +44,8 @@ class Expected:
 
 def check_form(name: str, expected: Expected, dtype: str, shape: tuple[int, ...]) -> None:
     """Raise InputError unless the tensor called `name` has the dtype and the shape that it must have."""
-    if (dtype, tuple(shape)) != (expected.dtype, expected.shape):
-        raise InputError(f"{name} must be {expected}, not {dtype} {tuple(shape)}")
+    if (dtype, shape) != (expected.dtype, expected.shape):
+        raise InputError(f"{name} must be {expected}, not {dtype} {shape}")
 
 
 def check_values(name: str, expected: Expected, values: np.ndarray) -> None:

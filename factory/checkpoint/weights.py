@@ -132,7 +132,8 @@ def _read(path: Path) -> tuple[Network, str, dict[str, np.ndarray]]:
             check_names(expected, file.keys())
             for name, tensor in expected.items():
                 piece = file.get_slice(name)
-                check_form(name, tensor, _DTYPES.get(piece.get_dtype(), piece.get_dtype()), piece.get_shape())
+                dtype = piece.get_dtype()
+                check_form(name, tensor, _DTYPES.get(dtype, dtype), tuple(piece.get_shape()))
             return network, sha256, {name: file.get_tensor(name) for name in expected}
     except SafetensorError:
         raise InputError("must be a whole safetensors file, it is damaged or something else") from None
