@@ -1,0 +1,1 @@
+"""Simulations of exported vectors against an array."""

@@ -1,0 +1,69 @@
+"""Runs of an exported testbench: compile in a temporary folder, run in the manifest's, and believe only the counts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from factory.simulate.simulators import Simulator, find_simulator
+from factory.spec import ComparisonError, InputError
+from factory.testbench import DEVICE_LIST, FOLDER, LIST, TOP, Bench
+
+Progress = Callable[[int, int], None]
+_JOB = re.compile(r"JOB (\d+)$")
+_PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
+_SAID = 20
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """A simulation that passed: which simulator, and how many jobs and words it compared."""
+
+    simulator: str
+    jobs: int
+    compared: int
+    unchecked: tuple[str, ...] = ()
+
+
+def compile_bench(directory: Path, build: Path, simulator: Simulator, device: Sequence[Path] = ()) -> None:
+    """Compile the testbench in `directory` with the device's sources (default: the reference array) into `build`.
+
+    Raise InputError with the simulator's messages where it does not compile.
+    """
+    sources = [str(path.resolve()) for path in device] or ["-f", DEVICE_LIST]
+    command = simulator.compile(build.resolve(), TOP, ["-f", LIST, *sources])
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        said = "\n".join((done.stderr + done.stdout).splitlines()[:_SAID])
+        raise InputError(f"the testbench must compile with {simulator.name}, it does not:\n{said}")
+
+
+def run_bench(
+    directory: Path,
+    build: Path,
+    simulator: Simulator,
+    bench: Bench,
+    stall: int | None = None,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Run what `compile_bench` made; raise ComparisonError unless it passes and compared what `bench` counts."""
+    command = [*simulator.run(build.resolve(), TOP), f"+stall={stall or 0}"]
+    said: list[str] = []
+    with subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout:
+            job = _JOB.match(line.rstrip())
+            if job and progress:
+                progress(int(job[1]), bench.jobs)
+            elif not job:
+                said.append(line.rstrip())
+    passed = [found for found in map(_PASS.match, said) if found]
+    counts = [(int(found[1]), int(found[2])) for found in passed]
+    if process.returncode == 0 and counts == [(bench.jobs, bench.compared)] and bench.compared > 0:
+        return SimulationResult(simulator.name, bench.jobs, bench.compared, bench.unchecked)
+    raise ComparisonError("\n".join([f"{directory}: the simulation with {simulator.name} failed", *said[:_SAID]]))

@@ -1,0 +1,14 @@
+"""Self-checking testbenches: what is fed, what is compared, and the SystemVerilog that does it."""
+
+from factory.testbench.files import DEVICE_LIST as DEVICE_LIST
+from factory.testbench.files import FOLDER as FOLDER
+from factory.testbench.files import JOBS as JOBS
+from factory.testbench.files import LIST as LIST
+from factory.testbench.files import TOP as TOP
+from factory.testbench.files import bench_files as bench_files
+from factory.testbench.records import Bench as Bench
+from factory.testbench.records import Device as Device
+from factory.testbench.records import Job as Job
+from factory.testbench.records import Load as Load
+from factory.testbench.records import Stream as Stream
+from factory.testbench.records import Walk as Walk

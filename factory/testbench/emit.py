@@ -1,0 +1,86 @@
+"""The generated files of a testbench: its package and its list of jobs, as text."""
+
+from __future__ import annotations
+
+from factory.testbench.records import POST_OPS, STREAMS, Bench, Device, Job, Load, Stream, Walk
+
+_NOT_COMPARED = Walk()
+
+
+def package_text(bench: Bench) -> str:
+    """Return `factory_pkg.sv`: the device's parameters, each stream's, and its lanes as a permutation of bits."""
+    lines = [
+        "// Generated with the vectors, from the records that wrote them.",
+        "package factory_pkg;",
+        *(f"  localparam int {name} = {value};" for name, value in _device_parameters(bench.device).items()),
+    ]
+    for name in STREAMS:
+        lines += ["", *_stream_lines(name, bench.streams.get(name, Stream(lanes=((0, 0),) * bench.device.cols)))]
+    return "\n".join([*lines, "endpackage", ""])
+
+
+def _device_parameters(device: Device) -> dict[str, int]:
+    return {
+        "ROWS": device.rows,
+        "COLS": device.cols,
+        "SIMD": device.simd,
+        "ACT_BITS": device.act_bits,
+        "ACT_SIGNED": int(device.act_signed),
+        "WEIGHT_BITS": device.weight_bits,
+        "PSUM_BITS": device.psum_bits,
+        "ACC_BITS": device.acc_bits,
+        "SATURATE": int(device.saturate),
+        "ONIJ_DEPTH": device.depth,
+    }
+
+
+def _stream_lines(name: str, stream: Stream) -> list[str]:
+    word_bits, lines_bits = len(stream.lanes) * stream.field_bits, stream.parts * stream.line_bits
+    values = {
+        "LINE_BITS": stream.line_bits,
+        "PARTS": stream.parts,
+        "DEPTH": stream.depth,
+        "HEX": int(stream.hexadecimal),
+        "HEADER_LINES": stream.header_lines,
+        "FIELD_BITS": stream.field_bits,
+        "WORD_BITS": word_bits,
+    }
+    slices = ", ".join(f"lines[{high}:{low}]" for high, low in _slices(stream))
+    return [
+        *(f"  localparam int {name.upper()}_{key} = {value};" for key, value in values.items()),
+        f"  // The lanes of a word, lane 0 lowest, from its {stream.parts} line(s), the first one lowest.",
+        f"  function automatic logic [{word_bits - 1}:0] {name}_lanes(input logic [{lines_bits - 1}:0] lines);",
+        f"    {name}_lanes = {{{slices}}};",
+        "  endfunction",
+    ]
+
+
+def _slices(stream: Stream) -> list[tuple[int, int]]:
+    """Return the `(high, low)` bits of the lines that make a word, highest lane first, neighbours joined."""
+    slices: list[tuple[int, int]] = []
+    for part, low in reversed(stream.lanes):
+        start = part * stream.line_bits + low
+        if slices and slices[-1][1] == start + stream.field_bits:
+            slices[-1] = (slices[-1][0], start)
+        else:
+            slices.append((start + stream.field_bits - 1, start))
+    return slices
+
+
+def jobs_text(bench: Bench) -> str:
+    """Return `jobs.txt`: the steps in order, and a last line that says how many jobs and compared words there are."""
+    lines = [_load_line(step) if isinstance(step, Load) else _job_line(step) for step in bench.steps]
+    return "\n".join([*lines, f"end {bench.jobs} {bench.compared}", ""])
+
+
+def _load_line(load: Load) -> str:
+    return f"load {load.stream} {load.first} {load.lines} {load.path}"
+
+
+def _job_line(job: Job) -> str:
+    device = (
+        int(job.output_stationary), job.it_count, job.kernel, job.stride, job.padded_width, job.out_width,
+        job.act_count, job.nij_count, job.onij_count, POST_OPS[job.post_op],
+    )  # fmt: skip
+    walks = (number for name in STREAMS for number in job.walks.get(name, _NOT_COMPARED).numbers())
+    return " ".join(["job", job.layer, *map(str, (job.image, job.it, job.ot, job.pixel, *device, *walks))])

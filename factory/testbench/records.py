@@ -1,0 +1,129 @@
+"""What a testbench is made of: the device's parameters, its streams, and the steps of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+STREAMS = ("act", "weight", "psum", "acc", "out")
+POST_OPS = {"none": 0, "relu": 1, "leaky": 2}
+
+
+@dataclass(frozen=True)
+class Device:
+    """The parameters of the device under test, as `factory_array.sv` documents them."""
+
+    rows: int
+    cols: int
+    simd: int
+    act_bits: int
+    act_signed: bool
+    weight_bits: int
+    psum_bits: int
+    acc_bits: int
+    saturate: bool
+    depth: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream's memory and how its lines hold the lanes of a word.
+
+    The memory has `depth` lines of `line_bits`. A word is one or more lines (parts); `lanes[lane]` is `(part, low)`: the
+    lane's field is the `field_bits` bits from `low` up, in that part.
+    """
+
+    line_bits: int = 1
+    field_bits: int = 1
+    lanes: tuple[tuple[int, int], ...] = ((0, 0),)
+    depth: int = 1
+    hexadecimal: bool = False
+    header_lines: int = 0
+
+    @property
+    def parts(self) -> int:
+        """Lines of one word."""
+        return 1 + max(part for part, _ in self.lanes)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The words of one stream in one job: three nested loops over the lines of its memory, the inner one fastest.
+
+    Word `(i, j, k)`, part `p` is line `base + i * strides[0] + j * strides[1] + k * strides[2] + p * part_stride`;
+    `lane` is the lane of the word that is lane 0 of the array.
+    """
+
+    counts: tuple[int, int, int] = (0, 0, 0)
+    base: int = 0
+    strides: tuple[int, int, int] = (0, 0, 0)
+    part_stride: int = 0
+    lane: int = 0
+
+    @property
+    def words(self) -> int:
+        """How many words the walk has."""
+        return self.counts[0] * self.counts[1] * self.counts[2]
+
+    def numbers(self) -> tuple[int, ...]:
+        """Return the nine numbers of the jobs file."""
+        return (*self.counts, self.base, *self.strides, self.part_stride, self.lane)
+
+
+@dataclass(frozen=True)
+class Load:
+    """One file that goes into a stream's memory: `lines` lines from line `first` on; `path` is from the manifest's folder."""
+
+    stream: str
+    first: int
+    lines: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One output tile. `it` and `pixel` are the first input tile and output pixel; the rest is what the array is told.
+
+    `walks` holds a walk for each stream that is fed or compared; a stream that is not there is not compared.
+    """
+
+    layer: str
+    image: int
+    it: int
+    ot: int
+    pixel: int
+    output_stationary: bool
+    it_count: int
+    kernel: int
+    stride: int
+    padded_width: int
+    out_width: int
+    act_count: int
+    nij_count: int
+    onij_count: int
+    post_op: str
+    walks: dict[str, Walk] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> int:
+        """Words that are compared in this job."""
+        return sum(self.walks[name].words for name in ("psum", "acc", "out") if name in self.walks)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A whole run: one device, its streams, and the steps in order. `unchecked` are exported roles no step compares."""
+
+    device: Device
+    streams: dict[str, Stream]
+    steps: tuple[Load | Job, ...]
+    unchecked: tuple[str, ...] = ()
+
+    @property
+    def jobs(self) -> int:
+        """Number of jobs."""
+        return sum(isinstance(step, Job) for step in self.steps)
+
+    @property
+    def compared(self) -> int:
+        """Words that the run compares."""
+        return sum(step.compared for step in self.steps if isinstance(step, Job))

@@ -1,0 +1,321 @@
+// Self-checking testbench: reads the jobs that the export listed, feeds the array, and compares what comes out.
+//
+// Run from the folder that holds the manifest. Plusargs: +jobs=FILE (default testbench/jobs.txt), +stall=SEED (random
+// stalls on every handshake; 0, the default: none). Ends with $fatal on any failure, else with one line PASS.
+module factory_tb;
+  import factory_stream_pkg::*;
+  import factory_pkg::*;
+
+  localparam int REPORTED = 10;  // mismatches before the simulation gives up
+  localparam int PATIENCE = 100000;  // clocks without a word before it gives up
+  localparam int LANES = (ROWS > COLS) ? ROWS : COLS;
+
+  logic clk = 0, rst = 1;
+  always #5 clk = !clk;
+
+  // ---- the job: what the device is told, how the streams walk, and the labels of the messages ------------------------
+  logic start = 0, job_valid = 0, job_ready;
+  logic job_os;
+  logic [15:0] job_it_count, job_kernel, job_stride, job_padded_width, job_out_width;
+  logic [15:0] job_act_count, job_nij_count, job_onij_count;
+  logic [1:0] job_post_op;
+  walk_t act_walk, weight_walk, psum_walk, acc_walk, out_walk;
+  int psum_lane, acc_lane, out_lane;  // the lane of the file's word that is the array's lane 0
+  logic [NAME_BITS-1:0] layer;
+  int image, it, ot, pixel;  // the first it, the first pixel
+
+  always_ff @(posedge clk) job_valid <= !rst && (start || (job_valid && !job_ready));
+
+  // ---- streams and the device under test -----------------------------------------------------------------------------
+  logic [31:0] seed = 0;
+  logic act_ready, weight_ready, psum_valid, out_valid;
+  logic act_take, weight_take, psum_take, out_take;
+  assign act_take = act_stream.offer && act_ready;
+  assign weight_take = weight_stream.offer && weight_ready;
+  assign psum_take = psum_valid && psum_stream.accept;
+  assign out_take = out_valid && out_stream.accept;
+
+  factory_stream #(
+      .LINE_BITS(ACT_LINE_BITS),
+      .PARTS(ACT_PARTS),
+      .DEPTH(ACT_DEPTH),
+      .HEX(ACT_HEX),
+      .HEADER_LINES(ACT_HEADER_LINES)
+  ) act_stream (
+      .clk(clk),
+      .rst(rst),
+      .seed(seed),
+      .start(start),
+      .walk(act_walk),
+      .take(act_take)
+  );
+  factory_stream #(
+      .LINE_BITS(WEIGHT_LINE_BITS),
+      .PARTS(WEIGHT_PARTS),
+      .DEPTH(WEIGHT_DEPTH),
+      .HEX(WEIGHT_HEX),
+      .HEADER_LINES(WEIGHT_HEADER_LINES)
+  ) weight_stream (
+      .clk(clk),
+      .rst(rst),
+      .seed(seed * 3),
+      .start(start),
+      .walk(weight_walk),
+      .take(weight_take)
+  );
+  factory_stream #(
+      .LINE_BITS(PSUM_LINE_BITS),
+      .PARTS(PSUM_PARTS),
+      .DEPTH(PSUM_DEPTH),
+      .HEX(PSUM_HEX),
+      .HEADER_LINES(PSUM_HEADER_LINES)
+  ) psum_stream (
+      .clk(clk),
+      .rst(rst),
+      .seed(seed * 5),
+      .start(start),
+      .walk(psum_walk),
+      .take(psum_take)
+  );
+  factory_stream #(
+      .LINE_BITS(ACC_LINE_BITS),
+      .PARTS(ACC_PARTS),
+      .DEPTH(ACC_DEPTH),
+      .HEX(ACC_HEX),
+      .HEADER_LINES(ACC_HEADER_LINES)
+  ) acc_stream (
+      .clk(clk),
+      .rst(rst),
+      .seed(seed * 7),
+      .start(start),
+      .walk(acc_walk),
+      .take(out_take)
+  );
+  factory_stream #(
+      .LINE_BITS(OUT_LINE_BITS),
+      .PARTS(OUT_PARTS),
+      .DEPTH(OUT_DEPTH),
+      .HEX(OUT_HEX),
+      .HEADER_LINES(OUT_HEADER_LINES)
+  ) out_stream (
+      .clk(clk),
+      .rst(rst),
+      .seed(seed * 9),
+      .start(start),
+      .walk(out_walk),
+      .take(out_take)
+  );
+
+  logic [COLS*PSUM_BITS-1:0] psum;
+  logic [ COLS*ACC_BITS-1:0] acc, out;
+
+  factory_array #(
+      .ROWS(ROWS),
+      .COLS(COLS),
+      .SIMD(SIMD),
+      .ACT_BITS(ACT_BITS),
+      .ACT_SIGNED(ACT_SIGNED),
+      .WEIGHT_BITS(WEIGHT_BITS),
+      .PSUM_BITS(PSUM_BITS),
+      .ACC_BITS(ACC_BITS),
+      .SATURATE(SATURATE),
+      .DEPTH(ONIJ_DEPTH)
+  ) dut (
+      .clk(clk),
+      .rst(rst),
+      .job_valid(job_valid),
+      .job_ready(job_ready),
+      .job_os(job_os),
+      .job_it_count(job_it_count),
+      .job_kernel(job_kernel),
+      .job_stride(job_stride),
+      .job_padded_width(job_padded_width),
+      .job_out_width(job_out_width),
+      .job_act_count(job_act_count),
+      .job_nij_count(job_nij_count),
+      .job_onij_count(job_onij_count),
+      .job_post_op(job_post_op),
+      .act_valid(act_stream.offer),
+      .act_ready(act_ready),
+      .act(act_lanes(act_stream.word)),
+      .weight_valid(weight_stream.offer),
+      .weight_ready(weight_ready),
+      .weight((LANES*SIMD*WEIGHT_BITS)'(weight_lanes(weight_stream.word))),
+      .psum_valid(psum_valid),
+      .psum_ready(psum_stream.accept),
+      .psum(psum),
+      .out_valid(out_valid),
+      .out_ready(out_stream.accept),
+      .acc(acc),
+      .out(out)
+  );
+
+  // ---- comparison ----------------------------------------------------------------------------------------------------
+  int compared = 0, mismatches = 0, idle = 0;
+
+  task automatic compare(input string what, input bit is_psum, input int at, input int col,
+                         input logic signed [63:0] must, input logic signed [63:0] got);
+    if (must !== got) begin
+      if (is_psum)
+        $display("MISMATCH %0s, image %0d, it %0d, ot %0d, kij %0d, nij %0d, col %0d: %0s must be %0d, not %0d", layer,
+                 image, it + psum_stream.outer, ot, psum_stream.middle, at, col, what, must, got);
+      else
+        $display("MISMATCH %0s, image %0d, ot %0d, onij %0d, col %0d: %0s must be %0d, not %0d", layer, image, ot,
+                 pixel + at, col, what, must, got);
+      mismatches = mismatches + 1;
+      if (mismatches == REPORTED) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
+    end
+  endtask
+
+  // The file's field may be narrower or wider than the array's lane: the lane is cut or sign-extended to the field.
+  logic [PSUM_WORD_BITS-1:0] psum_must;
+  logic [ ACC_WORD_BITS-1:0] acc_must;
+  logic [ OUT_WORD_BITS-1:0] out_must;
+  assign psum_must = psum_lanes(psum_stream.word) >> psum_lane * PSUM_FIELD_BITS;
+  assign acc_must = acc_lanes(acc_stream.word) >> acc_lane * ACC_FIELD_BITS;
+  assign out_must = out_lanes(out_stream.word) >> out_lane * OUT_FIELD_BITS;
+
+  for (genvar c = 0; c < COLS; c++) begin : g_col
+    logic signed [PSUM_FIELD_BITS-1:0] psum_need, psum_have;
+    logic signed [ACC_FIELD_BITS-1:0] acc_need, acc_have;
+    logic signed [OUT_FIELD_BITS-1:0] out_need, out_have;
+    assign psum_need = psum_must[c*PSUM_FIELD_BITS+:PSUM_FIELD_BITS];
+    assign acc_need = acc_must[c*ACC_FIELD_BITS+:ACC_FIELD_BITS];
+    assign out_need = out_must[c*OUT_FIELD_BITS+:OUT_FIELD_BITS];
+    assign psum_have = PSUM_FIELD_BITS'($signed(psum[c*PSUM_BITS+:PSUM_BITS]));
+    assign acc_have = ACC_FIELD_BITS'($signed(acc[c*ACC_BITS+:ACC_BITS]));
+    assign out_have = OUT_FIELD_BITS'($signed(out[c*ACC_BITS+:ACC_BITS]));
+    always @(posedge clk) begin
+      if (psum_take && psum_stream.active) compare("psum", 1, psum_stream.inner, c, 64'(psum_need), 64'(psum_have));
+      if (out_take && acc_stream.active) compare("acc", 0, acc_stream.inner, c, 64'(acc_need), 64'(acc_have));
+      if (out_take && out_stream.active) compare("out", 0, out_stream.inner, c, 64'(out_need), 64'(out_have));
+    end
+  end
+
+  // ---- protocol: words are counted, words that nobody asked for and words that change while they wait are failures ---
+  logic psum_waits = 0, out_waits = 0;
+  logic [COLS*PSUM_BITS-1:0] psum_before;
+  logic [COLS*ACC_BITS-1:0] acc_before, out_before;
+  always @(posedge clk)
+    if (!rst) begin
+      compared <= compared + 32'(psum_take && psum_stream.active) + 32'(out_take && acc_stream.active)
+          + 32'(out_take && out_stream.active);
+      if (psum_take && !psum_stream.active && psum_walk.inner_count != 0)
+        $fatal(1, "FAIL %0s, image %0d, ot %0d: more psum words than the job has", layer, image, ot);
+      if (out_take && !out_stream.active && !acc_stream.active && (out_walk.inner_count | acc_walk.inner_count) != 0)
+        $fatal(1, "FAIL %0s, image %0d, ot %0d: more output words than the job has", layer, image, ot);
+      if (psum_waits && (psum_valid !== 1 || psum !== psum_before))
+        $fatal(1, "FAIL %0s, image %0d, ot %0d: psum must stay until it is taken", layer, image, ot);
+      if (out_waits && (out_valid !== 1 || out !== out_before || acc !== acc_before))
+        $fatal(1, "FAIL %0s, image %0d, ot %0d: out and acc must stay until they are taken", layer, image, ot);
+      psum_waits  <= psum_valid && !psum_take;
+      out_waits   <= out_valid && !out_take;
+      psum_before <= psum;
+      out_before  <= out;
+      acc_before  <= acc;
+      idle <= (act_take || weight_take || psum_take || out_take) ? 0 : idle + 1;
+      if (idle == PATIENCE)
+        $fatal(1, "FAIL %0s, image %0d, ot %0d: no word moved for %0d clocks", layer, image, ot, PATIENCE);
+    end
+
+  // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `job LABELS DEVICE WALKS`, `end JOBS WORDS` --------------------
+  integer jobs_file;
+
+  // The numbers of the line that is being read. (Verilator 5.006 may call a function that reads a file out of order.)
+  int field[0:4+10+5*9-1];
+  task automatic read_fields(input int count);
+    for (int i = 0; i < count; i++)
+      if ($fscanf(jobs_file, "%d", field[i]) != 1) $fatal(1, "jobs file: must have %0d numbers here", count);
+  endtask
+
+  task automatic read_load;
+    logic [NAME_BITS-1:0] stream, name;
+    int first, count;
+    if ($fscanf(jobs_file, "%s %d %d %s", stream, first, count, name) != 4) $fatal(1, "jobs file: must have a load here");
+    case (stream)
+      "act": act_stream.load(name, first, count);
+      "weight": weight_stream.load(name, first, count);
+      "psum": psum_stream.load(name, first, count);
+      "acc": acc_stream.load(name, first, count);
+      "out": out_stream.load(name, first, count);
+      default: $fatal(1, "jobs file: stream must be act, weight, psum, acc or out, not %0s", stream);
+    endcase
+  endtask
+
+  function automatic walk_t walk_of(input int at);
+    walk_of = {
+      field[at], field[at+1], field[at+2], field[at+3], field[at+4], field[at+5], field[at+6], field[at+7]
+    };
+  endfunction
+
+  task automatic read_job;
+    if ($fscanf(jobs_file, "%s", layer) != 1) $fatal(1, "jobs file: must have a layer here");
+    read_fields($size(field));
+    image = field[0];
+    it = field[1];
+    ot = field[2];
+    pixel = field[3];
+    job_os = field[4][0];
+    job_it_count = field[5][15:0];
+    job_kernel = field[6][15:0];
+    job_stride = field[7][15:0];
+    job_padded_width = field[8][15:0];
+    job_out_width = field[9][15:0];
+    job_act_count = field[10][15:0];
+    job_nij_count = field[11][15:0];
+    job_onij_count = field[12][15:0];
+    job_post_op = field[13][1:0];
+    act_walk = walk_of(14);
+    weight_walk = walk_of(23);
+    psum_walk = walk_of(32);
+    acc_walk = walk_of(41);
+    out_walk = walk_of(50);
+    psum_lane = field[40];
+    acc_lane = field[49];
+    out_lane = field[58];
+  endtask
+
+  // Everything here happens at falling edges, half a clock away from what it drives.
+  initial begin
+    logic [NAME_BITS-1:0] name, command;
+    int jobs, jobs_must, compared_must;
+    if (!$value$plusargs("jobs=%s", name)) name = "testbench/jobs.txt";
+    if (!$value$plusargs("stall=%d", seed)) seed = 0;
+    jobs_file = $fopen(name, "r");
+    if (jobs_file == 0) $fatal(1, "%0s: cannot be opened", name);
+    repeat (4) @(negedge clk);
+    rst = 0;
+    jobs = 0;
+    command = "";
+    while (command != "end") begin
+      if ($fscanf(jobs_file, "%s", command) != 1) $fatal(1, "jobs file: must end with the line end");
+      case (command)
+        "load": read_load();
+        "job": begin
+          read_job();
+          start = 1;
+          @(negedge clk);
+          start = 0;
+          while (job_valid || !job_ready || act_stream.active || weight_stream.active || psum_stream.active
+                 || acc_stream.active || out_stream.active)
+            @(negedge clk);
+          jobs = jobs + 1;
+          $display("JOB %0d", jobs);
+        end
+        "end": begin
+          read_fields(2);
+          jobs_must = field[0];
+          compared_must = field[1];
+        end
+        default: $fatal(1, "jobs file: a line must begin with load, job or end, not %0s", command);
+      endcase
+    end
+    repeat (100) @(negedge clk);  // a word too many still has time to come
+    if (mismatches != 0) $fatal(1, "FAIL %0d mismatches", mismatches);
+    if (jobs != jobs_must || compared != compared_must || compared == 0)
+      $fatal(1, "FAIL jobs must be %0d, not %0d, and compared words %0d, not %0d", jobs_must, jobs, compared_must,
+             compared);
+    $display("PASS %0d jobs, %0d words compared", jobs, compared);
+    $finish;
+  end
+endmodule
