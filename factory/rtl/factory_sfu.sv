@@ -45,9 +45,10 @@ module factory_sfu #(
         .b  (psum[c*PSUM_BITS+:PSUM_BITS]),
         .sum(sum[c*ACC_BITS+:ACC_BITS])
     );
-    logic signed [ACC_BITS-1:0] lane;
+    logic signed [ACC_BITS-1:0] lane, leaky;
     assign lane = acc[c*ACC_BITS+:ACC_BITS];
-    assign out[c*ACC_BITS+:ACC_BITS] = (lane >= 0 || post_op == 0) ? lane : (post_op == 2) ? lane >>> 6 : '0;
+    assign leaky = lane >>> 6;
+    assign out[c*ACC_BITS+:ACC_BITS] = (lane >= 0 || post_op == 0) ? lane : (post_op == 2) ? leaky : '0;
   end
 
   always_ff @(posedge clk)

@@ -1,0 +1,161 @@
+"""Random jobs for the reference array, and what must come out of it by plain loops in the hardware's own order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from factory.testbench import Bench, Device, Job, Load, Stream, Walk, bench_files
+
+
+@dataclass(frozen=True)
+class Case:
+    """A random convolution on an array. `os`: the output-stationary mode, `in_channels` then counts single channels."""
+
+    seed: int = 0
+    os: bool = False
+    rows: int = 3
+    cols: int = 4
+    simd: int = 1
+    it: int = 2
+    ot: int = 2
+    kernel: int = 2
+    stride: int = 1
+    height: int = 4
+    width: int = 5
+    act_bits: int = 4
+    act_signed: bool = False
+    weight_bits: int = 4
+    psum_bits: int = 16
+    acc_bits: int = 16
+    saturate: bool = False
+    post_op: str = "relu"
+
+
+def _held(value: int, bits: int, saturate: bool) -> int:
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    if saturate:
+        return min(max(value, low), high)
+    return (value - low) % (1 << bits) + low
+
+
+def _after(value: int, post_op: str) -> int:
+    return value if value >= 0 or post_op == "none" else value >> 6 if post_op == "leaky" else 0
+
+
+def _line(codes, bits: int) -> str:
+    return "".join(format(int(code) % (1 << bits), f"0{bits}b") for code in reversed(codes)) + "\n"
+
+
+def _codes(rng, shape, bits: int, signed: bool):
+    low = -(1 << (bits - 1)) if signed else 0
+    return rng.integers(low, low + (1 << bits), shape)
+
+
+class Writer:
+    """Files of one stream, loaded one behind the other."""
+
+    def __init__(self, folder: Path, stream: str, bits: int):
+        self.folder, self.stream, self.bits = folder, stream, bits
+        self.depth, self.loads = 0, []
+
+    def write(self, words) -> int:
+        """Write a file of words `(line, lane)`; return the line of its first word in the stream's memory."""
+        name = f"{self.stream}{len(self.loads)}.txt"
+        (self.folder / name).write_text("".join(_line(word, self.bits) for word in words))
+        self.loads.append(Load(self.stream, self.depth, len(words), name))
+        self.depth += len(words)
+        return self.depth - len(words)
+
+
+def write_case(folder: Path, case: Case) -> Bench:
+    """Write the case's files and testbench into `folder`, and return the bench."""
+    widths = {"act": case.act_bits, "weight": case.weight_bits, "psum": case.psum_bits,
+              "acc": case.acc_bits, "out": case.acc_bits}  # fmt: skip
+    writers = {name: Writer(folder, name, bits) for name, bits in widths.items()}
+    jobs = list((_os_jobs if case.os else _ws_jobs)(case, writers, np.random.default_rng(case.seed)))
+    lanes = {"act": case.rows * case.simd, "weight": (case.cols if case.os else case.rows) * case.simd}
+    streams = {
+        name: Stream(
+            line_bits=lanes.get(name, case.cols) * bits,
+            field_bits=bits,
+            lanes=tuple((0, bits * lane) for lane in range(lanes.get(name, case.cols))),
+            depth=max(writers[name].depth, 1),
+        )
+        for name, bits in widths.items()
+    }
+    device = Device(
+        case.rows, case.cols, case.simd, case.act_bits, case.act_signed, case.weight_bits, case.psum_bits,
+        case.acc_bits, case.saturate, max(job.onij_count for job in jobs),
+    )  # fmt: skip
+    loads = [load for writer in writers.values() for load in writer.loads]
+    bench = Bench(device, streams, (*loads, *jobs))
+    for path, data in bench_files(bench).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+    return bench
+
+
+def _ws_jobs(case: Case, writers, rng):
+    """Weight-stationary: psums row by row down a column, accumulated over it (outer) and kij."""
+    channels, kij_count = case.rows * case.simd, case.kernel**2
+    out_height = (case.height - case.kernel) // case.stride + 1
+    out_width = (case.width - case.kernel) // case.stride + 1
+    nij_count, onij_count = case.height * case.width, out_height * out_width
+    act = _codes(rng, (case.it, nij_count, channels), case.act_bits, case.act_signed)
+    act_base = [writers["act"].write(tile) for tile in act][0]
+    for ot in range(case.ot):
+        weight = _codes(rng, (case.it, kij_count, case.cols, channels), case.weight_bits, True)
+        weight_base = [writers["weight"].write(lines) for tile in weight for lines in tile][0]
+        psum = np.zeros((case.it, kij_count, nij_count, case.cols), np.int64)
+        acc = np.zeros((onij_count, case.cols), np.int64)
+        for it, kij, nij, col in np.ndindex(psum.shape):
+            value = 0
+            for row in range(case.rows):
+                lanes = slice(row * case.simd, (row + 1) * case.simd)
+                value += int(act[it, nij, lanes] @ weight[it, kij, col, lanes])
+                value = _held(value, case.psum_bits, case.saturate)
+            psum[it, kij, nij, col] = value
+        for it, kij, onij, col in np.ndindex(case.it, kij_count, onij_count, case.cols):
+            (oi, oj), (ki, kj) = divmod(onij, out_width), divmod(kij, case.kernel)
+            nij = (oi * case.stride + ki) * case.width + oj * case.stride + kj
+            acc[onij, col] = _held(int(acc[onij, col] + psum[it, kij, nij, col]), case.acc_bits, case.saturate)
+        psum_base = [writers["psum"].write(lines) for tile in psum for lines in tile][0]
+        walks = {
+            "act": Walk((case.it, kij_count, nij_count), act_base, (nij_count, 0, 1)),
+            "weight": Walk((case.it, kij_count, case.cols), weight_base, (kij_count * case.cols, case.cols, 1)),
+            "psum": Walk((case.it, kij_count, nij_count), psum_base, (kij_count * nij_count, nij_count, 1)),
+            "acc": Walk((1, 1, onij_count), writers["acc"].write(acc), (0, 0, 1)),
+            "out": Walk((1, 1, onij_count), _write_out(case, writers, acc), (0, 0, 1)),
+        }
+        yield Job("layer", 0, 0, ot, 0, False, case.it, case.kernel, case.stride, case.width, out_width,
+                  nij_count, nij_count, onij_count, case.post_op, walks)  # fmt: skip
+
+
+def _os_jobs(case: Case, writers, rng):
+    """Output-stationary: each element adds up its own output pixel and channel, one step a clock."""
+    steps = case.it * case.kernel**2
+    for ot in range(case.ot):
+        act = _codes(rng, (steps, case.rows * case.simd), case.act_bits, case.act_signed)
+        weight = _codes(rng, (steps, case.cols * case.simd), case.weight_bits, True)
+        acc = np.zeros((case.rows, case.cols), np.int64)
+        for step, row, col in np.ndindex(steps, case.rows, case.cols):
+            a, w = (x[step].reshape(-1, case.simd)[lane] for x, lane in ((act, row), (weight, col)))
+            acc[row, col] = _held(int(acc[row, col] + a @ w), case.psum_bits, case.saturate)
+        for row, col in np.ndindex(acc.shape):
+            acc[row, col] = _held(int(acc[row, col]), case.acc_bits, case.saturate)
+        counts = (case.it, case.kernel**2, 1)
+        walks = {
+            "act": Walk(counts, writers["act"].write(act), (case.kernel**2, 1, 0)),
+            "weight": Walk(counts, writers["weight"].write(weight), (case.kernel**2, 1, 0)),
+            "acc": Walk((1, 1, case.rows), writers["acc"].write(acc), (0, 0, 1)),
+            "out": Walk((1, 1, case.rows), _write_out(case, writers, acc), (0, 0, 1)),
+        }
+        yield Job("layer", 0, 0, ot, 0, True, 1, 1, 1, case.rows, case.rows, steps, case.rows, case.rows,
+                  case.post_op, walks)  # fmt: skip
+
+
+def _write_out(case: Case, writers, acc) -> int:
+    return writers["out"].write(np.vectorize(lambda value: _after(int(value), case.post_op))(acc))
