@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int8, Int16, Int32, Integer, UInt8
+from jaxtyping import Int8, Int16, Int32, Integer, Real, UInt8
 
 from factory.quant.host import input_table, requantized_codes
 from factory.spec import (
@@ -49,8 +49,8 @@ def threshold_codes(
     return codes
 
 
-def max_pool(codes: Integer[np.ndarray, "*batch y x"], window: int) -> Integer[np.ndarray, "*batch y_out x_out"]:
-    """Return the largest code of each `window` x `window` square; a ragged edge is dropped, as torch does."""
+def max_pool(codes: Real[np.ndarray, "*batch y x"], window: int) -> Real[np.ndarray, "*batch y_out x_out"]:
+    """Return the largest value of each `window` x `window` square; a ragged edge is dropped, as torch does."""
     *batch, height, width = codes.shape
     rows, cols = height // window, width // window
     squares = codes[..., : rows * window, : cols * window].reshape(*batch, rows, window, cols, window)
@@ -87,7 +87,7 @@ def _quantizer(trained: TrainedNetwork, source: str) -> tuple[np.float32, int] |
     takers = trained.network.consumers(source)
     found = [(trained.layers[spec.name].alpha_a, spec.activation_bits) for spec in takers]
     if len(set(found)) > 1:
-        each = ", ".join(f"{s.name} {alpha} in {bits} bits" for s, (alpha, bits) in zip(takers, found, strict=True))
+        each = ", ".join(f"{s.name} {alpha!s} in {bits} bits" for s, (alpha, bits) in zip(takers, found, strict=True))
         raise InputError(f"{source}: the layers that take its output must quantize it alike for now, not {each}")
     return found[0] if found else None
 

@@ -226,6 +226,14 @@ def test_accumulators_beyond_32_bits_are_refused():
     assert str(error.value) == "accumulators of oc 2 must fit in 32 bits, not reach -2147483648 to 5"
 
 
+def test_no_accumulator_beyond_the_reachable_ones_is_looked_at():
+    # 30 steps of 3.4e38 / 30 are finite and 31 are not, so that a gamma of 0 gives 0 up to 30 and then no number.
+    norm = BatchNorm(*np.array([[0, 0], [1, 1], [0, 1], [0, 0]], F32))
+    layer = one_layer(norm, 7, 15 * 3.4e38 / 30)
+    threshold, direction = find_thresholds(layer, F32(1), 2, np.array([0, -1000]), np.array([30, 30]))
+    assert (threshold.tolist(), direction.tolist()) == ([[31, 31, 31], [1, 1, 1]], [1, 1])
+
+
 def forked(activation_bits):
     """Return a network of which the first layer's output goes to two others, and one layer's output to none."""
     first, second = tiny_network().layers

@@ -178,7 +178,7 @@ def _weight_codes(spec: ConvLayer, arrays: Mapping[str, np.ndarray]) -> np.ndarr
         stored = np.rint(steps)
         off = int((~(np.abs(steps - stored) <= _ON_GRID)).sum())
     if off:
-        raise InputError(f"{name} must hold multiples of {step}, {off} of its {stored.size} values are not")
+        raise InputError(f"{name} must hold multiples of {step!s}, {off} of its {stored.size} are not")
     try:
         scaled = scaled_weights(arrays[f"{spec.name}.weight"], alpha, spec.weight_bits)
     except InputError as error:

@@ -54,7 +54,7 @@ def check_values(name: str, expected: Expected, values: np.ndarray) -> None:
     if not legal.all():
         at = tuple(int(i) for i in np.unravel_index(int(np.argmin(legal)), values.shape))
         place = f" at {list(at)}" if at else ""
-        raise InputError(f"{name} must be {expected.rule.words}, not {values[at]}{place}")
+        raise InputError(f"{name} must be {expected.rule.words}, not {values[at]!s}{place}")
 
 
 def check_names(expected: Mapping[str, Expected], found: Iterable[str]) -> None:

@@ -27,7 +27,7 @@ def scaled_weights(
         mean = np.float32(weight.mean(dtype=np.float64))
         spread = np.float32(weight.std(dtype=np.float64, ddof=1)) if weight.size > 1 else np.float32(0)
         if not (np.isfinite(mean) and np.isfinite(spread) and spread > 0):
-            raise InputError(f"weights must be finite and spread out, not of mean {mean} and deviation {spread}")
+            raise InputError(f"weights must be finite and spread out, not of mean {mean!s} and deviation {spread!s}")
         return np.clip((weight - mean) / spread / alpha, np.float32(-1), np.float32(1)) * levels
 
 
@@ -51,7 +51,7 @@ def activation_codes(
     legal = codes >= np.iinfo(np.int16).min  # False for NaN
     if not legal.all():
         at = np.unravel_index(int(np.argmin(legal)), codes.shape)
-        raise InputError(f"activation codes must be -32768 or more, not {codes[at]} at {[int(i) for i in at]}")
+        raise InputError(f"activation codes must be -32768 or more, not {codes[at]!s} at {[int(i) for i in at]}")
     return codes.astype(np.int16)
 
 
@@ -85,7 +85,9 @@ def dequantize_accumulator(
             deviation = np.sqrt(norm.var + np.float32(norm.eps))
             if not (deviation > 0).all():
                 oc = int(np.argmin(deviation > 0))
-                raise InputError(f"var + eps of oc {oc} must be more than 0, not {norm.var[oc] + np.float32(norm.eps)}")
+                raise InputError(
+                    f"var + eps of oc {oc} must be more than 0, not {norm.var[oc] + np.float32(norm.eps)!s}"
+                )
             mean, deviation, gamma, beta = (
                 values[:, None, None] for values in (norm.mean, deviation, norm.gamma, norm.beta)
             )
@@ -111,5 +113,5 @@ def _alpha(alpha: float | np.floating) -> np.float32:
     with np.errstate(over="ignore"):
         rounded = np.float32(alpha)
     if not (np.isfinite(rounded) and rounded > 0):
-        raise InputError(f"alpha must be finite and more than 0 in float32, not {alpha}")
+        raise InputError(f"alpha must be finite and more than 0 in float32, not {alpha!s}")
     return rounded
