@@ -147,7 +147,7 @@ def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
         return _write(path, json.dumps(ours, indent=2) + "\n")
     if not path.is_file():
         raise InputError(f"{folder}: must be a run to resume, it holds no {CONFIG}")
-    theirs = json.loads(path.read_text())
+    theirs = _parse(path, path.read_text())
     for key in ours:
         if ours[key] != theirs.get(key):
             raise InputError(f"{folder}: {key} must be {theirs.get(key)}, as when the run began, not {ours[key]}")
@@ -257,7 +257,16 @@ def _restore(run: _Run) -> Totals:
 def _read_curve(path: Path, epochs: int) -> list[EpochResult]:
     """Return the curve's lines of the first `epochs` epochs."""
     lines = path.read_text().splitlines()[:epochs] if epochs else []
-    return [EpochResult(**json.loads(line)) for line in lines]
+    if len(lines) < epochs:
+        raise InputError(f"{path}: must hold the {epochs} epochs that are done, not {len(lines)}")
+    return [EpochResult(**_parse(path, line)) for line in lines]
+
+
+def _parse(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path}: must be JSON: {error}") from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float32, Int32, UInt8
+from jaxtyping import Array, Bool, Float32, Int32, PyTree, UInt8
 
 from factory.model import QuantNetwork
 from factory.train.config import TrainConfig
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["loss", "correct", "images"], meta_fields=[])
-@dataclasses.dataclass(frozen=True)
-class Totals:
+class Totals(NamedTuple):
     """Sums over images: of the loss, of the right predictions, and of the images themselves."""
 
     loss: Float32[Array, ""]
@@ -30,24 +29,33 @@ class Totals:
         return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0))
 
 
-def learning_rate(config: TrainConfig, steps: int) -> optax.Schedule:
+def learning_rate(config: TrainConfig, steps: int) -> Callable[[Int32[Array, ""] | int], Float32[Array, ""]]:
     """Return the rate as a function of the number of steps done; an epoch has `steps` of them."""
-    if config.schedule == "cosine":
-        return optax.cosine_decay_schedule(config.lr, config.epochs * steps)
-    return optax.piecewise_constant_schedule(config.lr, {epoch * steps: 0.1 for epoch in config.milestones})
+
+    def step_rate(done: Int32[Array, ""] | int) -> Float32[Array, ""]:
+        drops = jnp.asarray([epoch * steps for epoch in config.milestones], jnp.int32)
+        return config.lr * jnp.float32(0.1) ** (done >= drops).sum().astype(jnp.float32)
+
+    def cosine_rate(done: Int32[Array, ""] | int) -> Float32[Array, ""]:
+        return config.lr * 0.5 * (1.0 + jnp.cos(jnp.float32(done) * (jnp.pi / (config.epochs * steps))))
+
+    return cosine_rate if config.schedule == "cosine" else step_rate
 
 
 def make_optimizer(model: QuantNetwork, config: TrainConfig, steps: int) -> nnx.Optimizer:
     """Return SGD with momentum; only weights decay, not the alphas, the batch norms or the bias."""
+    return nnx.Optimizer(model, _rule(config, steps), wrt=nnx.Param)
 
-    def is_weight(params: nnx.State) -> nnx.State:
+
+@lru_cache  # the rule is part of what a step is compiled for
+def _rule(config: TrainConfig, steps: int) -> optax.GradientTransformation:
+    def is_weight(params: PyTree[Array]) -> PyTree[bool]:
         return jax.tree.map(lambda value: value.ndim > 1, params)
 
-    rule = optax.chain(
+    return optax.chain(
         optax.add_decayed_weights(config.weight_decay, mask=is_weight),
         optax.sgd(learning_rate(config, steps), momentum=config.momentum),
     )
-    return nnx.Optimizer(model, rule, wrt=nnx.Param)
 
 
 def loss_fn(
