@@ -113,10 +113,9 @@ def _ws_jobs(case: Case, writers, rng):
         acc = np.zeros((onij_count, case.cols), np.int64)
         for it, kij, nij, col in np.ndindex(psum.shape):
             value = 0
-            for row in range(case.rows):
-                lanes = slice(row * case.simd, (row + 1) * case.simd)
-                value += int(act[it, nij, lanes] @ weight[it, kij, col, lanes])
-                value = _held(value, case.psum_bits, case.saturate)
+            for channel in range(channels):
+                product = int(act[it, nij, channel]) * int(weight[it, kij, col, channel])
+                value = _held(value + product, case.psum_bits, case.saturate)
             psum[it, kij, nij, col] = value
         for it, kij, onij, col in np.ndindex(case.it, kij_count, onij_count, case.cols):
             (oi, oj), (ki, kj) = divmod(onij, out_width), divmod(kij, case.kernel)
@@ -141,9 +140,9 @@ def _os_jobs(case: Case, writers, rng):
         act = _codes(rng, (steps, case.rows * case.simd), case.act_bits, case.act_signed)
         weight = _codes(rng, (steps, case.cols * case.simd), case.weight_bits, True)
         acc = np.zeros((case.rows, case.cols), np.int64)
-        for step, row, col in np.ndindex(steps, case.rows, case.cols):
-            a, w = (x[step].reshape(-1, case.simd)[lane] for x, lane in ((act, row), (weight, col)))
-            acc[row, col] = _held(int(acc[row, col] + a @ w), case.psum_bits, case.saturate)
+        for step, row, col, lane in np.ndindex(steps, case.rows, case.cols, case.simd):
+            product = int(act[step, row * case.simd + lane]) * int(weight[step, col * case.simd + lane])
+            acc[row, col] = _held(int(acc[row, col]) + product, case.psum_bits, case.saturate)
         for row, col in np.ndindex(acc.shape):
             acc[row, col] = _held(int(acc[row, col]), case.acc_bits, case.saturate)
         counts = (case.it, case.kernel**2, 1)

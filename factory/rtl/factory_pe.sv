@@ -1,4 +1,4 @@
-// A processing element: SIMD products of an activation and a weight, added to a psum.
+// A processing element: SIMD products of an activation and a weight, added to a psum one after the other.
 //
 // Weight-stationary (os = 0): the weight stays once loaded; the psum from the row above moves down, one row a clock.
 // Output-stationary (os = 1): the weight from the row above moves down; the psum stays.
@@ -26,34 +26,33 @@ module factory_pe #(
 );
   // An unsigned activation gets a 0 in front; a product has the bits of both of its factors.
   localparam int PRODUCT_BITS = ACT_BITS + 1 + WEIGHT_BITS;
-  localparam int DOT_BITS = PRODUCT_BITS + $clog2(SIMD);
 
   logic [SIMD*WEIGHT_BITS-1:0] weight;
+  logic [PSUM_BITS-1:0] psum;
   assign weight = os ? weight_in : weight_out;
+  assign psum = os ? psum_out : psum_in;
 
-  // Each lane adds its product to the sum of the lanes below it.
   for (genvar i = 0; i < SIMD; i++) begin : g_lane
     logic signed [ACT_BITS:0] a;
     logic signed [WEIGHT_BITS-1:0] w;
-    logic signed [DOT_BITS-1:0] product, dot;
+    logic signed [PRODUCT_BITS-1:0] product;
+    logic [PSUM_BITS-1:0] before_lane, sum;
     assign a = {(ACT_SIGNED != 0) && act_in[(i+1)*ACT_BITS-1], act_in[i*ACT_BITS+:ACT_BITS]};
     assign w = weight[i*WEIGHT_BITS+:WEIGHT_BITS];
-    assign product = DOT_BITS'(a) * DOT_BITS'(w);
-    if (i == 0) assign dot = product;
-    else assign dot = g_lane[i-1].dot + product;
+    assign product = PRODUCT_BITS'(a) * PRODUCT_BITS'(w);
+    if (i == 0) assign before_lane = psum;
+    else assign before_lane = g_lane[i-1].sum;
+    factory_add #(
+        .A_BITS  (PSUM_BITS),
+        .B_BITS  (PRODUCT_BITS),
+        .OUT_BITS(PSUM_BITS),
+        .SATURATE(SATURATE)
+    ) add (
+        .a  (before_lane),
+        .b  (product),
+        .sum(sum)
+    );
   end
-
-  logic [PSUM_BITS-1:0] sum;
-  factory_add #(
-      .A_BITS  (PSUM_BITS),
-      .B_BITS  (DOT_BITS),
-      .OUT_BITS(PSUM_BITS),
-      .SATURATE(SATURATE)
-  ) add (
-      .a  (os ? psum_out : psum_in),
-      .b  (g_lane[SIMD-1].dot),
-      .sum(sum)
-  );
 
   always_ff @(posedge clk)
     if (rst) begin
@@ -64,6 +63,6 @@ module factory_pe #(
       if (enable) act_out <= act_in;
       if (os ? enable : load) weight_out <= weight_in;
       if (os && clear) psum_out <= '0;
-      else if (enable) psum_out <= sum;
+      else if (enable) psum_out <= g_lane[SIMD-1].sum;
     end
 endmodule

@@ -83,4 +83,4 @@ def _job_line(job: Job) -> str:
         job.act_count, job.nij_count, job.onij_count, POST_OPS[job.post_op],
     )  # fmt: skip
     walks = (number for name in STREAMS for number in job.walks.get(name, _NOT_COMPARED).numbers())
-    return " ".join(["job", job.layer, *map(str, (job.image, job.it, job.ot, job.pixel, *device, *walks))])
+    return " ".join(["job", job.layer, *map(str, (job.image, job.it, job.ot, job.pt, *device, *walks))])

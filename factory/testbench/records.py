@@ -81,7 +81,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Job:
-    """One output tile. `it` and `pixel` are the first input tile and output pixel; the rest is what the array is told.
+    """One output tile. `it` is the first input tile (WS), `pt` the pixel tile (OS); the rest is what the array is told.
 
     `walks` holds a walk for each stream that is fed or compared; a stream that is not there is not compared.
     """
@@ -90,7 +90,7 @@ class Job:
     image: int
     it: int
     ot: int
-    pixel: int
+    pt: int
     output_stationary: bool
     it_count: int
     kernel: int

@@ -22,7 +22,7 @@ module factory_tb;
   walk_t act_walk, weight_walk, psum_walk, acc_walk, out_walk;
   int psum_lane, acc_lane, out_lane;  // the lane of the file's word that is the array's lane 0
   logic [NAME_BITS-1:0] layer;
-  int image, it, ot, pixel;  // the first it, the first pixel
+  int image, it, ot, pt;  // WS: the first it; OS: the pixel tile
 
   always_ff @(posedge clk) job_valid <= !rst && (start || (job_valid && !job_ready));
 
@@ -159,9 +159,12 @@ module factory_tb;
       if (is_psum)
         $display("MISMATCH %0s, image %0d, it %0d, ot %0d, kij %0d, nij %0d, col %0d: %0s must be %0d, not %0d", layer,
                  image, it + psum_stream.outer, ot, psum_stream.middle, at, col, what, must, got);
+      else if (job_os)
+        $display("MISMATCH %0s, image %0d, ot %0d, pt %0d, row %0d, col %0d: %0s must be %0d, not %0d", layer, image,
+                 ot, pt, at, col, what, must, got);
       else
-        $display("MISMATCH %0s, image %0d, ot %0d, onij %0d, col %0d: %0s must be %0d, not %0d", layer, image, ot,
-                 pixel + at, col, what, must, got);
+        $display("MISMATCH %0s, image %0d, ot %0d, onij %0d, col %0d: %0s must be %0d, not %0d", layer, image, ot, at,
+                 col, what, must, got);
       mismatches = mismatches + 1;
       if (mismatches == REPORTED) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
     end
@@ -254,7 +257,7 @@ module factory_tb;
     image = field[0];
     it = field[1];
     ot = field[2];
-    pixel = field[3];
+    pt = field[3];
     job_os = field[4][0];
     job_it_count = field[5][15:0];
     job_kernel = field[6][15:0];

@@ -1,0 +1,1 @@
+"""Wrong arrays and wrong vectors, as substitutions: each must be caught."""
