@@ -22,6 +22,13 @@ F32 = np.float32
 SHIPPED = "c0f268433e4589127dc2d858886085ef4beac510c4af7f55b47c004f073d05a6"
 
 
+@pytest.fixture(autouse=True)
+def torch_where_it_is_needed(request):
+    """Skip a test marked `torch` where PyTorch is not installed."""
+    if request.node.get_closest_marker("torch"):
+        pytest.importorskip("torch")
+
+
 def message(call, *arguments):
     with pytest.raises(InputError) as error:
         call(*arguments)
@@ -30,7 +37,8 @@ def message(call, *arguments):
 
 def notebook_state(network, seed=0):
     """Return the state dict that the notebook's program would save, quantized by torch itself."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     random = torch.Generator().manual_seed(seed)
     state = {}
     for spec in network.layers:
@@ -228,7 +236,8 @@ def test_a_tensor_that_is_not_what_it_must_be_is_refused(tmp_path, state, case):
 
 
 def torch_bytes(content, **options):
-    torch = pytest.importorskip("torch")
+    import torch
+
     stream = io.BytesIO()
     torch.save(content, stream, **options)
     return stream.getvalue()
