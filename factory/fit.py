@@ -38,7 +38,10 @@ REPORT_STEPS = 10
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: `step` of `steps` of an epoch are done; loss and accuracy are means over the epoch so far."""
+    """Where a run is: `step` of `steps` of an epoch are done; loss and accuracy are means over the epoch so far.
+
+    Epochs count from 0, as in the notebook.
+    """
 
     epoch: int
     epochs: int
@@ -104,7 +107,8 @@ def fit(
 
     `report` is called with a Progress every few steps and with an EpochResult after each epoch. With `resume` a run
     that was stopped anywhere goes on from its newest checkpoint (from the start, if it has none) and ends with the bits
-    that it would have had, on the same machine. Raise InputError where the folder is not empty, or, with `resume`,
+    that it would have had, on the same machine (a GPU adds in a fixed order only under
+    `XLA_FLAGS=--xla_gpu_deterministic_ops=true`). Raise InputError where the folder is not empty, or, with `resume`,
     where it holds no run or one of another configuration.
     """
     folder, network = Path(folder), load_network(config.network)
