@@ -1,12 +1,17 @@
 """Commands that make trained weights and judge them: import, train, data, evaluate."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from factory.cli import options
 from factory.spec import InputError
+
+if TYPE_CHECKING:
+    from factory.evaluate import ReferenceComparison
 
 Network = Annotated[str, typer.Option("--network", help="`part1`, `part2`, or a TOML file that describes a network.")]
 Dtype = Annotated[str, typer.Option(help="What convolutions are computed in: `float32` or `bfloat16`.")]
@@ -87,11 +92,37 @@ def evaluate(
 
     if images is None and reference is None:
         raise InputError("evaluate needs --images or --reference, neither is given")
-    with options.progress_bar() as progress:
-        if images is not None:
-            print(evaluate(images, weights, split, pick, progress))
-        if reference is not None:
-            print(compare_with_reference(reference, weights))
+    if images is not None:
+        with options.progress_bar() as progress:
+            result = evaluate(images, weights, split, pick, progress)
+        for name, correct in (("float", result.float_correct), ("integer", result.integer_correct)):
+            print(f"{name:<8} {correct} / {result.total}  {100 * correct / result.total:.2f} %")
+        print(f"predictions that differ: {result.differing}")
+    if reference is not None:
+        _print_comparison(compare_with_reference(reference, weights))
+
+
+def _print_comparison(result: ReferenceComparison) -> None:
+    from factory.report import table
+
+    columns = ("layer", "weights", "accumulators", "next codes, fed", "farthest from a boundary", "codes, end to end")
+    rows = [
+        (
+            layer.name,
+            layer.weights_differ,
+            layer.accumulators_differ,
+            f"{layer.fed_differ} of {layer.fed_codes}",
+            f"{layer.fed_distance:.1e}" if layer.fed_differ else "-",
+            f"{layer.end_to_end_differ} of {layer.end_to_end_codes}",
+        )
+        for layer in result.layers
+    ]
+    print("values that differ from the reference's:")
+    print(table(columns, rows))
+    print(
+        f"predictions of {result.images} images that differ: float {result.float_predictions_differ}, "
+        f"integer {result.integer_predictions_differ}; logits within {result.logits_distance:.1e}"
+    )
 
 
 def cifar10(

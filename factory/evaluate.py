@@ -1,0 +1,174 @@
+"""Judging weights: accuracy of the float and of the integer network, and a comparison with another program's codes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from factory import engine, model
+from factory.checkpoint import load_weights
+from factory.images import NO_LABEL, load_images
+from factory.lower import lower, max_pool
+from factory.quant.host import dequantize_accumulator
+from factory.spec import ConvLayer, InputError, TrainedNetwork
+
+BATCH = 128
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of `total` labelled images: how many are right, and how many the two networks make differently."""
+
+    total: int
+    float_correct: int
+    integer_correct: int
+    differing: int
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """One layer against a reference: counts of values, and of those that differ.
+
+    `accumulators_differ`: sums of the reference's activation codes, which must be the reference's own. `fed_differ`:
+    the next layer's codes made from those sums; `fed_distance` is how far the farthest of them lies from a rounding
+    boundary, in codes. `end_to_end_differ`: the codes that enter this layer when only the pixels are given.
+    """
+
+    name: str
+    weights_differ: int
+    accumulators_differ: int
+    fed_codes: int
+    fed_differ: int
+    fed_distance: float
+    end_to_end_codes: int
+    end_to_end_differ: int
+
+
+@dataclass(frozen=True)
+class ReferenceComparison:
+    """All layers, and the predictions: `logits_distance` is the float model's largest difference from the reference."""
+
+    layers: tuple[LayerComparison, ...]
+    images: int
+    float_predictions_differ: int
+    integer_predictions_differ: int
+    logits_distance: float
+
+
+def evaluate(
+    images: str | Path,
+    weights: str | Path | None = None,
+    split: str = "test",
+    pick: str | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Predict the class of every image with both networks; raise InputError where an image has no label."""
+    trained = load_weights(weights)
+    source = load_images(images, split, pick, network=trained.network)
+    floating, integer = model.from_trained(trained), engine.prepare(lower(trained))
+    correct, differing, done = np.zeros(2, np.int64), 0, 0
+    for batch in source.batches(BATCH):
+        if (batch.label == NO_LABEL).any():
+            raise InputError(f"{images}: every image must have a label to count what is predicted right")
+        predicted = model.predict(floating, batch.pixels), integer_logits(trained, integer, batch.pixels).argmax(axis=1)
+        correct += [int((classes == batch.label).sum()) for classes in predicted]
+        differing += int((predicted[0] != predicted[1]).sum())
+        done += len(batch.label)
+        if progress:
+            progress(done, source.count, "evaluating")
+    return Evaluation(done, int(correct[0]), int(correct[1]), differing)
+
+
+def integer_logits(
+    trained: TrainedNetwork, integer: engine.EngineNetwork, pixels: UInt8[np.ndarray, "image colour y x"]
+) -> Float[np.ndarray, "image class"]:
+    """Return the logits of the integer network, the classifier being the only thing in floating point."""
+    (values,) = engine.forward(integer, pixels, [trained.network.last])
+    return engine.logits(trained, np.asarray(values.accumulator))
+
+
+def compare_with_reference(reference: str | Path, weights: str | Path | None = None) -> ReferenceComparison:
+    """Compare with an .npz of `pixels`, `logits` and, by layer, `weight_code`, `activation_code`, `accumulator`."""
+    trained = load_weights(weights)
+    arrays = _read_reference(Path(reference), trained)
+    integer, pixels = engine.prepare(lower(trained)), arrays["pixels"]
+    own = {values.layer.conv.name: np.asarray(values.activation) for values in engine.forward(integer, pixels)}
+    layers = tuple(_compare_layer(trained, integer, spec, arrays, own) for spec in trained.network.layers)
+    logits = model.logits(model.from_trained(trained), pixels)
+    classes = arrays["logits"].argmax(axis=1)
+    return ReferenceComparison(
+        layers=layers,
+        images=len(pixels),
+        float_predictions_differ=int((logits.argmax(axis=1) != classes).sum()),
+        integer_predictions_differ=int((integer_logits(trained, integer, pixels).argmax(axis=1) != classes).sum()),
+        logits_distance=float(np.abs(logits - arrays["logits"]).max()),
+    )
+
+
+def _read_reference(path: Path, trained: TrainedNetwork) -> Mapping[str, np.ndarray]:
+    names = ["pixels", "logits"]
+    for spec in trained.network.layers:
+        names += [f"{spec.name}.{kind}" for kind in ("weight_code", "activation_code", "accumulator")]
+    try:
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in names if name in file}
+    except (OSError, ValueError, zipfile.BadZipFile):
+        raise InputError(f"{path}: must be a readable .npz of reference codes") from None
+    shapes = {"pixels": trained.network.image_shape, "logits": (trained.network.classes,)}
+    for spec in trained.network.layers:
+        shapes[f"{spec.name}.activation_code"] = (spec.in_channels, spec.height, spec.width)
+        shapes[f"{spec.name}.accumulator"] = (spec.out_channels, spec.out_height, spec.out_width)
+    count = len(arrays["pixels"]) if "pixels" in arrays else 0
+    for name in names:
+        expected = (
+            (count, *shapes[name]) if name in shapes else trained.network.layer(name.rpartition(".")[0]).weight_shape
+        )
+        if name not in arrays:
+            raise InputError(f"{path}: must hold the array {name}, it does not")
+        if arrays[name].shape != expected:
+            raise InputError(f"{path}: {name} must be {expected}, not {arrays[name].shape}")
+    return arrays
+
+
+def _compare_layer(
+    trained: TrainedNetwork,
+    integer: engine.EngineNetwork,
+    spec: ConvLayer,
+    arrays: Mapping[str, np.ndarray],
+    own: Mapping[str, np.ndarray],
+) -> LayerComparison:
+    layer, codes = integer.layers[spec.name], arrays[f"{spec.name}.activation_code"]
+    accumulator = engine.convolve(layer, jnp.asarray(codes))
+    fed_codes, fed_differ, fed_distance = 0, 0, 0.0
+    for taker in trained.network.consumers(spec.name):
+        expected = arrays[f"{taker.name}.activation_code"]
+        wrong = np.asarray(engine.next_codes(layer, accumulator)) != expected
+        distance = _boundary_distance(trained, spec, taker, np.asarray(accumulator))[wrong]
+        fed_codes, fed_differ = fed_codes + wrong.size, fed_differ + int(wrong.sum())
+        fed_distance = max(fed_distance, float(distance.max(initial=0)))
+    return LayerComparison(
+        name=spec.name,
+        weights_differ=int((trained.layers[spec.name].weight_code != arrays[f"{spec.name}.weight_code"]).sum()),
+        accumulators_differ=int((np.asarray(accumulator) != arrays[f"{spec.name}.accumulator"]).sum()),
+        fed_codes=fed_codes,
+        fed_differ=fed_differ,
+        fed_distance=fed_distance,
+        end_to_end_codes=codes.size,
+        end_to_end_differ=int((own[spec.name] != codes).sum()),
+    )
+
+
+def _boundary_distance(
+    trained: TrainedNetwork, spec: ConvLayer, taker: ConvLayer, accumulator: Int[np.ndarray, "image oc oy ox"]
+) -> Float[np.ndarray, "image oc y x"]:
+    """Return how far each value that enters `taker` lies from where its code changes, in codes."""
+    values = max_pool(dequantize_accumulator(accumulator, trained.layers[spec.name]), spec.pool)
+    scaled = values.astype(np.float64) / trained.layers[taker.name].alpha_a * taker.activation_levels
+    return np.abs(scaled - np.floor(scaled) - 0.5)
