@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
+from factory.bits import field_range, fits, wrap
 from factory.lower import lower
 from factory.spec import (
     Array,
@@ -37,13 +38,11 @@ class PE:
 
     def read(self, codes: Int[np.ndarray, "*any"]) -> Int64[np.ndarray, "*any"]:
         """Return the values that are read where `codes` are written."""
-        low = codes.astype(np.int64) & ((1 << self.bits) - 1)
-        return np.where(self.signed & (low >> (self.bits - 1) == 1), low - (1 << self.bits), low)
+        return wrap(codes, self.bits, self.signed).astype(np.int64)
 
     def fits(self, codes: Int[np.ndarray, "*any"]) -> Bool[np.ndarray, "*any"]:
         """Return where a code is read as it is."""
-        least = -(1 << self.bits - 1) if self.signed else 0
-        return (codes >= least) & (codes < least + (1 << self.bits))
+        return fits(codes, self.bits, self.signed)
 
 
 @dataclass(frozen=True)
@@ -198,14 +197,15 @@ def _read_bounds(low: np.ndarray, high: np.ndarray, pe: PE) -> tuple[np.ndarray,
 
 
 def _first_wrap(least: np.ndarray, most: np.ndarray, array: Array, psum_bits: int) -> FirstWrap | None:
-    wraps = (least < -(1 << psum_bits - 1)) | (most >= 1 << psum_bits - 1)
+    low, high = field_range(psum_bits, signed=True)
+    wraps = (least < low) | (most > high)
     steps = wraps.any(axis=0)
     if not steps.any():
         return None
     it, kij, slot = (int(x) for x in np.argwhere(steps)[0])
     oc = int(wraps[:, it, kij, slot].argmax())
-    ends = int(least[oc, it, kij, slot]), int(most[oc, it, kij, slot])
-    value = ends[0] if ends[0] < -(1 << psum_bits - 1) else ends[1]
+    ends = least[oc, it, kij, slot], most[oc, it, kij, slot]
+    value = int(ends[0] if ends[0] < low else ends[1])
     return FirstWrap(it, kij, slot if slot < array.rows else None, *divmod(oc, array.cols), value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Int, Int64, UInt8
 
-from factory.spec import Array, ConvLayer, Network, TrainedLayer
+from factory.spec import IMAGE, Array, ConvLayer, Network, TrainedLayer
 
 
 def input_codes(
@@ -15,6 +15,22 @@ def input_codes(
     mean, std = (np.array(x, np.float32)[:, None, None] for x in (network.mean, network.std))
     real = (pixels.astype(np.float32) / np.float32(255) - mean) / std
     return quantize(real, first, alpha)
+
+
+def code_bounds(
+    network: Network, conv: ConvLayer, alpha: np.float32
+) -> tuple[Int64[np.ndarray, " ic"], Int64[np.ndarray, " ic"]]:
+    """Return the least and the largest code of each input channel: of all pixel values, or of all unsigned codes."""
+    if conv.source != IMAGE:
+        return np.zeros(conv.in_channels, np.int64), np.full(conv.in_channels, conv.activation_levels)
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (conv.in_channels, 1, 1))
+    codes = input_codes(ramp, network, conv, alpha)
+    return codes.min(axis=(1, 2)), codes.max(axis=(1, 2))
+
+
+def lane_counts(channels: int, lanes: int) -> Int64[np.ndarray, " tile"]:
+    """Return how many lanes of each tile carry a channel."""
+    return np.array([min(lanes, channels - first) for first in range(0, channels, lanes)])
 
 
 def quantize(real: Float32[np.ndarray, "*any"], entered: ConvLayer, alpha: np.float32) -> Int64[np.ndarray, "*any"]:

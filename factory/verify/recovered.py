@@ -29,7 +29,7 @@ def recover_layers(store: Store, trained: TrainedNetwork, chosen: Sample) -> tup
 
     model, found = from_trained(trained), []
     for name, layer in store.layers.items():
-        images = chosen.images(name)
+        images = chosen.images_of(name)
         if images.size:
             forward = functools.partial(layer_forward, model, name)
             found.append(_measure(layer, trained.layers[name], images, forward))

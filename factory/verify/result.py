@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from factory.spec import ComparisonError
+
+Progress = Callable[[int, int, str], None]
+"""Called as `progress(done, total, text)` while a verification runs."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,12 @@ class Recovered:
     max_error: float
     mean_error: float
 
+    def __str__(self) -> str:
+        return (
+            f"{self.layer}: {self.values} recovered outputs are at most {self.max_error:.1e}, "
+            f"on average {self.mean_error:.1e} of the largest, {self.largest:.6g}"
+        )
+
 
 @dataclass(frozen=True)
 class VerifyReport:
@@ -40,6 +49,13 @@ class VerifyReport:
     def compared(self) -> int:
         """Number of values that were compared, all of them equal."""
         return sum(self.counts.values())
+
+    def __str__(self) -> str:
+        equal = ", ".join(f"{what} {count}" for what, count in self.counts.items())
+        lines = [f"{self.path}: {self.compared} values are equal: {equal}"]
+        lines += [f"not checked: {what}" for what in self.unchecked]
+        lines += [str(item) for item in self.recovered]
+        return "\n".join(lines)
 
 
 class Tally:

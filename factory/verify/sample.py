@@ -29,7 +29,7 @@ class Sample:
     tiles: Mapping[str, int]
     chosen: Mapping[str, Int64[np.ndarray, " unit"]]
 
-    def images(self, layer: str) -> Int64[np.ndarray, " image"]:
+    def images_of(self, layer: str) -> Int64[np.ndarray, " image"]:
         """Return the images of which a tile of this layer is chosen, in their order."""
         return np.unique(self.chosen[layer] // self.tiles[layer])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,8 @@ from factory.spec import IMAGE, ConvLayer, InputError, TrainedLayer, TrainedNetw
 from factory.store import Store, StoredLayer, open_store
 from factory.verify import plain
 from factory.verify.recovered import recover_layers
-from factory.verify.result import Tally, VerifyReport
+from factory.verify.result import Progress, Tally, VerifyReport
 from factory.verify.sample import Unit, choose
-
-Progress = Callable[[int, int, str], None]
 
 
 def verify_store(
@@ -42,9 +39,9 @@ def verify_store(
         tally = Tally(path)
         tiles = {name: store.array.output_tiles(layer.spec.out_channels) for name, layer in store.layers.items()}
         chosen = choose(sample, store.image_count, tiles, seed)
-        tally.skip("the pixels and labels are taken as given")
+        tally.skip("pixels and labels, which are taken as given")
         if trained is None:
-            tally.skip(f"weights with sha256 {store.weights_sha256} are not at hand: the store's are taken as given")
+            tally.skip(f"weights and thresholds, because weights of sha256 {store.weights_sha256} are not at hand")
         for name in {unit.layer: None for unit in chosen}:
             _check_parameters(store, store.layer(name), trained, tally)
         done, chain = 0, Chain(store, trained)
@@ -104,19 +101,25 @@ class Chain:
 
 
 def _check_parameters(store: Store, layer: StoredLayer, trained: TrainedNetwork | None, tally: Tally) -> None:
-    """Compare a layer's weights, steps and thresholds with the trained network's."""
+    """Check what a layer has once for all images: bounds and lane counts, and what the trained network gives it."""
+    conv, array, name = layer.spec, store.array, layer.spec.name
+    low, high = plain.code_bounds(store.network, conv, layer.alpha_a)
+    tally.equal("activation_low", name, ("ic",), low, layer.activation_low)
+    tally.equal("activation_high", name, ("ic",), high, layer.activation_high)
+    tally.equal("row_count", name, ("it",), plain.lane_counts(conv.in_channels, array.rows), layer.row_count[:])
+    tally.equal("col_count", name, ("ot",), plain.lane_counts(conv.out_channels, array.cols), layer.col_count[:])
     if trained is None:
         return
-    name, known = layer.spec.name, trained.layers[layer.spec.name]
+    known = trained.layers[name]
     tally.equal("weight", name, ("oc", "ic", "ki", "kj"), known.weight_code, layer.weight[:])
     for alpha in ("alpha_w", "alpha_a"):
         tally.equal(alpha, name, (), np.asarray(getattr(known, alpha)), np.asarray(getattr(layer, alpha)))
-    for conv in store.network.consumers(name):
-        _check_thresholds(layer, known, conv, trained.layers[conv.name].alpha_a, tally)
+    for following in store.network.consumers(name):
+        _check_thresholds(layer, known, following, trained.layers[following.name].alpha_a, tally)
 
 
 def _check_thresholds(
-    layer: StoredLayer, known: TrainedLayer, conv: ConvLayer, alpha: np.float32, tally: Tally
+    layer: StoredLayer, known: TrainedLayer, following: ConvLayer, alpha: np.float32, tally: Tally
 ) -> None:
     """Compare counted thresholds with the float32 formula on both sides of every threshold and at both ends.
 
@@ -127,7 +130,7 @@ def _check_thresholds(
     least, most = accumulator_ranges(layer.spec, known.weight_code, layer.activation_low, layer.activation_high)
     ends = np.stack([least, most], axis=1)
     places = np.concatenate([threshold, threshold - direction[:, None], ends], axis=1).clip(*ends.T[..., None])
-    by_formula = plain.quantize(plain.real_outputs(places, known), conv, alpha)
+    by_formula = plain.quantize(plain.real_outputs(places, known), following, alpha)
     counted = plain.count_thresholds(places, threshold, direction)
     tally.equal("threshold's code", layer.spec.name, ("oc", "place"), by_formula, counted, "threshold")
 
@@ -138,7 +141,7 @@ def _check_unit(store: Store, unit: Unit, chain: Chain, tally: Tally) -> None:
     codes, weight = layer.activation[unit.image].astype(np.int64), layer.weight[:]
     expected = chain.codes(unit.image, conv)
     if expected is None:
-        tally.skip(f"{conv.name}: its activation codes, because {conv.source} is not in the store")
+        tally.skip(f"activation codes of {conv.name}, because {conv.source} is not in the store")
     else:
         tally.equal("activation", address, ("ic", "y", "x"), expected, codes)
     for it in range(array.input_tiles(conv.in_channels)):
