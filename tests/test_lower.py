@@ -161,6 +161,7 @@ def test_one_row_of_each_direction_worked_by_hand():
     ]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 8), st.sampled_from([np.int16, np.int32, np.int64]))
 def test_threshold_codes_equal_the_plain_loop(seed, bits, dtype):
     rng = np.random.default_rng(seed)
@@ -175,6 +176,7 @@ def test_threshold_codes_equal_the_plain_loop(seed, bits, dtype):
         assert codes[image, oc, y, x] == sum(met)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(0, 2**32))
 def test_max_pool_equals_the_plain_loop(height, width, window, seed):
     assume(window <= min(height, width))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from helpers_network import odd_network, tiny_network, trained_network
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -54,6 +54,7 @@ def slow_output(acc, layer, oc):
     return max(y, F32(0))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 8), st.floats(0.25, 4, width=32).map(F32))
 def test_weight_codes_equal_the_plain_loop(seed, bits, alpha):
     weight = np.random.default_rng(seed).normal(0.3, 0.05, (3, 2, 3, 3)).astype(F32)
@@ -85,6 +86,7 @@ def test_weights_without_spread_are_refused(weight, found):
     assert str(error.value) == f"weights must be finite and spread out, not of {found}"
 
 
+@settings(deadline=None)
 @given(VALUES, ALPHAS, st.integers(1, 8))
 def test_activation_codes_equal_the_plain_loop(values, alpha, bits):
     expected = [slow_activation_code(value, alpha, bits) for value in values.flat]
@@ -137,6 +139,7 @@ def test_input_codes_beyond_int8_are_refused():
 
 
 @pytest.mark.parametrize("spec", [odd_network().layers[0], odd_network().last], ids=["batch norm", "none"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_outputs_and_requantized_codes_equal_the_plain_loop(spec, data):
     layer = trained_network(odd_network()).layers[spec.name]
