@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,20 +149,25 @@ def data_offsets(path: Path, plan: StorePlan) -> dict[str, int]:
 
 
 def copy_chunks(source: Path, target: h5py.File, first_image: int) -> None:
-    """Copy every chunk of a shard, still compressed, into the same datasets of `target` from `first_image` on."""
+    """Copy a shard's chunks, still compressed, into the same datasets of `target` from `first_image` on.
+
+    They go image by image, so that the file's bytes do not depend on how the images were split into shards.
+    """
     with h5py.File(source, "r") as file:
-        for path in _dataset_paths(file):
-            shard, whole = file[path].id, target[path].id
-            for number in range(shard.get_num_chunks()):
-                place = shard.get_chunk_info(number).chunk_offset
-                mask, data = shard.read_direct_chunk(place)
-                whole.write_direct_chunk((place[0] + first_image, *place[1:]), data, mask)
+        datasets: list[h5py.Dataset] = []
+        file.visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
+        for image in range(datasets[0].shape[0]):
+            for shard in datasets:
+                whole = target[shard.name].id
+                for place in _chunk_places(shard):
+                    mask, data = shard.id.read_direct_chunk((image, *place))
+                    whole.write_direct_chunk((first_image + image, *place), data, mask)
 
 
-def _dataset_paths(file: h5py.File) -> list[str]:
-    paths: list[str] = []
-    file.visititems(lambda path, item: paths.append(path) if isinstance(item, h5py.Dataset) else None)
-    return paths
+def _chunk_places(dataset: h5py.Dataset) -> Iterator[tuple[int, ...]]:
+    """Yield where each chunk of one image begins, without the image's axis."""
+    starts = (range(0, size, chunk) for size, chunk in zip(dataset.shape[1:], dataset.chunks[1:], strict=True))
+    return itertools.product(*starts)
 
 
 def mark_complete(path: Path, created: str) -> None:

@@ -1,0 +1,66 @@
+"""The build: from weights and images to a finished store, whatever the number of images, in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from factory.build.place import default_store as default_store
+from factory.checkpoint import load_weights
+from factory.images import load_images
+from factory.lower import lower
+from factory.spec import Array, InputError, TrainedNetwork
+from factory.store import ImageOrigin, create_store, plan_store
+from factory.tiling import tile_weight
+
+if TYPE_CHECKING:
+    from factory.build.stream import Progress
+
+
+def build(
+    output: str | Path | None = None,
+    weights: str | Path | TrainedNetwork | None = None,
+    images: str | Path = "samples",
+    split: str = "test",
+    pick: str | None = None,
+    layers: str = "all",
+    array: Array | None = None,
+    compression: str | None = None,
+    force: bool = False,
+    batch: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Compute all codes, psums and accumulators of the chosen images and layers, and write them to a store.
+
+    `output`: the file, by default `default_store()`, whose folder is made where it is missing. `weights`: a weights
+    file, a trained network, or by default the shipped one. `images`, `split` and `pick`: as `load_images` takes them,
+    except that the first image alone is picked by default. `layers`: `all`, `squeezed`, or names with commas; what no
+    chosen layer depends on is not computed. `array`: by default 8 x 8. `compression`: None, `gzip`, `lz4` or `zstd`.
+    `batch`: images computed at once, by default as many as fit 128 MiB; the result does not depend on
+    it. `progress` is called with `(bytes done, bytes in all, what)`.
+
+    A build that was killed goes on where it stopped when it is called again with the same parameters. Return the
+    store's path. Raise InputError where a parameter is not what it must be, or the store cannot be written, or is there
+    already and `force` is not set.
+    """
+    path, array = Path(output or default_store()), array or Array()
+    if path.exists() and not force:
+        raise InputError(f"{path}: must be a new file, this one is there already (--force replaces a store)")
+    if batch is not None and batch < 1:
+        raise InputError(f"batch must be at least 1, not {batch}")
+    trained = weights if isinstance(weights, TrainedNetwork) else load_weights(weights)
+    chosen = trained.network.select(layers)
+    source = load_images(images, split, pick or "0", network=trained.network)
+    integer = lower(trained)
+    tiles = {conv.name: tile_weight(integer.layers[conv.name].weight, array) for conv in chosen}
+    plan = plan_store(
+        trained, integer, array, chosen, tiles, ImageOrigin(source.count, source.name, source.sha256()), compression
+    )
+    if path == default_store():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with create_store(path, plan) as writer:
+        from factory.build.stream import batch_size, fill_store
+        from factory.engine import prepare
+
+        fill_store(writer, plan, prepare(integer, array), chosen, source, batch or batch_size(plan), progress)
+    return path

@@ -1,0 +1,100 @@
+"""The stream from images to a store: one batch is computed while the one before it is written."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from factory.engine import EngineNetwork, activation_tiles, forward, layer_psums, shard_images
+from factory.images import ImageBatch, ImageSource
+from factory.spec import ConvLayer
+from factory.store import StorePlan, StoreWriter, layer_path
+
+Progress = Callable[[int, int, str], None]
+"""`(done, total, text)`: bytes written, bytes of the whole store, and what is being written."""
+
+Values = dict[str, "jax.Array | np.ndarray"]
+
+_WRITES_AHEAD = 2
+"""Sets of arrays, one layer's each, that may wait for the disk: what bounds the memory."""
+
+_BATCH_BYTES, _MAX_BATCH = 2**27, 64
+
+
+def batch_size(plan: StorePlan) -> int:
+    """Return how many images are computed at once: as many as give 128 MiB of results, at most 64."""
+    image_bytes = sum(variable.nbytes for variable in plan.streamed) // plan.image_count
+    return int(np.clip(_BATCH_BYTES // image_bytes, 1, min(_MAX_BATCH, plan.image_count)))
+
+
+def fill_store(
+    writer: StoreWriter,
+    plan: StorePlan,
+    engine: EngineNetwork,
+    layers: Sequence[ConvLayer],
+    source: ImageSource,
+    batch: int,
+    progress: Progress | None,
+) -> None:
+    """Write everything of the images that `writer` does not have yet, `batch` images at a time."""
+    image_bytes = sum(variable.nbytes for variable in plan.streamed) // plan.image_count
+    done = writer.done * image_bytes
+    with ThreadPoolExecutor(1) as pool:
+        waiting: collections.deque[Future[tuple[int, str]]] = collections.deque()
+
+        def finish_oldest() -> None:
+            nonlocal done
+            written, text = waiting.popleft().result()
+            done += written
+            if progress:
+                progress(done, image_bytes * plan.image_count, text)
+
+        for first in range(writer.done, source.count, batch):
+            images = source.batch(first, min(first + batch, source.count))
+            count = len(images.pixels)
+            for text, values in _batch_values(engine, layers, images, batch):
+                waiting.append(pool.submit(_write, writer, first, count, text, values))
+                if len(waiting) > _WRITES_AHEAD:
+                    finish_oldest()
+            waiting.append(pool.submit(_commit, writer, first + count))
+        while waiting:
+            finish_oldest()
+
+
+def _batch_values(
+    engine: EngineNetwork, layers: Sequence[ConvLayer], images: ImageBatch, batch: int
+) -> Iterator[tuple[str, Values]]:
+    """Yield `(what it is, variables by path)`: the images', then each layer's, whose computation has only been started.
+
+    A batch that is not full is filled up with its last image, so that nothing is compiled for its size.
+    """
+    arrays = dict(pixels=images.pixels, label=images.label, source_index=images.source_index)
+    yield "images", {f"images/{name}": array for name, array in arrays.items()}
+    missing = batch - len(images.pixels)
+    pixels = np.concatenate([images.pixels, images.pixels[-1:].repeat(missing, axis=0)]) if missing else images.pixels
+    for values in forward(engine, shard_images(pixels), layers):
+        name = values.layer.conv.name
+        arrays = dict(
+            activation=values.activation,
+            activation_tile=activation_tiles(values.layer, values.activation),
+            psum=layer_psums(values.layer, values.activation),
+            conv=values.accumulator,
+        )
+        yield name, {f"{layer_path(name)}/{variable}": array for variable, array in arrays.items()}
+
+
+def _write(writer: StoreWriter, first: int, count: int, text: str, values: Values) -> tuple[int, str]:
+    """Wait for the arrays and write their first `count` images; return the bytes written and `text`."""
+    arrays = {path: np.asarray(array)[:count] for path, array in values.items()}
+    for path, array in arrays.items():
+        writer.write(path, first, array)
+    return sum(array.nbytes for array in arrays.values()), text
+
+
+def _commit(writer: StoreWriter, done: int) -> tuple[int, str]:
+    writer.commit(done)
+    return 0, f"{done} images"
