@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Int, Int64
+from jaxtyping import Bool, Int64, Integer
 
 from factory.bits import field_range, fits, wrap
 from factory.lower import lower
@@ -36,11 +36,11 @@ class PE:
     bits: int
     signed: bool
 
-    def read(self, codes: Int[np.ndarray, "*any"]) -> Int64[np.ndarray, "*any"]:
+    def read(self, codes: Integer[np.ndarray, "*any"]) -> Int64[np.ndarray, "*any"]:
         """Return the values that are read where `codes` are written."""
         return wrap(codes, self.bits, self.signed).astype(np.int64)
 
-    def fits(self, codes: Int[np.ndarray, "*any"]) -> Bool[np.ndarray, "*any"]:
+    def fits(self, codes: Integer[np.ndarray, "*any"]) -> Bool[np.ndarray, "*any"]:
         """Return where a code is read as it is."""
         return fits(codes, self.bits, self.signed)
 

@@ -5,11 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 from helpers_network import odd_network, trained_network
+from helpers_verify import build_small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import factory.audit
 from factory.audit import PE, FirstWrap, audit, running_extremes
 from factory.spec import IMAGE, Array, ConvLayer, InputError, Network, Range, TrainedNetwork
+from factory.store import open_store
 
 
 def slow_extremes(conv, array, weight, low, high):
@@ -133,6 +136,38 @@ def test_the_first_wrap_is_the_earliest_sum_out_of_range(psum_bits):
         wrap = found.first_wrap
         assert first == (wrap.it, wrap.kij, array.rows if wrap.row is None else wrap.row)
         assert wrap.value in slow[wrap.ot * array.cols + wrap.col, *first]
+
+
+@pytest.mark.parametrize("block", [1, 100, 1 << 24])
+def test_a_store_says_what_was_observed(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(factory.audit, "BLOCK_BYTES", block)
+    built = build_small(tmp_path, one_layer(np.full((3, 4, 1, 1), 7)).network)
+    with open_store(built.store) as store:
+        (found,) = audit(store, activation_bits=3, activation_signed=False)
+        (layer,) = store.layers.values()
+        for observed, data in zip(
+            (found.observed.psum, found.observed.accumulator, found.observed.activation),
+            (layer.psum[:], layer.conv[:], layer.activation[:]),
+            strict=True,
+        ):
+            assert observed == Range(int(data.min()), int(data.max()))
+        codes = layer.activation[:]
+        assert found.observed.codes == codes.size
+        assert found.observed.unfit == ((codes < 0) | (codes > 7)).sum() > 0
+        with pytest.raises(InputError, match=r"store\.h5: array must be 4 x 8, not 8 x 8$"):
+            audit(store, array=Array())
+
+
+def test_what_is_observed_lies_within_the_worst_case(tmp_path):
+    built = build_small(tmp_path, odd_network())
+    with open_store(built.store) as store:
+        for found in audit(store):
+            for worst, seen in (
+                (found.psum, found.observed.psum),
+                (found.accumulator, found.observed.accumulator),
+                (found.activation, found.observed.activation),
+            ):
+                assert worst.low <= seen.low <= seen.high <= worst.high
 
 
 def test_wrong_widths_are_named():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64, UInt8
+from jaxtyping import Float32, Int64, Integer, UInt8
 
 from factory.spec import IMAGE, Array, ConvLayer, Network, TrainedLayer
 
@@ -39,7 +39,9 @@ def quantize(real: Float32[np.ndarray, "*any"], entered: ConvLayer, alpha: np.fl
     return np.rint(np.minimum(real / np.float32(alpha), np.float32(1)) * levels).astype(np.int64)
 
 
-def real_outputs(accumulator: Int[np.ndarray, " oc *pixel"], layer: TrainedLayer) -> Float32[np.ndarray, " oc *pixel"]:
+def real_outputs(
+    accumulator: Integer[np.ndarray, " oc *pixel"], layer: TrainedLayer
+) -> Float32[np.ndarray, " oc *pixel"]:
     """Return the layer's real outputs: both steps, batch norm, ReLU; each operation rounded to float32."""
     real = accumulator.astype(np.float32) * layer.activation_step * layer.weight_step
     norm = layer.batch_norm
@@ -58,9 +60,9 @@ def pool_codes(codes: Int64[np.ndarray, "channel y x"], window: int) -> Int64[np
 
 
 def count_thresholds(
-    accumulator: Int[np.ndarray, " oc *pixel"],
-    threshold: Int[np.ndarray, "oc level"],
-    direction: Int[np.ndarray, " oc"],
+    accumulator: Integer[np.ndarray, " oc *pixel"],
+    threshold: Integer[np.ndarray, "oc level"],
+    direction: Integer[np.ndarray, " oc"],
 ) -> Int64[np.ndarray, " oc *pixel"]:
     """Return how many of its channel's thresholds each accumulator reaches, from below or (direction -1) from above."""
     codes = np.zeros(accumulator.shape, np.int64)
@@ -72,7 +74,7 @@ def count_thresholds(
 
 
 def convolve(
-    codes: Int[np.ndarray, "ic y x"], weight: Int[np.ndarray, "oc ic ki kj"], conv: ConvLayer
+    codes: Integer[np.ndarray, "ic y x"], weight: Integer[np.ndarray, "oc ic ki kj"], conv: ConvLayer
 ) -> Int64[np.ndarray, "oc oi oj"]:
     """Return the exact convolution of one image, for as many output channels as `weight` has."""
     padded = pad(codes, conv)
@@ -85,7 +87,7 @@ def convolve(
     return total
 
 
-def pad(codes: Int[np.ndarray, "ic y x"], conv: ConvLayer) -> Int64[np.ndarray, "ic py px"]:
+def pad(codes: Integer[np.ndarray, "ic y x"], conv: ConvLayer) -> Int64[np.ndarray, "ic py px"]:
     """Return the map with its zero padding."""
     shape = (codes.shape[0], conv.padded_height, conv.padded_width)
     padded = np.zeros(shape, np.int64)
@@ -94,7 +96,7 @@ def pad(codes: Int[np.ndarray, "ic y x"], conv: ConvLayer) -> Int64[np.ndarray, 
 
 
 def activation_tile(
-    codes: Int[np.ndarray, "ic y x"], conv: ConvLayer, array: Array, it: int
+    codes: Integer[np.ndarray, "ic y x"], conv: ConvLayer, array: Array, it: int
 ) -> Int64[np.ndarray, "nij row"]:
     """Return one input tile's codes: lane `row` is channel `it * rows + row`, 0 where there is none."""
     tile = np.zeros((conv.nij_count, array.rows), np.int64)
@@ -105,7 +107,7 @@ def activation_tile(
 
 
 def weight_tile(
-    weight: Int[np.ndarray, "oc ic ki kj"], array: Array, it: int, ot: int
+    weight: Integer[np.ndarray, "oc ic ki kj"], array: Array, it: int, ot: int
 ) -> Int64[np.ndarray, "kij col row"]:
     """Return one tile's weights: column `col` is output channel `ot * cols + col`, 0 where there is none."""
     tile = np.zeros((weight.shape[2] * weight.shape[3], array.cols, array.rows), np.int64)

@@ -73,7 +73,7 @@ class Tally:
         if expected.shape != found.shape:
             raise ComparisonError(f"{self.path}: {address}: {what} must have shape {expected.shape}, not {found.shape}")
         wrong = np.argwhere(expected != found)
-        if wrong.size:
+        if len(wrong):
             place = tuple(int(i) for i in wrong[0])
             where = ", ".join([address, *(f"{axis} {index}" for axis, index in zip(axes, place, strict=True))])
             raise ComparisonError(

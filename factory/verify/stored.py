@@ -108,6 +108,9 @@ def _check_parameters(store: Store, layer: StoredLayer, trained: TrainedNetwork 
     tally.equal("activation_high", name, ("ic",), high, layer.activation_high)
     tally.equal("row_count", name, ("it",), plain.lane_counts(conv.in_channels, array.rows), layer.row_count[:])
     tally.equal("col_count", name, ("ot",), plain.lane_counts(conv.out_channels, array.cols), layer.col_count[:])
+    if layer.direction is not None:
+        direction = layer.direction[:]
+        tally.equal("direction", name, ("oc",), np.where(direction < 0, -1, 1), direction)
     if trained is None:
         return
     known = trained.layers[name]
