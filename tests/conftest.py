@@ -3,11 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("factory", "beartype.beartype")
+hypothesis.settings.register_profile("factory", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("factory")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

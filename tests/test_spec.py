@@ -69,6 +69,11 @@ def test_selections_of_layers():
         (lambda: vgg("v", ["M", 8]), "network v: widths must begin with a convolution, not M"),
         (lambda: vgg("v", ["X"]), "network v: a width must be a number of channels, M or a table, not 'X'"),
         (lambda: vgg("v", [0]), "features.0: out_channels must be at least 1, not 0"),
+        (lambda: vgg("v", [4], classes=0), "network v: classes must be at least 1, not 0"),
+        (
+            lambda: vgg("v", [4], std=(1.0, 0.0, 1.0)),
+            "network v: it must have a mean and a std > 0 for each colour, and eps > 0",
+        ),
         (lambda: load_network("part9"), "network must be one of part1 part2 or a TOML file, not part9"),
         (
             lambda: vgg("v", [{"channels": 4, "kernel": 5, "padding": 0}], image=(3, 4, 4)),

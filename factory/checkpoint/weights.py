@@ -25,7 +25,7 @@ from factory.checkpoint.tensors import (
     check_values,
     contents_sha256,
 )
-from factory.spec import BatchNorm, ConvLayer, InputError, Network, TrainedLayer, TrainedNetwork
+from factory.spec import BatchNorm, ConvLayer, InputError, Network, TrainedLayer, TrainedNetwork, write_whole
 
 FORMAT = 1
 _KEY = "factory"
@@ -53,7 +53,7 @@ def save_weights(trained: TrainedNetwork, path: str | os.PathLike) -> None:
         "network": trained.network.to_dict(),
         "sha256": contents_sha256(trained.network, tensors),
     }
-    _write_whole(Path(path), save(tensors, {_KEY: json.dumps(about, sort_keys=True)}))
+    write_whole(Path(path), save(tensors, {_KEY: json.dumps(about, sort_keys=True)}))
 
 
 def load_weights(path: str | os.PathLike | None = None) -> TrainedNetwork:
@@ -150,17 +150,3 @@ def _about(metadata: Mapping[str, str]) -> tuple[Network, str]:
     if version != FORMAT:
         raise InputError(f"the format must be {FORMAT}, not {version}")
     return Network.from_dict(description), sha256
-
-
-def _write_whole(path: Path, contents: bytes) -> None:
-    """Write a file that has its name only when it is whole, and of which nothing is left where that fails."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            temporary.write_bytes(contents)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: must be writable: {error.strerror}") from None

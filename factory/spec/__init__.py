@@ -10,6 +10,7 @@ from factory.spec.bounds import valid_taps as valid_taps
 from factory.spec.errors import ComparisonError as ComparisonError
 from factory.spec.errors import FactoryError as FactoryError
 from factory.spec.errors import InputError as InputError
+from factory.spec.files import write_whole as write_whole
 from factory.spec.network import IMAGE as IMAGE
 from factory.spec.network import ConvLayer as ConvLayer
 from factory.spec.network import Network as Network

@@ -134,6 +134,10 @@ class Network:
     def __post_init__(self):
         if not self.layers:
             raise InputError(f"network {self.name}: it must have at least one layer")
+        if self.classes < 1:
+            raise InputError(f"network {self.name}: classes must be at least 1, not {self.classes}")
+        if not (len(self.mean) == len(self.std) and all(value > 0 for value in (*self.std, self.eps))):
+            raise InputError(f"network {self.name}: it must have a mean and a std > 0 for each colour, and eps > 0")
         seen: dict[str, ConvLayer] = {}
         for layer in self.layers:
             if layer.name in seen:
