@@ -1,5 +1,6 @@
 """The engine: every code, psum and accumulator of an integer network, exact, for batches of images at once (JAX)."""
 
+from factory.engine.digest import results_digest as results_digest
 from factory.engine.layer import activation_tiles as activation_tiles
 from factory.engine.layer import convolve as convolve
 from factory.engine.layer import layer_psums as layer_psums
