@@ -14,7 +14,7 @@ from factory.engine.parameters import EngineNetwork
 
 
 def results_digest(engine: EngineNetwork, batches: Iterable[UInt8[np.ndarray, "_ colour y x"]]) -> str:
-    """Return the sha256 (hex) of every layer's codes, psums and accumulators for `batches` of pixels `(image, colour, y, x)`.
+    """Return the sha256 (hex) of every layer's codes, psums and accumulators for `batches` of pixels.
 
     It is the digest of the layers' digests, in the network's order; a layer's is of its arrays, image by image, in C
     order and little-endian. So it depends on the images, not on how they are split into batches or over devices.
