@@ -59,8 +59,9 @@ def pack(codes: Integer[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray
     fields = codes[:, ::-1].astype(code_dtype(bits, False).newbyteorder(">"), order="C").view(np.uint8)
     if bits in (8, 16, 32):
         return fields
-    lanes = np.unpackbits(fields, axis=1).reshape(*codes.shape, -1)[..., -bits:]
-    return np.packbits(_extend(lanes.reshape(codes.shape[0], -1), 8), axis=1)
+    words, lanes = codes.shape
+    kept = np.unpackbits(fields, axis=1).reshape(words, lanes, 8 * fields.shape[1] // lanes)[..., -bits:]
+    return np.packbits(_extend(kept.reshape(words, lanes * bits), 8), axis=1)
 
 
 def unpack(
@@ -103,7 +104,7 @@ def digits(packed: UInt8[np.ndarray, "word byte"], radix: int, count: int) -> UI
         text |= ord("0")
     else:
         text = np.take(_HEX, packed).view(np.uint8)
-    return text.reshape(packed.shape[0], -1)[:, -count:]
+    return text.reshape(packed.shape[0], packed.shape[1] * (8 if radix == 2 else 2))[:, -count:]
 
 
 def from_digits(text: UInt8[np.ndarray, "word digit"], radix: int) -> UInt8[np.ndarray, "word byte"]:

@@ -118,7 +118,7 @@ def _npy() -> Format:
 
     def body(memory, codes, first):
         held = bits.wrap(codes, memory.lane_bits, memory.signed).astype(dtype(memory), order="C")
-        return held.view(np.uint8).reshape(codes.shape[0], -1)
+        return held.view(np.uint8).reshape(codes.shape[0], memory.lanes * held.itemsize)
 
     return Format(0, ".npy", False, prefix, body)
 

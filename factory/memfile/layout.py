@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from factory.bits import MOST_BITS
@@ -88,6 +89,23 @@ class Layout:
         """All axes, in the order of the bits in the files."""
         return tuple(axis.lstrip("-") for axis in (*self.files, *self.lines, *self.lanes))
 
+    @property
+    def file_axes(self) -> tuple[str, ...]:
+        """The axes that select a file."""
+        return tuple(axis.lstrip("-") for axis in self.files)
+
+    def sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Return the sizes of the layout's axes, from those of its source."""
+        sizes = dict(sizes)
+        for split in self.split:
+            count, rest = divmod(sizes[split.axis], split.size)
+            if rest:
+                raise InputError(
+                    f"layout {self.name}: {split.axis} must be a multiple of {split.size}, not {sizes[split.axis]}"
+                )
+            sizes |= {split.outer: count, split.inner: split.size}
+        return {axis: sizes[axis] for axis in self.axes}
+
     def check_axes(self, dataflow: str) -> None:
         """Raise InputError unless the layout places every axis of its role once."""
         if dataflow not in ROLES[self.role].axes:
@@ -112,13 +130,13 @@ class Layout:
             source = source.split(split.axis, split.outer, split.inner, split.size)
         return source.arrange((*self.files, *self.lines, *self.lanes))
 
-    def memory(self, words: int, lanes: int) -> Memory:
-        """Return the memory of one file that holds `words` lines of `lanes` lanes."""
+    def memory(self, lines: int, lanes: int) -> Memory:
+        """Return the memory of one file of `lines` lines of `lanes` lanes."""
         return Memory(
-            max(words, self.words), lanes, self.lane_bits, self.signed, self.lane0_left, self.word_bits, self.base
+            max(lines, self.words), lanes, self.lane_bits, self.signed, self.lane0_left, self.word_bits, self.base
         )
 
-    def lane_names(self, sizes: dict[str, int]) -> tuple[str, ...]:
+    def lane_names(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
         """Return the names of a word's lanes, leftmost first, such as `row7`."""
         names = [""]
         for axis in self.lanes:
@@ -126,7 +144,7 @@ class Layout:
             names = [f"{name}{axis.lstrip('-')}{place}" for name in names for place in places]
         return tuple(names if self.lane0_left else reversed(names))
 
-    def header_lines(self, sizes: dict[str, int]) -> bytes:
+    def header_lines(self, sizes: Mapping[str, int]) -> bytes:
         """Return the comment lines of one file."""
         inner = self.lines[-1].lstrip("-") if self.lines else "line"
         return header(self.header, "time" if inner in _TIME_AXES else inner, self.lane_names(sizes))

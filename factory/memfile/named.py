@@ -7,21 +7,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from factory.spec import InputError
-
 
 @dataclass(frozen=True)
 class Named:
     """Integers with named axes, `values.ndim == len(axes)`.
 
     `labels[axis][i]` is the index (of a tile, a kernel position, ...) at place `i`; an axis without labels counts from
-    0. `changed` is how many values differ from the integers they stand for, because a field or an adder was too narrow.
+    0. `wrapped` is how many values differ from the integers they stand for, because a field or an adder was too narrow.
     """
 
     values: np.ndarray
     axes: tuple[str, ...]
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    changed: int = 0
+    wrapped: int = 0
 
     def size(self, axis: str) -> int:
         """Return the number of places on an axis."""
@@ -31,15 +29,18 @@ class Named:
         """Return what each place on an axis stands for."""
         return tuple(self.labels.get(axis, range(self.size(axis))))
 
+    def pick(self, axis: str, label: int) -> Named:
+        """Return the one place of an axis that stands for `label`."""
+        place = self.label(axis).index(label)
+        part = (slice(None),) * self.axes.index(axis) + (slice(place, place + 1),)
+        return Named(self.values[part], self.axes, {**self.labels, axis: (label,)}, self.wrapped)
+
     def split(self, axis: str, outer: str, inner: str, size: int) -> Named:
-        """Divide an axis in two: `outer, inner = divmod(axis, size)`; raise InputError where `size` does not divide."""
+        """Divide an axis in two: `outer, inner = divmod(axis, size)`."""
         at = self.axes.index(axis)
-        count, rest = divmod(self.values.shape[at], size)
-        if rest:
-            raise InputError(f"{axis} must hold a multiple of {size} places, not {self.values.shape[at]}")
-        shape = (*self.values.shape[:at], count, size, *self.values.shape[at + 1 :])
+        shape = (*self.values.shape[:at], -1, size, *self.values.shape[at + 1 :])
         axes = (*self.axes[:at], outer, inner, *self.axes[at + 1 :])
-        return Named(self.values.reshape(shape), axes, self.labels, self.changed)
+        return Named(self.values.reshape(shape), axes, self.labels, self.wrapped)
 
     def arrange(self, axes: Sequence[str]) -> Named:
         """Return the axes in another order, all of them, reversed where the name begins with `-`."""
@@ -48,4 +49,4 @@ class Named:
         flip = [at for at, axis in enumerate(axes) if axis.startswith("-")]
         labels = dict(self.labels)
         labels |= {plain[at]: self.label(plain[at])[::-1] for at in flip}
-        return Named(np.flip(values, flip), plain, labels, self.changed)
+        return Named(np.flip(values, flip), plain, labels, self.wrapped)

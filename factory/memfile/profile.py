@@ -42,6 +42,8 @@ class Profile:
             raise InputError(f"dataflow must be one of {' '.join(DATAFLOWS)}, not {self.dataflow}")
         if self.post not in POSTS:
             raise InputError(f"post must be one of {' '.join(POSTS)}, not {self.post}")
+        if self.dataflow == "os" and self.simd != 1:
+            raise InputError(f"simd must be 1 in dataflow os, not {self.simd}")
         for field, least in dict(rows=0, cols=0, simd=1).items():
             if getattr(self, field) < least:
                 raise InputError(f"{field} must be at least {least}, not {getattr(self, field)}")
@@ -58,6 +60,11 @@ class Profile:
         """Whether the processing elements read activation codes as two's complement."""
         return any(layout.signed for layout in self.layouts if layout.role == "activation")
 
+    @property
+    def address_base(self) -> int:
+        """The address of the first activation word."""
+        return next((layout.base for layout in self.layouts if layout.role == "address"), 0)
+
     def field(self, role: str) -> tuple[int, bool]:
         """Return the `(bits, signed)` of the lanes that hold `activation` or `weight` codes."""
         for layout in self.layouts:
@@ -66,9 +73,8 @@ class Profile:
         raise InputError(f"profile {self.name}: it must have a layout of role {role}")
 
     def tile_array(self, array: Array) -> Array:
-        """Return the tile that the profile's array takes at a time: `rows` are input channels, `cols` output channels."""
-        rows = (self.rows or array.rows) * (self.simd if self.dataflow == "ws" else 1)
-        return replace(array, rows=rows, cols=self.cols or array.cols)
+        """Return the tile that the profile's array takes at a time, `rows` being input channels (OS: pixels)."""
+        return replace(array, rows=(self.rows or array.rows) * self.simd, cols=self.cols or array.cols)
 
     def select(self, include: Collection[str]) -> tuple[Layout, ...]:
         """Return the layouts that the words of `include` ask for; raise InputError for a word without any."""

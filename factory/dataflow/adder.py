@@ -1,0 +1,98 @@
+"""Adders of a given width: exact sums where bounds prove that they fit, every intermediate sum where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Int64, Integer
+
+from factory import bits
+from factory.spec import InputError
+
+OVERFLOWS = ("wrap", "saturate", "error")
+Where = Callable[[int, int], str]
+"""The address of the sum of a pixel and a channel, each counted among those that are added together."""
+_EXACT_FLOATS = ((2**24, np.float32), (2**53, np.float64))
+
+
+@dataclass(frozen=True)
+class Adder:
+    """A two's complement adder of `bits` that wraps, saturates or raises an error where a sum leaves its range."""
+
+    bits: int
+    overflow: str = "wrap"
+
+    def __post_init__(self):
+        if self.overflow not in OVERFLOWS:
+            raise InputError(f"overflow must be one of {' '.join(OVERFLOWS)}, not {self.overflow}")
+
+    def holds(self, least: int, most: int) -> bool:
+        """Return whether every sum in `least .. most` fits."""
+        low, high = bits.field_range(self.bits, signed=True)
+        return low <= least and most <= high
+
+    def settle(self, sums: Int64[np.ndarray, "pixel channel"], where: Where) -> Int64[np.ndarray, "pixel channel"]:
+        """Return what the adder gives for exact sums; raise InputError, from `where`, where overflow is an error."""
+        if self.overflow == "wrap":
+            return bits.wrap(sums, self.bits, signed=True).astype(sums.dtype)
+        low, high = bits.field_range(self.bits, signed=True)
+        if self.overflow == "saturate":
+            return np.clip(sums, low, high)
+        outside = (sums < low) | (sums > high)
+        if outside.any():
+            pixel, channel = map(int, np.unravel_index(int(outside.argmax()), sums.shape))
+            raise InputError(
+                f"{where(pixel, channel)}: a sum must fit {self.bits} bits ({low} to {high}), "
+                f"not be {sums[pixel, channel]}"
+            )
+        return sums
+
+
+def reach(
+    activation: Integer[np.ndarray, "pixel term"], weight: Integer[np.ndarray, "term channel"]
+) -> tuple[Int64[np.ndarray, " channel"], Int64[np.ndarray, " channel"]]:
+    """Return the least and the largest value that a sum of any of a channel's terms, in any order, can have."""
+    below = activation.min(axis=0, initial=0).astype(np.float64)
+    above = activation.max(axis=0, initial=0).astype(np.float64)
+    negative, positive = np.minimum(weight, 0).astype(np.float64), np.maximum(weight, 0).astype(np.float64)
+    least, most = above @ negative + below @ positive, above @ positive + below @ negative
+    return least.astype(np.int64), most.astype(np.int64)
+
+
+def exact_product(
+    activation: Integer[np.ndarray, "pixel term"], weight: Integer[np.ndarray, "term channel"]
+) -> Int64[np.ndarray, "pixel channel"]:
+    """Return `activation @ weight`, exactly: in floats where no sum of terms can be too large for their mantissa."""
+    largest = [max(-int(codes.min(initial=0)), int(codes.max(initial=0))) for codes in (activation, weight)]
+    most = weight.shape[0] * largest[0] * largest[1]
+    for limit, dtype in _EXACT_FLOATS:
+        if most < limit:
+            return (activation.astype(dtype) @ weight.astype(dtype)).astype(np.int64)
+    return activation.astype(np.int64) @ weight.astype(np.int64)
+
+
+def ordered_sum(
+    activation: Integer[np.ndarray, "pixel term"],
+    weight: Integer[np.ndarray, "term channel"],
+    adder: Adder,
+    where: Callable[[int, int, int], str],
+) -> tuple[Int64[np.ndarray, "pixel channel"], Int64[np.ndarray, "pixel channel"]]:
+    """Return the sums of all terms: exact, and as an adder gives them that takes the terms in order, from 0.
+
+    A wrapping adder's last sum is the exact one, wrapped, whatever happened before. Else both are one array where the
+    terms' bounds prove that every intermediate sum fits. `where(term, pixel, channel)` is the address of an error.
+    """
+    exact = exact_product(activation, weight)
+    if adder.overflow == "wrap":
+        return exact, adder.settle(exact, partial(where, weight.shape[0]))
+    least, most = reach(activation, weight)
+    if adder.holds(least.min(), most.max()):
+        return exact, exact
+    total = np.zeros_like(exact)
+    for term in range(weight.shape[0]):
+        products = activation[:, term, None].astype(np.int64) * weight[term].astype(np.int64)
+        total = adder.settle(total + products, partial(where, term))
+    return exact, total

@@ -1,0 +1,111 @@
+"""Weight stationary: a tile's weights stay in the array while the pixels of the padded map stream through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from jaxtyping import Int8, Int64, Integer
+
+from factory.dataflow.adder import exact_product, ordered_sum, reach
+from factory.dataflow.flow import Dataflow, Sums, read_as
+from factory.memfile import Named
+from factory.tiling import nij_of_onij, tile_activation, tile_weight
+
+
+@dataclass(frozen=True)
+class WeightStationary(Dataflow):
+    """Input channels on rows, output channels on columns; sums over `it` outside, `kij` inside.
+
+    `psum[it, ot, kij, nij, col] = sum over row of activation[it, nij, row] * weight[it, ot, kij, col, row]`, row 0
+    first; `conv[ot, onij, col] = sum over it, kij of psum[it, ot, kij, nij(onij, kij), col]`.
+    """
+
+    def read_weight(self, codes: Int8[np.ndarray, "oc ic ki kj"]) -> Named:
+        """`(it, ot, kij, col, row)`."""
+        kept = dict(it=self.tiles.it, ot=self.tiles.ot, kij=self.tiles.kij)
+        chosen = tile_weight(codes, self.array)[np.ix_(*kept.values())]
+        return read_as(chosen, ("it", "ot", "kij", "col", "row"), self.weight_field, **kept)
+
+    def read_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> Named:
+        """`(it, nij, row)`."""
+        chosen = tile_activation(codes, self.spec, self.array)[list(self.tiles.it)]
+        return read_as(chosen, ("it", "nij", "row"), self.activation_field, it=self.tiles.it)
+
+    @property
+    def pixels(self) -> Int64[np.ndarray, " onij"]:
+        """Every output pixel, row-major."""
+        return np.arange(self.spec.onij_count)
+
+    @property
+    def tile_pixels(self) -> int:
+        """The whole map."""
+        return self.spec.onij_count
+
+    @property
+    def sums_all(self) -> bool:
+        """Whether every `it` and `kij` is selected."""
+        every_it = len(self.tiles.it) == self.array.input_tiles(self.spec.in_channels)
+        return every_it and len(self.tiles.kij) == self.spec.kij_count
+
+    def psums(self, weight: Named, activation: Named, where: str, axis: str) -> Iterator[Named]:
+        """Yield `(it, ot, kij, nij, col)`, one place of `axis` at a time where it is `it`, `ot` or `kij`."""
+        if axis not in ("it", "ot", "kij"):
+            yield self._psum(weight, activation, where)
+            return
+        for label in getattr(self.tiles, axis):
+            part = replace(self, tiles=replace(self.tiles, **{axis: (label,)}))
+            tiles = activation.pick(axis, label) if axis in activation.axes else activation
+            yield part._psum(weight.pick(axis, label), tiles, where)
+
+    def _psum(self, weight: Named, activation: Named, where: str) -> Named:
+        psums, wrapped, channels = [], 0, weight.values.shape[1:4]
+        for it, pixels, columns in zip(self.tiles.it, activation.values, weight.values, strict=True):
+
+            def address(row: int, nij: int, channel: int, it: int = it) -> str:
+                ot, kij, col = map(int, np.unravel_index(channel, channels))
+                oc = self.tiles.ot[ot] * self.array.cols + col
+                return f"{where}, it {it}, kij {self.tiles.kij[kij]}, row {row}, nij {nij}, oc {oc}"
+
+            sums = Sums(*ordered_sum(pixels, columns.reshape(-1, self.array.rows).T, self.adder, address))
+            wrapped += sums.wrapped
+            psums.append(sums.held.reshape(-1, *channels).transpose(1, 2, 0, 3))
+        return Named(np.stack(psums), ("it", "ot", "kij", "nij", "col"), weight.labels, wrapped)
+
+    def accumulators(self, weight: Named, activation: Named, where: str) -> Sums:
+        """Return the accumulators `(it, onij, channel)` after each selected `it`."""
+        terms = [self._terms(*pair) for pair in zip(activation.values, weight.values, strict=True)]
+        exact = np.cumsum([exact_product(*pair) for pair in terms], axis=0)
+        if self.adder.overflow == "wrap":
+            wrapped = [self.adder.settle(sums, partial(self.address, where)) for sums in exact]
+            return Sums(exact, np.stack(wrapped))
+        least, most = np.sum([reach(*pair) for pair in terms], axis=0)
+        if self.adder.holds(least.min(), most.max()):
+            return Sums(exact, exact)
+        return Sums(exact, self._narrow_sums(terms, where))
+
+    def _terms(
+        self, activation: Integer[np.ndarray, "nij row"], weight: Integer[np.ndarray, "ot kij col row"]
+    ) -> tuple[Integer[np.ndarray, "onij term"], Integer[np.ndarray, "term channel"]]:
+        """Return one tile's terms, `kij` outside and `row` inside."""
+        pixel = nij_of_onij(self.spec)[:, list(self.tiles.kij)]
+        gathered = activation[pixel].reshape(self.spec.onij_count, -1)
+        return gathered, weight.transpose(1, 3, 0, 2).reshape(gathered.shape[1], -1)
+
+    def _narrow_sums(
+        self, terms: list[tuple[np.ndarray, np.ndarray]], where: str
+    ) -> Int64[np.ndarray, "it onij channel"]:
+        """Return the accumulators after each `it`, every intermediate sum settled by the adders."""
+        adder, rows, sums = self.adder, self.array.rows, []
+        total = np.zeros((terms[0][0].shape[0], terms[0][1].shape[1]), np.int64)
+        for it, (activation, weight) in zip(self.tiles.it, terms, strict=True):
+            for place, kij in enumerate(self.tiles.kij):
+                address, row = partial(self.address, where, it=it, kij=kij), slice(place * rows, (place + 1) * rows)
+                _, psum = ordered_sum(
+                    activation[:, row], weight[row], adder, lambda row, *at, address=address: address(*at, row=row)
+                )
+                total = adder.settle(total + psum, address)
+            sums.append(total)
+        return np.stack(sums)

@@ -1,0 +1,99 @@
+"""Export: any part of a store as memory files, in a directory that appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from factory.export.atomic import whole_directory
+from factory.export.manifest import MANIFEST as MANIFEST
+from factory.export.manifest import ExportSummary as ExportSummary
+from factory.export.manifest import is_export as is_export
+from factory.export.manifest import write_manifest
+from factory.export.plan import Plan as Plan
+from factory.export.plan import make_plan as make_plan
+from factory.export.request import ExportRequest as ExportRequest
+from factory.export.source import ExportSource as ExportSource
+from factory.export.write import Progress, write_plan
+from factory.memfile import Profile, load_profile
+from factory.spec import InputError
+from factory.store import open_store
+
+FILES = ("tile", "layer")
+PE_ACTIVATIONS = ("unsigned", "signed")
+
+
+def export(
+    store: ExportSource | str | Path,
+    out_dir: str | Path,
+    *,
+    dataflow: str | None = None,
+    layers: str | Sequence[str] = "squeezed",
+    images: str = "0",
+    tiles: str = "all",
+    kij: str = "all",
+    input_channels: int | None = None,
+    include: str | Iterable[str] = "activation,weight,out",
+    profile: str | Profile = "notebook",
+    format: str | None = None,
+    header: str | None = None,
+    files: str = "tile",
+    pe_activation: str | None = None,
+    psum_bits: int | None = None,
+    overflow: str = "wrap",
+    post: str | None = None,
+    address_base: int | None = None,
+    flat: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> ExportSummary:
+    """Export part of a store to the new directory `out_dir`, with a manifest, and return what was written.
+
+    `profile` is a name, a TOML file or a Profile; None for `dataflow`, `format`, `header`, `pe_activation`, `post` and
+    `address_base` leaves the profile's own, for `psum_bits` the store's. `tiles` is `all` or such as `it=0:2,ot=5` (WS)
+    and `pt=0,ot=0:4` (OS); `input_channels` are the first ones to sum over (OS). `files` is `tile`, or `layer` for one
+    file a layer and role. `flat` puts one layer and image straight into `out_dir`; `force` replaces an earlier export.
+    Raise InputError for anything that does not fit the store or cannot be written; `out_dir` is then as it was.
+    """
+    for name, value, known in (("files", files, FILES), ("pe_activation", pe_activation, (None, *PE_ACTIVATIONS))):
+        if value not in known:
+            raise InputError(f"{name} must be one of {' '.join(filter(None, known))}, not {value}")
+    chosen = profile if isinstance(profile, Profile) else load_profile(profile, dataflow)
+    with nullcontext(store) if not isinstance(store, (str, Path)) else open_store(store) as source:
+        array = chosen.tile_array(source.array)
+        array = array if psum_bits is None else replace(array, psum_bits=psum_bits)
+        chosen = chosen.configure(
+            format=format,
+            header=header,
+            activation_signed=None if pe_activation is None else pe_activation == "signed",
+            post=post,
+            base=address_base,
+            psum_bits=array.psum_bits,
+            merge=files == "layer",
+        )
+        words = include.split(",") if isinstance(include, str) else include
+        request = ExportRequest(
+            profile=chosen,
+            array=array,
+            overflow=overflow,
+            layers=layers,
+            images=images,
+            tiles=tiles,
+            kij=kij,
+            input_channels=input_channels,
+            include=tuple(dict.fromkeys(word.strip() for word in words if word.strip())),
+            merge=files == "layer",
+            flat=flat,
+        )
+        return run_export(source, request, Path(out_dir), force=force, progress=progress)
+
+
+def run_export(
+    store: ExportSource, request: ExportRequest, out_dir: Path, *, force: bool = False, progress: Progress | None = None
+) -> ExportSummary:
+    """Write what a request asks for to `out_dir`, whole or not at all, and return what was written."""
+    plan = make_plan(store, request)
+    with whole_directory(out_dir, force, is_export) as root:
+        return write_manifest(store, plan, write_plan(plan, root, progress), root, out_dir)

@@ -1,0 +1,186 @@
+"""The manifest of an export: every file, what it holds, and what that was made from, as JSON.
+
+`factory/schemas/manifest.schema.json` describes it. It names no path, time or machine: the same store and options give
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import factory
+from factory.export.plan import LayerPlan, Plan
+from factory.export.source import ExportSource
+from factory.export.write import Group, WrittenSet
+from factory.memfile import FORMATS, ROLES, Layout
+
+MANIFEST = "manifest.json"
+SCHEMA = "factory-pack-1"
+_DATASETS = {
+    "activation": "activation",
+    "weight": "weight",
+    "psum": "psum",
+    "partial": "psum",
+    "conv": "conv",
+    "out": "conv",
+    "next": "conv",
+    "threshold": "threshold",
+    "direction": "direction",
+    "address": None,
+}
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What an export wrote: `wrapped` values are not what they stand for, as `warnings` tell."""
+
+    directory: Path
+    pack_id: str
+    files: int
+    words: int
+    bytes: int
+    wrapped: int
+    warnings: tuple[str, ...]
+
+
+def is_export(directory: Path) -> bool:
+    """Return whether a directory has a manifest of ours."""
+    try:
+        return json.loads((directory / MANIFEST).read_bytes())["schema"] == SCHEMA
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def write_manifest(store: ExportSource, plan: Plan, groups: Iterable[Group], root: Path, target: Path) -> ExportSummary:
+    """Write `root/manifest.json` of groups, taken as they are written, and return the summary for `target`."""
+    contents, counts, wrapped, texts = hashlib.sha256(), Counter(), Counter(), []
+    for group in groups:
+        for written in group.sets:
+            contents.update(_listing(written))
+            files = len(written.entries)
+            counts.update(files=files, words=files * written.files.memory.words, bytes=written.size)
+            wrapped[group.layer.name, written.files.layout] += written.wrapped
+        texts.append(_group_text(store, group))
+    warnings = (*plan.warnings, *_warnings(plan, wrapped))
+    head = {"schema": SCHEMA, "pack_id": contents.hexdigest()} | _head(store, plan)
+    head |= {"counts": {**counts, "wrapped": wrapped.total()}, "warnings": list(warnings)}
+    lines = [f" {json.dumps(key)}: {_value_text(value)}" for key, value in head.items()]
+    lines.append(f' "groups": {_block("[", texts, " ]")}')
+    (root / MANIFEST).write_text(_block("{", lines, "}\n"))
+    return ExportSummary(target, head["pack_id"], **head["counts"], warnings=warnings)
+
+
+def _listing(written: WrittenSet) -> bytes:
+    """Return the files as `sha256sum` lists them; the pack id is the sha256 of the listing of all files."""
+    folder = f"{written.directory}/" if written.directory else ""
+    return "".join(f"{entry['sha256']}  {folder}{entry['name']}\n" for entry in written.entries).encode()
+
+
+def _head(store: ExportSource, plan: Plan) -> dict[str, Any]:
+    request, profile = plan.request, plan.request.profile
+    bits, signed = profile.field("activation")
+    weight_bits, weight_signed = profile.field("weight")
+    array = request.array
+    return {
+        "generator": {"name": "factory", "version": factory.__version__},
+        "store": store.path.name,
+        "network": store.network.name,
+        "weights_sha256": store.weights_sha256,
+        "image_source": store.image_source,
+        "dataflow": profile.dataflow,
+        "profile": profile.name,
+        "array": {"rows": array.rows // profile.simd, "cols": array.cols, "simd": profile.simd},
+        "pe": {
+            "activation_bits": bits,
+            "activation_signed": signed,
+            "weight_bits": weight_bits,
+            "weight_signed": weight_signed,
+            "psum_bits": array.psum_bits,
+            "overflow": request.overflow,
+        },
+        "post": profile.post,
+        "pixel_block": list(profile.pixel_block),
+        "one_file_per": "layer" if request.merge else "tile",
+        "flat": request.flat,
+        "layouts": {layout.name: asdict(layout) for layout in request.layouts},
+        "layers": {layer.name: _layer(layer) for layer in plan.layers},
+    }
+
+
+def _layer(layer: LayerPlan) -> dict[str, Any]:
+    tiles = {axis: list(places) for axis, places in vars(layer.flow.tiles).items() if places}
+    return {"conv": asdict(layer.flow.spec), "tiles": tiles, "sums_all": layer.flow.sums_all}
+
+
+def _block(opening: str, lines: Iterable[str], closing: str) -> str:
+    """Return JSON items, a line each, in brackets."""
+    return opening + "\n" + ",\n".join(lines) + "\n" + closing
+
+
+def _value_text(value: Any) -> str:
+    """Return JSON with a line for each entry of a table of tables."""
+    if isinstance(value, Mapping) and value and all(isinstance(item, Mapping) for item in value.values()):
+        return _block("{", (f"  {json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()), " }")
+    return json.dumps(value)
+
+
+def _group_text(store: ExportSource, group: Group) -> str:
+    head = {"layer": group.layer.name, "image": group.image}
+    if group.image is not None:
+        head["source_index"] = int(store.images.source_index[group.image])
+    sets = (_set_text(store, group, written) for written in group.sets)
+    return f'  {json.dumps(head)[:-1]}, "sets": {_block("[", sets, "  ]}")}'
+
+
+def _set_text(store: ExportSource, group: Group, written: WrittenSet) -> str:
+    files, memory = written.files, written.files.memory
+    head = {
+        "layout": files.layout.name,
+        "role": files.layout.role,
+        "directory": written.directory,
+        "source": _source(store, group, written),
+        "radix": FORMATS[files.layout.format].radix,
+        "words": memory.words,
+        "lines": files.lines,
+        "word_bits": memory.word_bits,
+        "lanes": memory.lanes,
+        "lane_bits": memory.lane_bits,
+        "signed": memory.signed,
+        "axes": dict(files.sizes),
+        "wrapped": written.wrapped,
+    }
+    entries = (f"    {json.dumps(entry)}" for entry in written.entries)
+    return f'   {json.dumps(head)[:-1]}, "files": {_block("[", entries, "   ]}")}'
+
+
+def _source(store: ExportSource, group: Group, written: WrittenSet) -> dict[str, Any] | None:
+    """Return the dataset of the store that a set holds or is made from; None for addresses, which are geometry."""
+    dataset = _DATASETS[written.files.layout.role]
+    if dataset is None:
+        return None
+    if dataset in ("activation", "weight") and group.layer.tiled_as(store):
+        dataset += "_tile"
+    return {"dataset": f"layers/{group.layer.name}/{dataset}"} | ({} if group.image is None else {"image": group.image})
+
+
+def _warnings(plan: Plan, wrapped: Mapping[tuple[str, Layout], int]) -> Iterable[str]:
+    """Yield a line for each layer and layout with values that are not what they stand for."""
+    done = {"wrap": "wrapped", "saturate": "saturated"}.get(plan.request.overflow)
+    limit = f"{plan.request.array.psum_bits} bits and were {done}"
+    for (layer, layout), count in wrapped.items():
+        if not count:
+            continue
+        if ROLES[layout.role].sums or layout.role == "next":
+            yield f"{layer}: {count} sums of {layout.name} do not fit {limit}"
+        else:
+            kind = "signed" if layout.signed else "unsigned"
+            yield (
+                f"{layer}: {count} {layout.name} codes do not fit {layout.lane_bits} bits {kind}; the files hold their "
+                "low bits, and the outputs follow from those"
+            )

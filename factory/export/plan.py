@@ -1,0 +1,120 @@
+"""The plan of an export: which files there will be, and how each is made when it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from factory.dataflow import Dataflow, Vectors
+from factory.export.fileset import FileSet, file_set
+from factory.export.request import ExportRequest
+from factory.export.source import ExportSource, LayerSource
+from factory.memfile import ROLES
+from factory.spec import InputError
+
+_LONGEST_NAME = 30
+_OF_NEXT_LAYER = ("threshold", "direction", "next")
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer's files: its own, and those of each image."""
+
+    source: LayerSource
+    flow: Dataflow
+    request: ExportRequest
+    own: tuple[FileSet, ...]
+    of_image: tuple[FileSet, ...]
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.flow.spec.name
+
+    def tiled_as(self, store: ExportSource) -> bool:
+        """Return whether the store's tiled datasets have this layer's very tiles."""
+        ours, theirs = self.flow.array, store.array
+        same = (ours.rows, ours.cols) == (theirs.rows, theirs.cols)
+        return same and self.request.profile.dataflow == "ws"
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """What the layer's own files hold."""
+        source, profile = self.source, self.request.profile
+        quantizer = None if source.threshold is None else (source.threshold[...], source.direction[...])
+        weight = self.flow.read_weight(source.weight[...])
+        return Vectors(self.flow, weight, None, quantizer, profile.post, profile.address_base, self.name)
+
+    def image_vectors(self, image: int) -> Vectors:
+        """Return what the files of one image hold."""
+        activation = self.flow.read_activation(self.source.activation[image])
+        return replace(self.vectors, activation=activation, where=f"{self.name}, image {image}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All files of an export, by layer and image; nothing is computed before it is written."""
+
+    request: ExportRequest
+    layers: tuple[LayerPlan, ...]
+    images: tuple[int, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def file_count(self) -> int:
+        """Number of files."""
+        return sum(
+            sum(files.count for files in layer.own) + len(self.images) * sum(files.count for files in layer.of_image)
+            for layer in self.layers
+        )
+
+    def directory(self, layer: LayerPlan, image: int | None, files: FileSet) -> str:
+        """Return the directory of a set of files, from the export's own, without a slash at its end."""
+        if self.request.flat:
+            return ""
+        return layer.name if image is None or files.names_image else f"{layer.name}/image{image}"
+
+
+def make_plan(store: ExportSource, request: ExportRequest) -> Plan:
+    """Return the plan of an export; raise InputError where the request does not fit the store."""
+    images, layers, warnings = request.select_images(store), [], []
+    for spec in request.select_layers(store):
+        layer, said = _plan_layer(store.layer(spec.name), request)
+        layers.append(layer)
+        warnings += said
+        warnings += _long_names(layer, images)
+    if not any(layer.own or layer.of_image for layer in layers):
+        raise InputError(f"the export must hold at least one file: {'; '.join(warnings)}")
+    if request.flat and len(layers) > 1:
+        raise InputError(f"--flat must be given with one layer, not {len(layers)}")
+    if request.flat and len(images) > 1 and not all(files.names_image for files in layers[0].of_image):
+        raise InputError(f"--flat must be given with one image, not {len(images)}")
+    return Plan(request, tuple(layers), images, tuple(warnings))
+
+
+def _plan_layer(source: LayerSource, request: ExportRequest) -> tuple[LayerPlan, list[str]]:
+    spec, layouts, warnings = source.spec, request.layouts, []
+    flow, post = request.dataflow(spec), request.profile.post
+    if source.threshold is None and any(layout.role in _OF_NEXT_LAYER for layout in layouts):
+        layouts = [layout for layout in layouts if layout.role not in _OF_NEXT_LAYER]
+        warnings.append(f"{spec.name}: no layer follows it, so that it has no thresholds and no next codes")
+    levels = 0 if source.threshold is None else source.threshold.shape[1]
+    sets = [file_set(layout, flow, post, levels) for layout in layouts]
+    of_image = tuple(files for files in sets if ROLES[files.layout.role].per_image)
+    own = tuple(files for files in sets if not ROLES[files.layout.role].per_image)
+    if of_image and spec.signed and not request.profile.activation_signed:
+        raise InputError(
+            f"{spec.name}: its activation codes are signed, the array reads them unsigned; add --pe-activation signed"
+        )
+    if not flow.sums_all and any(files.layout.role not in ("activation", "psum") for files in of_image):
+        warnings.append(f"{spec.name}: the outputs sum over the selected input channels and kernel positions only")
+    return LayerPlan(source, flow, request, own, of_image), warnings
+
+
+def _long_names(layer: LayerPlan, images: tuple[int, ...]) -> list[str]:
+    longest = [files.longest_name(max(images)) for files in (*layer.own, *layer.of_image)]
+    return [
+        f"{layer.name}: {name} has {len(name)} characters, more than the {_LONGEST_NAME} that common testbenches hold"
+        for name in longest
+        if len(name) > _LONGEST_NAME
+    ]
