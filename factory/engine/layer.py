@@ -2,10 +2,10 @@
 
 Convolutions are matrix products over shifted views, never `lax.conv`: Winograd and FFT kernels are not exact.
 
-Psums are an explicit sum of products over the rows, in the psums' own type, because that fuses into one loop that writes
-the store's axes in their order. Measured on two cores (AVX-512, jax 0.10, 20 to 60 MB a layer): `dot_general` in float32
-or from int8 took 20 to 30 times as long (a batch of 8 x 8 products, then a transpose and a conversion), a reduction
-over the row axis 1.5 to 3 times, float32 sums 1.6 to 3 times, int32 sums up to twice, but less where maps are 4 x 4.
+Psums are an explicit sum of products over the rows, in the psums' own type, because that fuses into one loop that
+writes the store's axes in their order. Measured on two cores (AVX-512, jax 0.10, 20 to 60 MB a layer): `dot_general` in
+float32 or from int8 took 20 to 30 times as long (a batch of 8 x 8 products, then a transpose and a conversion), a
+reduction over the row axis 1.5 to 3 times, float32 sums 1.6 to 3 times, int32 sums up to twice, but less on 4 x 4 maps.
 """
 
 from __future__ import annotations
