@@ -91,3 +91,11 @@ def open_source(path: Path | None) -> Store | TrainedNetwork:
 
     path = default_store() if path is None and default_store().is_file() else path
     return load_weights(path) if path is None or path.suffix == ".safetensors" else open_store(path)
+
+
+def ready_default_store(progress: Progress | None) -> Path:
+    """Return the default store's path, after building it where it is not there yet."""
+    from factory.build import build, default_store
+
+    path = default_store()
+    return path if path.is_file() else build(path, progress=progress)

@@ -1,0 +1,125 @@
+"""Commands that write memory files and run them: export, profiles, simulate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from factory.cli import options
+from factory.spec import InputError
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    for command in (export, profiles, simulate):
+        app.command()(command)
+
+
+def export(
+    store: Annotated[Path | None, typer.Argument(help="Default: the default store, which is built if need be.")] = None,
+    dataflow: Annotated[
+        Literal["ws", "os"] | None,
+        typer.Option(help="Weight- or output-stationary; may be left out where the profile has only one."),
+    ] = None,
+    layers: options.Layers = "squeezed",
+    images: Annotated[str, typer.Option(help="Places in the store: `all`, or such as `0:4,7`.")] = "0",
+    tiles: Annotated[str, typer.Option(help="`all`, or such as `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os).")] = "all",
+    kij: Annotated[str, typer.Option(help="Kernel positions: `all`, or such as `0:3,8`.")] = "all",
+    input_channels: Annotated[int | None, typer.Option(help="Sum over the first N input channels (os).")] = None,
+    include: Annotated[
+        str, typer.Option(help="Of `activation,weight,out,psum,conv,threshold,next,address`.")
+    ] = "activation,weight,out",
+    profile: Annotated[
+        str, typer.Option(help="A profile's name (see `factory profiles`) or a TOML file.")
+    ] = "notebook",
+    format: Annotated[
+        Literal["bin", "hex", "coe", "mif", "npy", "raw"] | None, typer.Option(help="Default: the profile's (bin).")
+    ] = None,
+    header: Annotated[
+        Literal["none", "tokens", "verilog", "short"] | None,
+        typer.Option(help="Comment lines at the top; default: none."),
+    ] = None,
+    files: Annotated[Literal["tile", "layer"], typer.Option(help="One file a tile, or a layer and role.")] = "tile",
+    pe_activation: options.PeActivation = None,
+    psum_bits: Annotated[int | None, typer.Option(help="Width of the array's adders; default: the store's.")] = None,
+    overflow: Annotated[
+        Literal["wrap", "saturate", "error"], typer.Option(help="What an adder does with a sum that does not fit.")
+    ] = "wrap",
+    relu: Annotated[
+        bool | None, typer.Option("--relu/--no-relu", help="ReLU on the outputs.", show_default="relu")
+    ] = None,
+    post: Annotated[
+        Literal["relu", "none", "leaky", "relu+maxpool2"] | None,
+        typer.Option(help="What follows the sums in the outputs."),
+    ] = None,
+    address_base: Annotated[int | None, typer.Option(help="First address of the address file; default: 0.")] = None,
+    testbench: Annotated[
+        bool, typer.Option("--testbench", help="Add a self-checking SystemVerilog testbench.")
+    ] = False,
+    flat: Annotated[bool, typer.Option("--flat", help="One layer and image, straight into DIR.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write.")] = Path(
+        "vectors"
+    ),
+) -> None:
+    """Write memory files of any part of a store, in the layout of a testbench."""
+    from factory.export import export
+
+    if relu is not None and post is not None:
+        raise InputError("one of --relu/--no-relu and --post must be given, not both")
+    with options.progress_bar() as progress:
+        summary = export(
+            store or options.ready_default_store(progress),
+            output,
+            dataflow=dataflow,
+            layers=layers,
+            images=images,
+            tiles=tiles,
+            kij=kij,
+            input_channels=input_channels,
+            include=include,
+            profile=profile,
+            format=format,
+            header=header,
+            files=files,
+            pe_activation=pe_activation,
+            psum_bits=psum_bits,
+            overflow=overflow,
+            post=post if relu is None else ("relu" if relu else "none"),
+            address_base=address_base,
+            flat=flat,
+            force=force,
+            progress=progress,
+        )
+    for warning in summary.warnings:
+        typer.echo(f"factory: warning: {warning}", err=True)
+    print(f"{summary.directory}  {summary.files} files  {summary.words} words  pack {summary.pack_id[:12]}")
+
+
+def profiles(
+    name: Annotated[str | None, typer.Argument(help="A profile to explain: its files, and one line drawn.")] = None,
+) -> None:
+    """List the profiles of memory files that ship, or explain one with a drawing of a line."""
+    from factory.memfile import explain_profile, list_profiles
+
+    print(list_profiles() if name is None else explain_profile(name))
+
+
+def simulate(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An export made with --testbench.")],
+    simulator: Annotated[
+        Literal["icarus", "verilator"] | None, typer.Option(help="Default: the first that is installed.")
+    ] = None,
+    dut: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Your device under test; default: the reference array.")
+    ] = None,
+    stall: Annotated[int | None, typer.Option(metavar="SEED", help="Stall every handshake at random.")] = None,
+) -> None:
+    """Run an export's testbench in a simulator, against the reference array or a device of yours."""
+    from factory.simulate import simulate
+
+    with options.progress_bar() as progress:
+        result = simulate(directory, simulator=simulator, dut=tuple(dut or ()), stall=stall, progress=progress)
+    print(result)
