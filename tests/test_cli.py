@@ -111,7 +111,7 @@ BAD_EXPORTS = [
     (["--tiles", "it=0:0"], ""),
     (["--kij", "9"], "0 to 8"),
     (["--kij", "x"], "x"),
-    (["--layers", "features.0,features.27", "--flat"], "flat"),
+    (["--layers", "features.0,features.27", "--flat", "--pe-activation", "signed"], "flat"),
     (["--flat", "--images", "0:2"], "flat"),
     (["--layers", "features.0"], "--pe-activation signed"),
     (["--profile", "nobody"], "nobody"),

@@ -22,7 +22,7 @@ for module in (stores, vectors, networks):
     module.add_commands(app)
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool | None) -> None:
     if wanted:
         print(f"factory {factory.__version__}")
         raise typer.Exit
@@ -31,8 +31,8 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _factory(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = None,
 ) -> None:
     pass
 

@@ -1,12 +1,12 @@
 """Commands that make a store, look at it and prove it: build, show, verify, audit."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from factory.cli import options
-from factory.spec import Array
+from factory.spec import Array, InputError
 
 StoreOrWeights = Annotated[
     Path | None,
@@ -87,7 +87,7 @@ def audit(
     path: StoreOrWeights = None,
     psum_bits: options.PsumBits = 16,
     pe_activation: Annotated[
-        Literal["unsigned", "signed"] | None, typer.Option(help="How a PE reads it; default: as the codes are.")
+        str | None, typer.Option(metavar="[unsigned|signed]", help="How a PE reads it; default: as the codes are.")
     ] = None,
     activation_bits: Annotated[
         int | None, typer.Option(help="Width of a PE's activation; default: the layer's.")
@@ -97,6 +97,8 @@ def audit(
     from factory.audit import audit
     from factory.report import span, table
 
+    if pe_activation not in (None, "unsigned", "signed"):
+        raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
     signed = None if pe_activation is None else pe_activation == "signed"
     audits = audit(options.open_source(path), psum_bits, activation_bits, signed)
     columns = ("layer", "psum", "bits", "accumulator", "bits", "running", "bits", f"head-room in {psum_bits}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -20,8 +20,10 @@ def add_commands(app: typer.Typer) -> None:
 def export(
     store: Annotated[Path | None, typer.Argument(help="Default: the default store, which is built if need be.")] = None,
     dataflow: Annotated[
-        Literal["ws", "os"] | None,
-        typer.Option(help="Weight- or output-stationary; may be left out where the profile has only one."),
+        str | None,
+        typer.Option(
+            metavar="[ws|os]", help="Weight- or output-stationary; may be left out where the profile has only one."
+        ),
     ] = None,
     layers: options.Layers = "squeezed",
     images: Annotated[str, typer.Option(help="Places in the store: `all`, or such as `0:4,7`.")] = "0",
@@ -35,24 +37,24 @@ def export(
         str, typer.Option(help="A profile's name (see `factory profiles`) or a TOML file.")
     ] = "notebook",
     format: Annotated[
-        Literal["bin", "hex", "coe", "mif", "npy", "raw"] | None, typer.Option(help="Default: the profile's (bin).")
+        str | None, typer.Option(metavar="[bin|hex|coe|mif|npy|raw]", help="Default: the profile's (bin).")
     ] = None,
     header: Annotated[
-        Literal["none", "tokens", "verilog", "short"] | None,
-        typer.Option(help="Comment lines at the top; default: none."),
+        str | None,
+        typer.Option(metavar="[none|tokens|verilog|short]", help="Comment lines at the top; default: none."),
     ] = None,
-    files: Annotated[Literal["tile", "layer"], typer.Option(help="One file a tile, or a layer and role.")] = "tile",
+    files: Annotated[str, typer.Option(metavar="[tile|layer]", help="One file a tile, or a layer and role.")] = "tile",
     pe_activation: options.PeActivation = None,
     psum_bits: Annotated[int | None, typer.Option(help="Width of the array's adders; default: the store's.")] = None,
     overflow: Annotated[
-        Literal["wrap", "saturate", "error"], typer.Option(help="What an adder does with a sum that does not fit.")
+        str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
     ] = "wrap",
     relu: Annotated[
         bool | None, typer.Option("--relu/--no-relu", help="ReLU on the outputs.", show_default="relu")
     ] = None,
     post: Annotated[
-        Literal["relu", "none", "leaky", "relu+maxpool2"] | None,
-        typer.Option(help="What follows the sums in the outputs."),
+        str | None,
+        typer.Option(metavar="[relu|none|leaky|relu+maxpool2]", help="What follows the sums in the outputs."),
     ] = None,
     address_base: Annotated[int | None, typer.Option(help="First address of the address file; default: 0.")] = None,
     testbench: Annotated[
@@ -110,7 +112,7 @@ def profiles(
 def simulate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An export made with --testbench.")],
     simulator: Annotated[
-        Literal["icarus", "verilator"] | None, typer.Option(help="Default: the first that is installed.")
+        str | None, typer.Option(metavar="[icarus|verilator]", help="Default: the first that is installed.")
     ] = None,
     dut: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Your device under test; default: the reference array.")
