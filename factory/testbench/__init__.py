@@ -6,6 +6,8 @@ from factory.testbench.files import JOBS as JOBS
 from factory.testbench.files import LIST as LIST
 from factory.testbench.files import TOP as TOP
 from factory.testbench.files import bench_files as bench_files
+from factory.testbench.files import testbench_files as testbench_files
+from factory.testbench.plan import bench_of as bench_of
 from factory.testbench.records import Bench as Bench
 from factory.testbench.records import Device as Device
 from factory.testbench.records import Job as Job

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
 from factory.testbench.emit import jobs_text, package_text
+from factory.testbench.plan import bench_of
 from factory.testbench.records import Bench
 
 FOLDER = "testbench"
@@ -14,9 +17,7 @@ PACKAGE = f"{FOLDER}/factory_pkg.sv"
 LIST = f"{FOLDER}/testbench.f"
 DEVICE_LIST = f"{FOLDER}/device.f"
 _FIXED = tuple(f"{FOLDER}/{name}.sv" for name in ("factory_stream_pkg", "factory_stream", TOP))
-_DEVICE = tuple(
-    f"{FOLDER}/rtl/factory_{name}.sv" for name in ("delay", "add", "pe", "mesh", "sfu", "array")
-)
+_DEVICE = tuple(f"{FOLDER}/rtl/factory_{name}.sv" for name in ("delay", "add", "pe", "mesh", "sfu", "array"))
 
 
 def bench_files(bench: Bench) -> dict[str, bytes]:
@@ -36,3 +37,8 @@ def bench_files(bench: Bench) -> dict[str, bytes]:
         DEVICE_LIST: "".join(f"{path}\n" for path in _DEVICE),
     }
     return copies | {path: text.encode() for path, text in generated.items()}
+
+
+def testbench_files(manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the testbench's files for an export's manifest; see `bench_of` for errors and `bench_files` for paths."""
+    return bench_files(bench_of(manifest))

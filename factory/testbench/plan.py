@@ -1,0 +1,128 @@
+"""From an export's manifest to its bench: which files are loaded, fed and compared, in which jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from factory.memfile import Layout, Split
+from factory.spec import ConvLayer, InputError
+from factory.testbench.address import Held
+from factory.testbench.jobs import Group, jobs_of
+from factory.testbench.records import POST_OPS, Bench, Device, Job, Load, Stream
+
+Manifest = Mapping[str, Any]
+_STREAMS = {"activation": "act", "weight": "weight", "psum": "psum", "conv": "acc", "out": "out"}
+_WORD_AXES = {
+    "ws": {"act": "row", "weight": "row", "psum": "col", "acc": "col", "out": "col"},
+    "os": {"act": "px", "weight": "col", "acc": "col", "out": "col"},
+}
+
+
+def bench_of(manifest: Manifest) -> Bench:
+    """Return the bench of an export, from its manifest (`factory/schemas/manifest.schema.json`).
+
+    Raise InputError where the files are such that a testbench cannot read them, or where nothing would be compared.
+    """
+    layouts = _chosen_layouts(manifest)
+    groups = list(_groups(manifest, layouts))
+    if not groups:
+        raise InputError("testbench: the export must include activation and weight")
+    jobs = [job for group in groups for job in jobs_of(group)]
+    return Bench(
+        device=_device(manifest, max(job.onij_count for job in jobs)),
+        streams=_streams(groups),
+        steps=tuple(_steps(groups)),
+        unchecked=tuple(name for name in manifest["layouts"] if name not in layouts.values()),
+    )
+
+
+def _chosen_layouts(manifest: Manifest) -> dict[str, str]:
+    """Return the name of the layout that each stream reads: the first of its role that an array can give."""
+    chosen: dict[str, str] = {}
+    for name, layout in manifest["layouts"].items():
+        stream = _STREAMS.get(layout["role"])
+        if stream and (stream != "out" or manifest["post"] in POST_OPS):
+            chosen.setdefault(stream, name)
+    return chosen
+
+
+def _groups(manifest: Manifest, layouts: Mapping[str, str]) -> Iterator[Group]:
+    """Yield each layer and image that has activations, together with the layer's own weights."""
+    array, flow = manifest["array"], manifest["dataflow"]
+    sets = {(group["layer"], group["image"]): group["sets"] for group in manifest["groups"]}
+    for (layer, image), own in sets.items():
+        held = {
+            stream: _held(manifest, by_name[name], _WORD_AXES[flow][stream])
+            for by_name in [{item["layout"]: item for item in (*sets.get((layer, None), ()), *own)}]
+            for stream, name in layouts.items()
+            if name in by_name
+        }
+        if image is not None and {"act", "weight"} <= held.keys():
+            described = manifest["layers"][layer]
+            yield Group(
+                spec=ConvLayer(**described["conv"]),
+                image=image,
+                dataflow=flow,
+                rows=array["rows"],
+                cols=array["cols"],
+                post=manifest["post"] if manifest["post"] in POST_OPS else "none",
+                places={axis: tuple(places) for axis, places in described["tiles"].items()},
+                held=held,
+            )
+
+
+def _held(manifest: Manifest, files: Mapping[str, Any], word: str) -> Held:
+    record = dict(manifest["layouts"][files["layout"]])
+    record["split"] = tuple(Split(**split) for split in record["split"])
+    layout = Layout(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
+    folder = f"{files['directory']}/" if files["directory"] else ""
+    paths = tuple(f"{folder}{entry['name']}" for entry in files["files"])
+    return Held(layout, files["axes"], paths, files["words"], word)
+
+
+def _device(manifest: Manifest, depth: int) -> Device:
+    array, pe = manifest["array"], manifest["pe"]
+    if not pe["weight_signed"]:
+        raise InputError("testbench: weights must be signed, not unsigned")
+    return Device(
+        rows=array["rows"],
+        cols=array["cols"],
+        simd=array["simd"],
+        act_bits=pe["activation_bits"],
+        act_signed=pe["activation_signed"],
+        weight_bits=pe["weight_bits"],
+        psum_bits=pe["psum_bits"],
+        acc_bits=pe["psum_bits"],
+        saturate=pe["overflow"] == "saturate",
+        depth=depth,
+    )
+
+
+def _streams(groups: Iterable[Group]) -> dict[str, Stream]:
+    """Return the streams, deep enough for every group; raise InputError where two groups' words differ."""
+    streams: dict[str, Stream] = {}
+    for group in groups:
+        for name, held in group.held.items():
+            stream = held.stream
+            before = streams.get(name, stream)
+            depth = max(before.depth, stream.depth)
+            if replace(before, depth=depth) != replace(stream, depth=depth):
+                raise group.fail(
+                    f"{held.layout.name} must have the same words in every layer, of {before.line_bits} bits, "
+                    f"not {stream.line_bits}; export the layers one by one"
+                )
+            streams[name] = replace(stream, depth=depth)
+    return streams
+
+
+def _steps(groups: Iterable[Group]) -> Iterator[Load | Job]:
+    """Yield the loads and jobs of each group; files that a stream still holds are not loaded again."""
+    loaded: dict[str, tuple[str, ...]] = {}
+    for group in groups:
+        for stream, held in group.held.items():
+            if loaded.get(stream) != held.paths:
+                loaded[stream] = held.paths
+                yield from (Load(stream, i * held.words, held.words, path) for i, path in enumerate(held.paths))
+        yield from jobs_of(group)
