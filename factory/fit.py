@@ -19,7 +19,7 @@ from jaxtyping import Int32, UInt8
 from factory.checkpoint import import_checkpoint, import_float_weights, load_weights, save_weights, trained_network
 from factory.images import load_images
 from factory.model import QuantNetwork, create_model, from_trained, to_tensors
-from factory.spec import InputError, Network, load_network
+from factory.spec import InputError, Network, load_network, write_whole
 from factory.train import (
     Checkpoints,
     Totals,
@@ -148,7 +148,7 @@ def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder}: must be a new or empty folder, or a run to resume")
         folder.mkdir(parents=True, exist_ok=True)
-        return _write(path, json.dumps(ours, indent=2) + "\n")
+        return write_whole(path, (json.dumps(ours, indent=2) + "\n").encode())
     if not path.is_file():
         raise InputError(f"{folder}: must be a run to resume, it holds no {CONFIG}")
     theirs = _parse(path, path.read_text())
@@ -207,7 +207,7 @@ def _end_epoch(run: _Run, epoch: int, totals: Totals, speed: float, curve: list[
     lr = float(learning_rate(run.config, run.steps)(epoch * run.steps))
     result = EpochResult(epoch, lr, loss, accuracy, test_loss, test_accuracy, speed)
     lines = [json.dumps(dataclasses.asdict(line)) + "\n" for line in (*curve, result)]
-    _write(run.folder / CURVE, "".join(lines))
+    write_whole(run.folder / CURVE, "".join(lines).encode())
     if _best([*curve, result]) is result:
         save_weights(trained, run.folder / BEST)
     return result
@@ -271,10 +271,3 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         return json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: must be JSON: {error}") from None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that has its name only when it is whole."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -56,12 +56,15 @@ def train(
     batch: Annotated[int, typer.Option(help="Images in a step.")] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate at the start.")] = 0.1,
     schedule: Annotated[str, typer.Option(help="`step` (x 0.1 at epochs 150 and 225) or `cosine` (to 0).")] = "step",
+    momentum: Annotated[float, typer.Option(help="Momentum of SGD.")] = 0.9,
+    weight_decay: Annotated[float, typer.Option(help="Decay of the weights.")] = 1e-4,
     label_smoothing: Annotated[float, typer.Option(help="Share of each label spread over all classes.")] = 0.0,
     dtype: Dtype = "float32",
     seed: Annotated[int, typer.Option(help="Seed of the weights, the order of the images and their augmentation.")] = 0,
     init: Annotated[
         str | None, typer.Option(help="A torch checkpoint or weights to start from; default: none.")
     ] = None,
+    checkpoint_steps: Annotated[int, typer.Option(help="Steps between checkpoints within an epoch; 0: none.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
 ) -> None:
     """Train a quantized network; RUN/best.safetensors are weights for `factory build --weights`."""
@@ -69,12 +72,23 @@ def train(
     from factory.train import TrainConfig
 
     config = TrainConfig(
-        network, data, epochs, batch, lr, schedule,
-        label_smoothing=label_smoothing, dtype=dtype, seed=seed, init=init,
-    )  # fmt: skip
+        network,
+        data,
+        epochs,
+        batch,
+        lr,
+        schedule,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        dtype=dtype,
+        seed=seed,
+        init=init,
+        checkpoint_steps=checkpoint_steps,
+    )
     with options.training_meter() as report:
         result = fit(config, output, resume=resume, report=report)
-    print(f"{result.weights}  epoch {result.best.epoch}  test accuracy {100 * result.best.test_accuracy:.2f} %")
+    print(f"{result.weights}  epoch {result.best.epoch + 1}  test accuracy {100 * result.best.test_accuracy:.2f} %")
 
 
 def evaluate(

@@ -70,7 +70,7 @@ def training_meter() -> Iterator[Callable[[object], None]]:
         def report(record: object) -> None:
             if isinstance(record, EpochResult):
                 print(
-                    f"epoch {record.epoch}  lr {record.lr:.4g}  "
+                    f"epoch {record.epoch + 1}  lr {record.lr:.4g}  "
                     f"loss {record.loss:.4f}  accuracy {record.accuracy:.4f}  "
                     f"test loss {record.test_loss:.4f}  test accuracy {record.test_accuracy:.4f}  "
                     f"{record.images_per_second:.0f} images/s",
