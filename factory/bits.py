@@ -46,6 +46,15 @@ def wrap(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Inte
     return field.astype(dtype)
 
 
+def hold(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> tuple[Integer[np.ndarray, "*shape"], int]:
+    """Return `wrap` of the values, and how many of them a field of `bits` does not hold as they are."""
+    low, high = field_range(bits, signed)
+    if not values.size or (values.min() >= low and values.max() <= high):
+        return values.astype(code_dtype(bits, signed), copy=False), 0
+    held = wrap(values, bits, signed)
+    return held, int(np.count_nonzero(held != values))
+
+
 def pack(codes: Integer[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray, "word byte"]:
     """Return the packed words of lanes of `bits`, in two's complement, lane 0 least significant.
 

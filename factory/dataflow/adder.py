@@ -15,7 +15,7 @@ from factory.spec import InputError
 OVERFLOWS = ("wrap", "saturate", "error")
 Where = Callable[[int, int], str]
 """The address of the sum of a pixel and a channel, each counted among those that are added together."""
-_EXACT_FLOATS = ((2**24, np.float32), (2**53, np.float64))
+_EXACT_FLOATS = ((2**24, np.float32, np.int32), (2**53, np.float64, np.int64))
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,28 @@ class Adder:
         if self.overflow not in OVERFLOWS:
             raise InputError(f"overflow must be one of {' '.join(OVERFLOWS)}, not {self.overflow}")
 
-    def holds(self, least: int, most: int) -> bool:
-        """Return whether every sum in `least .. most` fits."""
+    def holds(self, *sums: np.ndarray) -> bool:
+        """Return whether all sums fit."""
         low, high = bits.field_range(self.bits, signed=True)
-        return low <= least and most <= high
+        return all(low <= part.min() and part.max() <= high for part in sums)
 
-    def settle(self, sums: Int64[np.ndarray, "pixel channel"], where: Where) -> Int64[np.ndarray, "pixel channel"]:
-        """Return what the adder gives for exact sums; raise InputError, from `where`, where overflow is an error."""
+    def settle(self, sums: Integer[np.ndarray, "pixel channel"], where: Where) -> Integer[np.ndarray, "pixel channel"]:
+        """Return what the adder gives for exact sums: `sums` itself where it holds them all.
+
+        Raise InputError, from `where`, where it does not and overflow is an error.
+        """
+        low, high = bits.field_range(self.bits, signed=True)
+        if self.holds(sums):
+            return sums
         if self.overflow == "wrap":
             return bits.wrap(sums, self.bits, signed=True).astype(sums.dtype)
-        low, high = bits.field_range(self.bits, signed=True)
         if self.overflow == "saturate":
             return np.clip(sums, low, high)
         outside = (sums < low) | (sums > high)
-        if outside.any():
-            pixel, channel = map(int, np.unravel_index(int(outside.argmax()), sums.shape))
-            raise InputError(
-                f"{where(pixel, channel)}: a sum must fit {self.bits} bits ({low} to {high}), "
-                f"not be {sums[pixel, channel]}"
-            )
-        return sums
+        pixel, channel = map(int, np.unravel_index(int(outside.argmax()), sums.shape))
+        raise InputError(
+            f"{where(pixel, channel)}: a sum must fit {self.bits} bits ({low} to {high}), not be {sums[pixel, channel]}"
+        )
 
 
 def reach(
@@ -64,13 +66,13 @@ def reach(
 
 def exact_product(
     activation: Integer[np.ndarray, "pixel term"], weight: Integer[np.ndarray, "term channel"]
-) -> Int64[np.ndarray, "pixel channel"]:
+) -> Integer[np.ndarray, "pixel channel"]:
     """Return `activation @ weight`, exactly: in floats where no sum of terms can be too large for their mantissa."""
     largest = [max(-int(codes.min(initial=0)), int(codes.max(initial=0))) for codes in (activation, weight)]
     most = weight.shape[0] * largest[0] * largest[1]
-    for limit, dtype in _EXACT_FLOATS:
+    for limit, dtype, integer in _EXACT_FLOATS:
         if most < limit:
-            return (activation.astype(dtype) @ weight.astype(dtype)).astype(np.int64)
+            return (activation.astype(dtype) @ weight.astype(dtype)).astype(integer)
     return activation.astype(np.int64) @ weight.astype(np.int64)
 
 
@@ -79,19 +81,18 @@ def ordered_sum(
     weight: Integer[np.ndarray, "term channel"],
     adder: Adder,
     where: Callable[[int, int, int], str],
-) -> tuple[Int64[np.ndarray, "pixel channel"], Int64[np.ndarray, "pixel channel"]]:
+) -> tuple[Integer[np.ndarray, "pixel channel"], Integer[np.ndarray, "pixel channel"]]:
     """Return the sums of all terms: exact, and as an adder gives them that takes the terms in order, from 0.
 
-    A wrapping adder's last sum is the exact one, wrapped, whatever happened before. Else both are one array where the
-    terms' bounds prove that every intermediate sum fits. `where(term, pixel, channel)` is the address of an error.
+    Both are one array where the terms' bounds prove that every intermediate sum fits. The last sum of an adder that
+    wraps is the exact one, wrapped, whatever happened before. `where(term, pixel, channel)` is the address of an error.
     """
     exact = exact_product(activation, weight)
     if adder.overflow == "wrap":
         return exact, adder.settle(exact, partial(where, weight.shape[0]))
-    least, most = reach(activation, weight)
-    if adder.holds(least.min(), most.max()):
+    if adder.holds(*reach(activation, weight)):
         return exact, exact
-    total = np.zeros_like(exact)
+    total = np.zeros(exact.shape, np.int64)
     for term in range(weight.shape[0]):
         products = activation[:, term, None].astype(np.int64) * weight[term].astype(np.int64)
         total = adder.settle(total + products, partial(where, term))

@@ -31,7 +31,7 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums as they are (`exact`) and as the adders give them (`held`), int64 of one shape."""
+    """Sums as they are (`exact`) and as the adders give them (`held`), integers of one shape."""
 
     exact: np.ndarray
     held: np.ndarray
@@ -44,8 +44,8 @@ class Sums:
 
 def read_as(codes: Integer[np.ndarray, "*shape"], axes: tuple[str, ...], field: Field, **labels) -> Named:
     """Return codes as a field reads them back; `wrapped` is how many are others then."""
-    held = bits.wrap(codes, *field)
-    return Named(held, axes, labels, int(np.count_nonzero(held != codes)))
+    held, wrapped = bits.hold(codes, *field)
+    return Named(held, axes, labels, wrapped)
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,11 @@ class WeightStationary(Dataflow):
     def accumulators(self, weight: Named, activation: Named, where: str) -> Sums:
         """Return the accumulators `(it, onij, channel)` after each selected `it`."""
         terms = [self._terms(*pair) for pair in zip(activation.values, weight.values, strict=True)]
-        exact = np.cumsum([exact_product(*pair) for pair in terms], axis=0)
+        exact = np.cumsum([exact_product(*pair) for pair in terms], axis=0, dtype=np.int64)
         if self.adder.overflow == "wrap":
-            wrapped = [self.adder.settle(sums, partial(self.address, where)) for sums in exact]
-            return Sums(exact, np.stack(wrapped))
-        least, most = np.sum([reach(*pair) for pair in terms], axis=0)
-        if self.adder.holds(least.min(), most.max()):
+            flat = exact.reshape(-1, exact.shape[-1])
+            return Sums(exact, self.adder.settle(flat, partial(self.address, where)).reshape(exact.shape))
+        if self.adder.holds(np.sum([reach(*pair) for pair in terms], axis=0)):
             return Sums(exact, exact)
         return Sums(exact, self._narrow_sums(terms, where))
 

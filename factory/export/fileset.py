@@ -39,20 +39,20 @@ class FileSet:
         """Whether the files' names hold the image, so that images can share a directory."""
         return "image" in template_fields(self.template)
 
-    def files(self, image: int | None) -> Iterator[tuple[str, dict[str, int]]]:
-        """Yield each file's name and what it holds of the axes that select files, in the order of the bits."""
+    def files(self, image: int | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield each file's name and its place on the axes that select files, in the order of the bits."""
         for place in product(*self.places.values()):
-            at = dict(zip(self.places, place, strict=True))
-            yield self.name(image, at), at
+            yield self.name(image, place), place
 
-    def name(self, image: int | None, at: Mapping[str, int]) -> str:
-        """Return the name of the file that holds the places `at`."""
+    def name(self, image: int | None, place: tuple[int, ...]) -> str:
+        """Return the name of the file at a place."""
+        at = dict(zip(self.places, place, strict=True))
         tile = at.get("ot", 0) * self.numbers["input_tiles"] + at.get("it", 0)
         return self.template.format(**at, image=image, n=self.numbers["n"], tile=tile)
 
     def longest_name(self, image: int | None) -> str:
         """Return the longest of the files' names."""
-        return self.name(image, {axis: max(places) for axis, places in self.places.items()})
+        return self.name(image, tuple(map(max, self.places.values())))
 
 
 def file_set(layout: Layout, flow: Dataflow, post: str, levels: int) -> FileSet:

@@ -63,8 +63,8 @@ def write_manifest(store: ExportSource, plan: Plan, groups: Iterable[Group], roo
     for group in groups:
         for written in group.sets:
             contents.update(_listing(written))
-            files = len(written.entries)
-            counts.update(files=files, words=files * written.files.memory.words, bytes=written.size)
+            files = len(written.written)
+            counts.update(files=files, words=files * written.files.memory.words, bytes=written.bytes)
             wrapped[group.layer.name, written.files.layout] += written.wrapped
         texts.append(_group_text(store, group))
     warnings = (*plan.warnings, *_warnings(plan, wrapped))
@@ -79,7 +79,7 @@ def write_manifest(store: ExportSource, plan: Plan, groups: Iterable[Group], roo
 def _listing(written: WrittenSet) -> bytes:
     """Return the files as `sha256sum` lists them; the pack id is the sha256 of the listing of all files."""
     folder = f"{written.directory}/" if written.directory else ""
-    return "".join(f"{entry['sha256']}  {folder}{entry['name']}\n" for entry in written.entries).encode()
+    return "".join(f"{file.sha256}  {folder}{file.name}\n" for file in written.written).encode()
 
 
 def _head(store: ExportSource, plan: Plan) -> dict[str, Any]:
@@ -155,7 +155,9 @@ def _set_text(store: ExportSource, group: Group, written: WrittenSet) -> str:
         "axes": dict(files.sizes),
         "wrapped": written.wrapped,
     }
-    entries = (f"    {json.dumps(entry)}" for entry in written.entries)
+    place = "".join(f', "{axis}": {{}}' for axis in files.places)
+    line = f'    {{{{"name": "{{}}", "sha256": "{{}}"{place}}}}}'
+    entries = (line.format(name, sha256, *place) for name, sha256, place in written.written)
     return f'   {json.dumps(head)[:-1]}, "files": {_block("[", entries, "   ]}")}'
 
 

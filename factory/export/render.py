@@ -35,8 +35,8 @@ def codes_of(files: FileSet, vectors: Vectors) -> Iterator[tuple[Integer[np.ndar
 def _lanes(files: FileSet, source: Named) -> tuple[Integer[np.ndarray, "word lane"], int]:
     memory = files.memory
     values = files.layout.arrange(source).values.reshape(-1, memory.lanes)
-    held = bits.wrap(values, memory.lane_bits, memory.signed)
-    return held, source.wrapped + int(np.count_nonzero(held != values))
+    held, wrapped = bits.hold(values, memory.lane_bits, memory.signed)
+    return held, source.wrapped + wrapped
 
 
 def pieces(

@@ -56,8 +56,9 @@ def _lines(*columns: UInt8[np.ndarray, "word column"] | bytes, words: int) -> UI
     widths = [len(c) if isinstance(c, bytes) else c.shape[1] for c in columns]
     lines, start = np.empty((words, sum(widths)), np.uint8), 0
     for column, width in zip(columns, widths, strict=True):
-        part = lines[:, start : start + width]
-        part[:] = np.frombuffer(column, np.uint8) if isinstance(column, bytes) else column
+        field = f"V{width}"  # one copy of `width` bytes a line, not `width` copies of a byte
+        part = lines[:, start : start + width].view(field)
+        part[:] = np.frombuffer(column, field) if isinstance(column, bytes) else column.view(field)
         start += width
     return lines
 
