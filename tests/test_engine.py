@@ -1,10 +1,9 @@
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers_network import integer_network, odd_network, random_pixels, tiny_network, trained_network
+from helpers_network import integer_network, odd_network, random_pixels, trained_network
 from helpers_twin import twin_accumulators, twin_next_codes, twin_psums
 
 from factory.engine import (
@@ -18,7 +17,6 @@ from factory.engine import (
     next_codes,
     prepare,
     prepare_layer,
-    shard_images,
 )
 from factory.engine.parameters import FLOAT32_EXACT
 from factory.lower import lower
@@ -134,44 +132,6 @@ def test_float32_psums_beyond_the_bound_are_refused():
     with pytest.raises(ValueError, match=r"^c: psums must be within 16777216 for float32, not 0\.\.19431000$"):
         prepare_layer(layer, Array(600, 8), "float32")
     assert prepare_layer(layer, Array(600, 8)).sum_type == np.int32
-
-
-# The same bits however they are computed.
-
-
-def everything(engine, pixels, sharded=False):
-    found = []
-    pixels = shard_images(pixels) if sharded else jnp.asarray(pixels)
-    for values in forward(engine, pixels):
-        arrays = (values.activation, layer_psums(values.layer, values.activation), values.accumulator)
-        found += [np.asarray(array) for array in arrays]
-    return found
-
-
-def equal(first, second):
-    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(first, second, strict=True))
-
-
-@pytest.mark.parametrize("arithmetic", ["float32", "int32"])
-def test_arithmetic_does_not_matter(arithmetic):
-    integer, pixels = lowered(odd_network()), random_pixels(odd_network(), 3)
-    found = prepare(integer, Array(4, 8), arithmetic)
-    assert {layer.sum_type for layer in found.layers.values()} == {np.dtype(arithmetic)}
-    assert equal(everything(found, pixels), everything(prepare(integer, Array(4, 8)), pixels))
-
-
-def test_batches_do_not_matter():
-    engine, pixels = prepare(lowered(odd_network())), random_pixels(odd_network(), 5)
-    alone = [everything(engine, pixels[n : n + 1]) for n in range(5)]
-    together = everything(engine, pixels)
-    assert equal([np.concatenate(arrays) for arrays in zip(*alone, strict=True)], together)
-
-
-def test_jit_does_not_matter():
-    engine, pixels = prepare(lowered(tiny_network())), random_pixels(tiny_network(), 2)
-    with jax.disable_jit():
-        slow = everything(engine, pixels)
-    assert equal(slow, everything(engine, pixels))
 
 
 # The network
