@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,7 +12,7 @@ from factory.export.atomic import whole_directory
 from factory.export.manifest import MANIFEST as MANIFEST
 from factory.export.manifest import ExportSummary as ExportSummary
 from factory.export.manifest import is_export as is_export
-from factory.export.manifest import write_manifest
+from factory.export.manifest import record
 from factory.export.plan import Plan as Plan
 from factory.export.plan import make_plan as make_plan
 from factory.export.request import ExportRequest as ExportRequest
@@ -20,6 +21,7 @@ from factory.export.write import Progress, write_plan
 from factory.memfile import Profile, load_profile
 from factory.spec import InputError
 from factory.store import open_store
+from factory.testbench import testbench_files
 
 FILES = ("tile", "layer")
 PE_ACTIVATIONS = ("unsigned", "signed")
@@ -45,6 +47,7 @@ def export(
     overflow: str = "wrap",
     post: str | None = None,
     address_base: int | None = None,
+    testbench: bool = False,
     flat: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -54,8 +57,10 @@ def export(
     `profile` is a name, a TOML file or a Profile; None for `dataflow`, `format`, `header`, `pe_activation`, `post` and
     `address_base` leaves the profile's own, for `psum_bits` the store's. `tiles` is `all` or such as `it=0:2,ot=5` (WS)
     and `pt=0,ot=0:4` (OS); `input_channels` are the first ones to sum over (OS). `files` is `tile`, or `layer` for one
-    file a layer and role. `flat` puts one layer and image straight into `out_dir`; `force` replaces an earlier export.
-    Raise InputError for anything that does not fit the store or cannot be written; `out_dir` is then as it was.
+    file a layer and role. `testbench` adds a self-checking SystemVerilog testbench. `flat` puts one layer and image
+    straight into `out_dir`; `force` replaces an earlier export. `progress` is called with the files written, the files
+    in all, and what is being written. Raise InputError for anything that does not fit the store or cannot be written;
+    `out_dir` is then as it was.
     """
     for name, value, known in (("files", files, FILES), ("pe_activation", pe_activation, (None, *PE_ACTIVATIONS))):
         if value not in known:
@@ -87,13 +92,27 @@ def export(
             merge=files == "layer",
             flat=flat,
         )
-        return run_export(source, request, Path(out_dir), force=force, progress=progress)
+        return run_export(source, request, Path(out_dir), testbench=testbench, force=force, progress=progress)
 
 
 def run_export(
-    store: ExportSource, request: ExportRequest, out_dir: Path, *, force: bool = False, progress: Progress | None = None
+    store: ExportSource,
+    request: ExportRequest,
+    out_dir: Path,
+    *,
+    testbench: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
 ) -> ExportSummary:
     """Write what a request asks for to `out_dir`, whole or not at all, and return what was written."""
     plan = make_plan(store, request)
     with whole_directory(out_dir, force, is_export) as root:
-        return write_manifest(store, plan, write_plan(plan, root, progress), root, out_dir)
+        manifest = record(store, plan, write_plan(plan, root, progress))
+        if testbench:
+            files = testbench_files(json.loads(manifest.text()))
+            for path, data in files.items():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_bytes(data)
+            manifest = manifest.with_testbench(files)
+        (root / MANIFEST).write_text(manifest.text())
+    return manifest.summary(out_dir)

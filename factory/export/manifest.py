@@ -57,8 +57,31 @@ def is_export(directory: Path) -> bool:
         return False
 
 
-def write_manifest(store: ExportSource, plan: Plan, groups: Iterable[Group], root: Path, target: Path) -> ExportSummary:
-    """Write `root/manifest.json` of groups, taken as they are written, and return the summary for `target`."""
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest: `head` is its facts, `groups` the text of each group of files."""
+
+    head: Mapping[str, Any]
+    groups: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the JSON document, a line for each fact and for each file."""
+        lines = [f" {json.dumps(key)}: {_value_text(value)}" for key, value in self.head.items()]
+        return _block("{", [*lines, f' "groups": {_block("[", self.groups, " ]")}'], "}\n")
+
+    def with_testbench(self, files: Mapping[str, bytes]) -> Manifest:
+        """Return the manifest with the files of a testbench, by path, listed too."""
+        listed = [{"path": path, "sha256": hashlib.sha256(data).hexdigest()} for path, data in sorted(files.items())]
+        return Manifest({**self.head, "testbench": listed}, self.groups)
+
+    def summary(self, directory: Path) -> ExportSummary:
+        """Return the summary of what was written to `directory`."""
+        counts, warnings = self.head["counts"], tuple(self.head["warnings"])
+        return ExportSummary(directory, self.head["pack_id"], **counts, warnings=warnings)
+
+
+def record(store: ExportSource, plan: Plan, groups: Iterable[Group]) -> Manifest:
+    """Return the manifest of a plan's groups, which are taken one by one as they are written."""
     contents, counts, wrapped, texts = hashlib.sha256(), Counter(), Counter(), []
     for group in groups:
         for written in group.sets:
@@ -67,13 +90,10 @@ def write_manifest(store: ExportSource, plan: Plan, groups: Iterable[Group], roo
             counts.update(files=files, words=files * written.files.memory.words, bytes=written.bytes)
             wrapped[group.layer.name, written.files.layout] += written.wrapped
         texts.append(_group_text(store, group))
-    warnings = (*plan.warnings, *_warnings(plan, wrapped))
     head = {"schema": SCHEMA, "pack_id": contents.hexdigest()} | _head(store, plan)
-    head |= {"counts": {**counts, "wrapped": wrapped.total()}, "warnings": list(warnings)}
-    lines = [f" {json.dumps(key)}: {_value_text(value)}" for key, value in head.items()]
-    lines.append(f' "groups": {_block("[", texts, " ]")}')
-    (root / MANIFEST).write_text(_block("{", lines, "}\n"))
-    return ExportSummary(target, head["pack_id"], **head["counts"], warnings=warnings)
+    head["counts"] = {**counts, "wrapped": wrapped.total()}
+    head["warnings"] = [*plan.warnings, *_warnings(plan, wrapped)]
+    return Manifest(head | {"testbench": []}, tuple(texts))
 
 
 def _listing(written: WrittenSet) -> bytes:

@@ -1,5 +1,8 @@
 """Memory files: layouts and profiles as data, formats, and their readers."""
 
+from factory.memfile.explain import explain as explain
+from factory.memfile.explain import explain_profile as explain_profile
+from factory.memfile.explain import list_profiles as list_profiles
 from factory.memfile.formats import FORMATS as FORMATS
 from factory.memfile.formats import encode as encode
 from factory.memfile.header import HEADERS as HEADERS

@@ -82,7 +82,7 @@ class Layout:
             raise InputError(f"split must have sizes of at least 1, not {min(split.size for split in self.split)}")
         if self.header != "none" and not FORMATS[self.format].header:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
-        check_template(self.file, (*self.files, "image", "n", "tile"))
+        check_template(self.file, (*self.file_axes, "image", "n", "tile"))
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class Layout:
         )
 
     def lane_names(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
-        """Return the names of a word's lanes, leftmost first, such as `row7`."""
+        """Return the names of a word's lanes, leftmost first, such as `row7`, from the sizes of the layout's axes."""
         names = [""]
         for axis in self.lanes:
             places = list(range(sizes[axis.lstrip("-")]))[:: -1 if axis.startswith("-") else 1]

@@ -41,5 +41,5 @@ def complete_template(template: str, axes: Iterable[str], several: Collection[st
     for axis in axes:
         if axis not in fields:
             stem += f"[{_SUFFIX.get(axis, f'_{axis}{{{axis}}}')}]"
-    stem = _OPTIONAL.sub(lambda part: part[1] if several & set(template_fields(part[1])) else "", stem)
+    stem = _OPTIONAL.sub(lambda part: part[1] if set(several) & set(template_fields(part[1])) else "", stem)
     return stem + (extension if tail == TEXT_EXTENSION else tail)
