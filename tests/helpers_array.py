@@ -12,7 +12,10 @@ from factory.testbench import Bench, Device, Job, Load, Stream, Walk, bench_file
 
 @dataclass(frozen=True)
 class Case:
-    """A random convolution on an array. `os`: the output-stationary mode, `in_channels` then counts single channels."""
+    """A random convolution on an array.
+
+    `os`: the output-stationary mode, `it` then counts input channels. `partial`: each `it` is a job of its own.
+    """
 
     seed: int = 0
     os: bool = False
@@ -32,6 +35,7 @@ class Case:
     acc_bits: int = 16
     saturate: bool = False
     post_op: str = "relu"
+    partial: bool = False
 
 
 def _held(value: int, bits: int, saturate: bool) -> int:
@@ -73,7 +77,7 @@ class Writer:
 def write_case(folder: Path, case: Case) -> Bench:
     """Write the case's files and testbench into `folder`, and return the bench."""
     widths = {"act": case.act_bits, "weight": case.weight_bits, "psum": case.psum_bits,
-              "acc": case.acc_bits, "out": case.acc_bits}  # fmt: skip
+              "partial": case.acc_bits, "acc": case.acc_bits, "out": case.acc_bits}  # fmt: skip
     writers = {name: Writer(folder, name, bits) for name, bits in widths.items()}
     jobs = list((_os_jobs if case.os else _ws_jobs)(case, writers, np.random.default_rng(case.seed)))
     lanes = {"act": case.rows * case.simd, "weight": (case.cols if case.os else case.rows) * case.simd}
@@ -117,20 +121,29 @@ def _ws_jobs(case: Case, writers, rng):
                 product = int(act[it, nij, channel]) * int(weight[it, kij, col, channel])
                 value = _held(value + product, case.psum_bits, case.saturate)
             psum[it, kij, nij, col] = value
-        for it, kij, onij, col in np.ndindex(case.it, kij_count, onij_count, case.cols):
-            (oi, oj), (ki, kj) = divmod(onij, out_width), divmod(kij, case.kernel)
-            nij = (oi * case.stride + ki) * case.width + oj * case.stride + kj
-            acc[onij, col] = _held(int(acc[onij, col] + psum[it, kij, nij, col]), case.acc_bits, case.saturate)
+        partial = []
+        for it in range(case.it):
+            for kij, onij, col in np.ndindex(kij_count, onij_count, case.cols):
+                (oi, oj), (ki, kj) = divmod(onij, out_width), divmod(kij, case.kernel)
+                nij = (oi * case.stride + ki) * case.width + oj * case.stride + kj
+                acc[onij, col] = _held(int(acc[onij, col] + psum[it, kij, nij, col]), case.acc_bits, case.saturate)
+            partial.append(writers["partial"].write(acc.copy()))
         psum_base = [writers["psum"].write(lines) for tile in psum for lines in tile][0]
-        walks = {
-            "act": Walk((case.it, kij_count, nij_count), act_base, (nij_count, 0, 1)),
-            "weight": Walk((case.it, kij_count, case.cols), weight_base, (kij_count * case.cols, case.cols, 1)),
-            "psum": Walk((case.it, kij_count, nij_count), psum_base, (kij_count * nij_count, nij_count, 1)),
-            "acc": Walk((1, 1, onij_count), writers["acc"].write(acc), (0, 0, 1)),
-            "out": Walk((1, 1, onij_count), _write_out(case, writers, acc), (0, 0, 1)),
-        }
-        yield Job("layer", 0, 0, ot, 0, False, case.it, case.kernel, case.stride, case.width, out_width,
-                  nij_count, nij_count, onij_count, case.post_op, walks)  # fmt: skip
+        acc_base, out_base = writers["acc"].write(acc), _write_out(case, writers, acc)
+        count = 1 if case.partial else case.it
+        for it in range(0, case.it, count):
+            lines, tile = nij_count * kij_count, case.cols * kij_count
+            walks = {
+                "act": Walk((count, kij_count, nij_count), act_base + it * nij_count, (nij_count, 0, 1)),
+                "weight": Walk((count, kij_count, case.cols), weight_base + it * tile, (tile, case.cols, 1)),
+                "psum": Walk((count, kij_count, nij_count), psum_base + it * lines, (lines, nij_count, 1)),
+                "partial": Walk((1, 1, onij_count), partial[it + count - 1], (0, 0, 1)),
+            }
+            if it + count == case.it:
+                walks["acc"] = Walk((1, 1, onij_count), acc_base, (0, 0, 1))
+                walks["out"] = Walk((1, 1, onij_count), out_base, (0, 0, 1))
+            yield Job("layer", 0, it, ot, 0, False, it > 0, count, case.kernel, case.stride, case.width, out_width,
+                      nij_count, nij_count, onij_count, case.post_op, walks)  # fmt: skip
 
 
 def _os_jobs(case: Case, writers, rng):
@@ -152,7 +165,7 @@ def _os_jobs(case: Case, writers, rng):
             "acc": Walk((1, 1, case.rows), writers["acc"].write(acc), (0, 0, 1)),
             "out": Walk((1, 1, case.rows), _write_out(case, writers, acc), (0, 0, 1)),
         }
-        yield Job("layer", 0, 0, ot, 0, True, 1, 1, 1, case.rows, case.rows, steps, case.rows, case.rows,
+        yield Job("layer", 0, 0, ot, 0, True, False, 1, 1, 1, case.rows, case.rows, steps, case.rows, case.rows,
                   case.post_op, walks)  # fmt: skip
 
 

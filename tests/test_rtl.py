@@ -25,6 +25,7 @@ CASES = {
     "stride": Case(seed=8, kernel=3, stride=2, height=7, width=6, act_signed=True, post_op="leaky"),
     "saturate": Case(seed=9, psum_bits=8, acc_bits=9, saturate=True, post_op="none"),
     "saturate-os": Case(seed=10, psum_bits=7, acc_bits=9, saturate=True, os=True),
+    "partial": Case(seed=11, it=3, partial=True, psum_bits=9, acc_bits=9, saturate=True),
     "one": Case(rows=1, cols=1, it=1, ot=1, kernel=1, height=1, width=1),
     "one-row": Case(rows=1, cols=6, psum_bits=20, acc_bits=12),
     "one-col": Case(rows=5, cols=1, kernel=1, stride=3, psum_bits=12, acc_bits=32),

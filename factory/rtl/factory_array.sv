@@ -1,15 +1,18 @@
-// The device under test: a systolic array, its control, and the special-function unit behind it.
+// The device under test: a systolic array, its control, and the special-function unit behind it. A device of your own
+// takes its place in the testbench as a module of this name, with these parameters and ports.
 //
-// One job is one output tile: all its activation, weight and psum words, then its outputs.
-//   Weight-stationary (job_os = 0): for it, for kij: COLS weight words (word col holds a lane for each row), then
-//     nij_count activation words (a lane for each row), each of which gives one psum word (a lane for each col). Then
-//     onij_count output words, summed over it and kij.
-//   Output-stationary (job_os = 1): one pass of act_count activation words (a lane for each of ROWS output pixels), each
-//     with its weight word (a lane for each col), the input channel outer and kij inner. Then nij_count = ROWS psum
-//     words, one for each row, and as many output words. it_count = kernel = stride = 1; padded_width = out_width = ROWS.
+// A job is one output tile: all its activation and weight words, then its output words.
+//   Weight-stationary (job_os = 0): for it, for kij: COLS weight words (word col has a lane for each row), then
+//     job_nij_count activation words (a lane for each row), each of which gives one psum word (a lane for each col).
+//     Then job_onij_count output words, summed over it and kij; with job_continue, on top of the job before.
+//   Output-stationary (job_os = 1): job_act_count activation words (a lane for each of ROWS output pixels), each with
+//     its weight word (a lane for each col), the input channel outer and kij inner. Then a psum word for each row, and
+//     job_onij_count output words, one for each row from row 0 on. Fields of WS have the values of a 1 x 1 kernel on
+//     one line of ROWS pixels.
 // A row lane holds SIMD input channels, the lowest in the lowest bits; lane 0 is in the lowest bits of every word.
-// Every stream moves a word in each clock in which both its valid and its ready are 1; valid, once 1, stays with its
-// word until then. The job's fields hold from job_valid to the job's last output word. All is synchronous to clk.
+// A word moves in each clock in which its valid and its ready are both 1; valid, once 1, stays with its word until then.
+// job_ready is 1 when the job before is over; a job's fields hold from job_valid to its last output word. Whoever does
+// not look at the psums ties psum_ready to 1. All is synchronous to clk.
 module factory_array #(
     parameter int ROWS        = 8,
     parameter int COLS        = 8,
@@ -29,6 +32,7 @@ module factory_array #(
     input  logic                              job_valid,
     output logic                              job_ready,
     input  logic                              job_os,
+    input  logic                              job_continue,      // WS: add to what the job before has accumulated
     input  logic [                      15:0] job_it_count,
     input  logic [                      15:0] job_kernel,        // kij_count is its square
     input  logic [                      15:0] job_stride,
@@ -127,7 +131,7 @@ module factory_array #(
   ) sfu (
       .clk(clk),
       .restart(!passing),
-      .first(it == 0 && ki == 0 && kj == 0),
+      .first(!job_continue && it == 0 && ki == 0 && kj == 0),
       .first_nij(ki * job_padded_width + kj),
       .stride(job_stride),
       .padded_width(job_padded_width),

@@ -29,9 +29,9 @@ def simulate(
 ) -> SimulationResult:
     """Run the testbench of an export and return what it compared.
 
-    `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of another
-    device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random stalls of
-    every handshake. `progress` is called with the jobs done and the jobs in all.
+    `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of
+    another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random
+    stalls of every handshake. `progress` is called with the jobs done and the jobs in all.
 
     Raise ComparisonError where a word is not what it must be, or where not every word was compared; InputError where
     there is no testbench, no simulator, or where the device does not compile.

@@ -7,11 +7,10 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from factory.simulate.simulators import Simulator, find_simulator
+from factory.simulate.simulators import Simulator
 from factory.spec import ComparisonError, InputError
-from factory.testbench import DEVICE_LIST, FOLDER, LIST, TOP, Bench
+from factory.testbench import DEVICE_LIST, LIST, TOP, Bench
 
 Progress = Callable[[int, int], None]
 _JOB = re.compile(r"JOB (\d+)$")

@@ -79,8 +79,8 @@ def _load_line(load: Load) -> str:
 
 def _job_line(job: Job) -> str:
     device = (
-        int(job.output_stationary), job.it_count, job.kernel, job.stride, job.padded_width, job.out_width,
-        job.act_count, job.nij_count, job.onij_count, POST_OPS[job.post_op],
+        int(job.output_stationary), int(job.continues), job.it_count, job.kernel, job.stride, job.padded_width,
+        job.out_width, job.act_count, job.nij_count, job.onij_count, POST_OPS[job.post_op],
     )  # fmt: skip
     walks = (number for name in STREAMS for number in job.walks.get(name, _NOT_COMPARED).numbers())
     return " ".join(["job", job.layer, *map(str, (job.image, job.it, job.ot, job.pt, *device, *walks))])

@@ -16,7 +16,7 @@ JOBS = f"{FOLDER}/jobs.txt"
 PACKAGE = f"{FOLDER}/factory_pkg.sv"
 LIST = f"{FOLDER}/testbench.f"
 DEVICE_LIST = f"{FOLDER}/device.f"
-_FIXED = tuple(f"{FOLDER}/{name}.sv" for name in ("factory_stream_pkg", "factory_stream", TOP))
+_FIXED = tuple(f"{FOLDER}/{name}.sv" for name in ("factory_stream_pkg", "factory_stream", "factory_sink", TOP))
 _DEVICE = tuple(f"{FOLDER}/rtl/factory_{name}.sv" for name in ("delay", "add", "pe", "mesh", "sfu", "array"))
 
 

@@ -8,7 +8,7 @@ from itertools import product
 
 from factory.spec import ConvLayer, InputError
 from factory.testbench.address import Held
-from factory.testbench.records import Job
+from factory.testbench.records import SINKS, SOURCES, Job
 
 _MOST = (1 << 16) - 1
 _ONCE = (("", 1), ("", 1))
@@ -38,8 +38,8 @@ class Group:
 
 def jobs_of(group: Group) -> Iterator[Job]:
     """Yield a layer's and image's jobs; raise InputError for a selection that no array computes."""
-    if not group.held.keys() & {"psum", "acc", "out"}:
-        raise group.fail("something must be compared; include out, conv or psum")
+    if not group.held.keys() & set(SINKS):
+        raise group.fail("something must be compared; include conv or psum, or out with post none, relu or leaky")
     for job in (_ws_jobs if group.dataflow == "ws" else _os_jobs)(group):
         for field in ("it_count", "act_count", "nij_count", "onij_count"):
             if getattr(job, field) > _MOST:
@@ -48,28 +48,31 @@ def jobs_of(group: Group) -> Iterator[Job]:
 
 
 def _ws_jobs(group: Group) -> Iterator[Job]:
-    """Weight-stationary: a job for each `ot`, psums over `it`, `kij` and `nij`, outputs over `onij`."""
-    spec, places = group.spec, group.places
-    first, its = places["it"][0], len(places["it"])
-    if len(places["kij"]) != spec.kij_count:
-        raise group.fail(f"every kij must be selected, not {len(places['kij'])} of {spec.kij_count}")
-    if places["it"] != tuple(range(first, first + its)):
-        raise group.fail(f"the it selected must follow each other, not be {' '.join(map(str, places['it']))}")
-    outer = (("it", its), ("kij", spec.kij_count))
-    loops = {
+    """Weight-stationary: a job for each `ot`, psums over `it`, `kij` and `nij`, outputs over `onij`.
+
+    Where what is accumulated after each `it` is compared, each `it` is a job that continues the one before.
+    """
+    spec, its = group.spec, group.places["it"]
+    if len(group.places["kij"]) != spec.kij_count:
+        raise group.fail(f"every kij must be selected, not {len(group.places['kij'])} of {spec.kij_count}")
+    if its != tuple(range(its[0], its[0] + len(its))):
+        raise group.fail(f"the it selected must follow each other, not be {' '.join(map(str, its))}")
+    count = 1 if "partial" in group.held else len(its)
+    outer, onij = (("it", count), ("kij", spec.kij_count)), (*_ONCE, ("onij", spec.onij_count))
+    loops = dict.fromkeys(SINKS, onij) | {
         "act": (*outer, ("nij", spec.nij_count)),
         "weight": (*outer, ("col", group.cols)),
         "psum": (*outer, ("nij", spec.nij_count)),
-        "acc": (*_ONCE, ("onij", spec.onij_count)),
-        "out": (*_ONCE, ("onij", spec.onij_count)),
     }
-    for ot, label in enumerate(places["ot"]):
+    for (ot, ot_label), it in product(enumerate(group.places["ot"]), range(0, len(its), count)):
+        last = it + count == len(its)
         yield Job(
-            layer=spec.name, image=group.image, it=first, ot=label, pt=0, output_stationary=False,
-            it_count=its, kernel=spec.kernel, stride=spec.stride, padded_width=spec.padded_width,
+            layer=spec.name, image=group.image, it=its[it], ot=ot_label, pt=0, output_stationary=False,
+            continues=it > 0, it_count=count, kernel=spec.kernel, stride=spec.stride, padded_width=spec.padded_width,
             out_width=spec.out_width, act_count=spec.nij_count, nij_count=spec.nij_count, onij_count=spec.onij_count,
             post_op=group.post,
-            walks={name: held.walk(loops[name], {"ot": ot}) for name, held in group.held.items()},
+            walks={name: held.walk(loops[name], {"it": it, "ot": ot}) for name, held in group.held.items()
+                   if last or name not in ("acc", "out")},
         )  # fmt: skip
 
 
@@ -79,13 +82,13 @@ def _os_jobs(group: Group) -> Iterator[Job]:
     steps = (("ic", len(places["ic"])), ("kij", len(places["kij"])), ("", 1))
     for (pt, pt_label), (ot, ot_label) in product(enumerate(places["pt"]), enumerate(places["ot"])):
         fixed = {"pt": pt, "ot": ot, "onij": pt * rows}
-        loops = {name: steps if name in ("act", "weight") else (*_ONCE, _pixels(held, pt, rows))
+        loops = {name: steps if name in SOURCES else (*_ONCE, _pixels(held, pt, rows))
                  for name, held in group.held.items()}  # fmt: skip
         yield Job(
             layer=spec.name, image=group.image, it=0, ot=ot_label, pt=pt_label, output_stationary=True,
-            it_count=1, kernel=1, stride=1, padded_width=rows, out_width=rows,
+            continues=False, it_count=1, kernel=1, stride=1, padded_width=rows, out_width=rows,
             act_count=len(places["ic"]) * len(places["kij"]), nij_count=rows,
-            onij_count=max(loops[name][2][1] for name in group.held if name not in ("act", "weight")),
+            onij_count=max(loops[name][2][1] for name in group.held if name not in SOURCES),
             post_op=group.post,
             walks={name: held.walk(loops[name], fixed) for name, held in group.held.items()},
         )  # fmt: skip

@@ -13,9 +13,11 @@ from factory.testbench.jobs import Group, jobs_of
 from factory.testbench.records import POST_OPS, Bench, Device, Job, Load, Stream
 
 Manifest = Mapping[str, Any]
-_STREAMS = {"activation": "act", "weight": "weight", "psum": "psum", "conv": "acc", "out": "out"}
+_LEAST_DEPTH = 1 << 16
+_LEAST_PIXELS = 1 << 10
+_STREAMS = {"activation": "act", "weight": "weight", "psum": "psum", "partial": "partial", "conv": "acc", "out": "out"}
 _WORD_AXES = {
-    "ws": {"act": "row", "weight": "row", "psum": "col", "acc": "col", "out": "col"},
+    "ws": {"act": "row", "weight": "row", "psum": "col", "partial": "col", "acc": "col", "out": "col"},
     "os": {"act": "px", "weight": "col", "acc": "col", "out": "col"},
 }
 
@@ -29,13 +31,17 @@ def bench_of(manifest: Manifest) -> Bench:
     groups = list(_groups(manifest, layouts))
     if not groups:
         raise InputError("testbench: the export must include activation and weight")
-    jobs = [job for group in groups for job in jobs_of(group)]
     return Bench(
-        device=_device(manifest, max(job.onij_count for job in jobs)),
+        device=_device(manifest, _depth(max(group.spec.onij_count for group in groups), _LEAST_PIXELS)),
         streams=_streams(groups),
         steps=tuple(_steps(groups)),
         unchecked=tuple(name for name in manifest["layouts"] if name not in layouts.values()),
     )
+
+
+def _depth(words: int, least: int) -> int:
+    """Return a memory's depth: a power of two, so that exports of one profile share a compiled simulation."""
+    return max(least, 1 << (words - 1).bit_length())
 
 
 def _chosen_layouts(manifest: Manifest) -> dict[str, str]:
@@ -107,7 +113,7 @@ def _streams(groups: Iterable[Group]) -> dict[str, Stream]:
         for name, held in group.held.items():
             stream = held.stream
             before = streams.get(name, stream)
-            depth = max(before.depth, stream.depth)
+            depth = max(before.depth, _depth(stream.depth, _LEAST_DEPTH))
             if replace(before, depth=depth) != replace(stream, depth=depth):
                 raise group.fail(
                     f"{held.layout.name} must have the same words in every layer, of {before.line_bits} bits, "

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-STREAMS = ("act", "weight", "psum", "acc", "out")
+SOURCES = ("act", "weight")
+SINKS = ("psum", "partial", "acc", "out")
+STREAMS = (*SOURCES, *SINKS)
 POST_OPS = {"none": 0, "relu": 1, "leaky": 2}
 
 
@@ -28,8 +30,8 @@ class Device:
 class Stream:
     """One stream's memory and how its lines hold the lanes of a word.
 
-    The memory has `depth` lines of `line_bits`. A word is one or more lines (parts); `lanes[lane]` is `(part, low)`: the
-    lane's field is the `field_bits` bits from `low` up, in that part.
+    The memory has `depth` lines of `line_bits`. A word is one or more lines (parts); `lanes[lane]` is `(part, low)`:
+    the lane's field is the `field_bits` bits from `low` up, in that part.
     """
 
     line_bits: int = 1
@@ -71,7 +73,10 @@ class Walk:
 
 @dataclass(frozen=True)
 class Load:
-    """One file that goes into a stream's memory: `lines` lines from line `first` on; `path` is from the manifest's folder."""
+    """One file that goes into a stream's memory: `lines` words from line `first` on.
+
+    `path` is relative to the manifest's folder.
+    """
 
     stream: str
     first: int
@@ -81,8 +86,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Job:
-    """One output tile. `it` is the first input tile (WS), `pt` the pixel tile (OS); the rest is what the array is told.
+    """One output tile.
 
+    `it` is the first input tile (WS), `pt` the pixel tile (OS); the rest is what the array is told. A job that
+    `continues` adds to what the job before it has accumulated.
     `walks` holds a walk for each stream that is fed or compared; a stream that is not there is not compared.
     """
 
@@ -92,6 +99,7 @@ class Job:
     ot: int
     pt: int
     output_stationary: bool
+    continues: bool
     it_count: int
     kernel: int
     stride: int
@@ -106,7 +114,7 @@ class Job:
     @property
     def compared(self) -> int:
         """Words that are compared in this job."""
-        return sum(self.walks[name].words for name in ("psum", "acc", "out") if name in self.walks)
+        return sum(self.walks[name].words for name in SINKS if name in self.walks)
 
 
 @dataclass(frozen=True)

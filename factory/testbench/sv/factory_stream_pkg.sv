@@ -11,5 +11,6 @@ package factory_stream_pkg;
     logic [31:0] middle_stride;
     logic [31:0] inner_stride;
     logic [31:0] part_stride;
+    logic [31:0] lane;  // the lane of the file's word that is the array's lane 0
   } walk_t;
 endpackage

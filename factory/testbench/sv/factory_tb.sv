@@ -13,27 +13,29 @@ module factory_tb;
   logic clk = 0, rst = 1;
   always #5 clk = !clk;
 
-  // ---- the job: what the device is told, how the streams walk, and the labels of the messages ------------------------
+  // ---- the job: what the device is told, how the streams walk, and the labels of the messages ---------------------
   logic start = 0, job_valid = 0, job_ready;
-  logic job_os;
+  logic job_os, job_continue;
   logic [15:0] job_it_count, job_kernel, job_stride, job_padded_width, job_out_width;
   logic [15:0] job_act_count, job_nij_count, job_onij_count;
   logic [1:0] job_post_op;
-  walk_t act_walk, weight_walk, psum_walk, acc_walk, out_walk;
-  int psum_lane, acc_lane, out_lane;  // the lane of the file's word that is the array's lane 0
+  walk_t act_walk, weight_walk, psum_walk, partial_walk, acc_walk, out_walk;
   logic [NAME_BITS-1:0] layer;
   int image, it, ot, pt;  // WS: the first it; OS: the pixel tile
 
   always_ff @(posedge clk) job_valid <= !rst && (start || (job_valid && !job_ready));
 
-  // ---- streams and the device under test -----------------------------------------------------------------------------
+  // ---- streams and the device under test --------------------------------------------------------------------------
   logic [31:0] seed = 0;
   logic act_ready, weight_ready, psum_valid, out_valid;
   logic act_take, weight_take, psum_take, out_take;
   assign act_take = act_stream.offer && act_ready;
   assign weight_take = weight_stream.offer && weight_ready;
-  assign psum_take = psum_valid && psum_stream.accept;
-  assign out_take = out_valid && out_stream.accept;
+  assign psum_take = psum_valid && psum_sink.stream.accept;
+  assign out_take = out_valid && out_sink.stream.accept;
+
+  logic [COLS*PSUM_BITS-1:0] psum;
+  logic [ COLS*ACC_BITS-1:0] acc, out;
 
   factory_stream #(
       .LINE_BITS(ACT_LINE_BITS),
@@ -42,12 +44,12 @@ module factory_tb;
       .HEX(ACT_HEX),
       .HEADER_LINES(ACT_HEADER_LINES)
   ) act_stream (
-      .clk(clk),
-      .rst(rst),
-      .seed(seed),
+      .clk  (clk),
+      .rst  (rst),
+      .seed (seed),
       .start(start),
-      .walk(act_walk),
-      .take(act_take)
+      .walk (act_walk),
+      .take (act_take)
   );
   factory_stream #(
       .LINE_BITS(WEIGHT_LINE_BITS),
@@ -56,59 +58,93 @@ module factory_tb;
       .HEX(WEIGHT_HEX),
       .HEADER_LINES(WEIGHT_HEADER_LINES)
   ) weight_stream (
-      .clk(clk),
-      .rst(rst),
-      .seed(seed * 3),
+      .clk  (clk),
+      .rst  (rst),
+      .seed (seed * 3),
       .start(start),
-      .walk(weight_walk),
-      .take(weight_take)
+      .walk (weight_walk),
+      .take (weight_take)
   );
-  factory_stream #(
+  factory_sink #(
       .LINE_BITS(PSUM_LINE_BITS),
       .PARTS(PSUM_PARTS),
       .DEPTH(PSUM_DEPTH),
       .HEX(PSUM_HEX),
-      .HEADER_LINES(PSUM_HEADER_LINES)
-  ) psum_stream (
+      .HEADER_LINES(PSUM_HEADER_LINES),
+      .COLS(COLS),
+      .WORD_BITS(PSUM_WORD_BITS),
+      .FIELD_BITS(PSUM_FIELD_BITS),
+      .GOT_BITS(PSUM_BITS)
+  ) psum_sink (
       .clk(clk),
       .rst(rst),
       .seed(seed * 5),
       .start(start),
       .walk(psum_walk),
-      .take(psum_take)
+      .take(psum_take),
+      .lanes(psum_lanes(psum_sink.stream.word)),
+      .got(psum)
   );
-  factory_stream #(
-      .LINE_BITS(ACC_LINE_BITS),
-      .PARTS(ACC_PARTS),
-      .DEPTH(ACC_DEPTH),
-      .HEX(ACC_HEX),
-      .HEADER_LINES(ACC_HEADER_LINES)
-  ) acc_stream (
+  factory_sink #(
+      .LINE_BITS(PARTIAL_LINE_BITS),
+      .PARTS(PARTIAL_PARTS),
+      .DEPTH(PARTIAL_DEPTH),
+      .HEX(PARTIAL_HEX),
+      .HEADER_LINES(PARTIAL_HEADER_LINES),
+      .COLS(COLS),
+      .WORD_BITS(PARTIAL_WORD_BITS),
+      .FIELD_BITS(PARTIAL_FIELD_BITS),
+      .GOT_BITS(ACC_BITS)
+  ) partial_sink (
       .clk(clk),
       .rst(rst),
       .seed(seed * 7),
       .start(start),
-      .walk(acc_walk),
-      .take(out_take)
+      .walk(partial_walk),
+      .take(out_take),
+      .lanes(partial_lanes(partial_sink.stream.word)),
+      .got(acc)
   );
-  factory_stream #(
-      .LINE_BITS(OUT_LINE_BITS),
-      .PARTS(OUT_PARTS),
-      .DEPTH(OUT_DEPTH),
-      .HEX(OUT_HEX),
-      .HEADER_LINES(OUT_HEADER_LINES)
-  ) out_stream (
+  factory_sink #(
+      .LINE_BITS(ACC_LINE_BITS),
+      .PARTS(ACC_PARTS),
+      .DEPTH(ACC_DEPTH),
+      .HEX(ACC_HEX),
+      .HEADER_LINES(ACC_HEADER_LINES),
+      .COLS(COLS),
+      .WORD_BITS(ACC_WORD_BITS),
+      .FIELD_BITS(ACC_FIELD_BITS),
+      .GOT_BITS(ACC_BITS)
+  ) acc_sink (
       .clk(clk),
       .rst(rst),
       .seed(seed * 9),
       .start(start),
-      .walk(out_walk),
-      .take(out_take)
+      .walk(acc_walk),
+      .take(out_take),
+      .lanes(acc_lanes(acc_sink.stream.word)),
+      .got(acc)
   );
-
-  logic [COLS*PSUM_BITS-1:0] psum;
-  logic [ COLS*ACC_BITS-1:0] acc, out;
-
+  factory_sink #(
+      .LINE_BITS(OUT_LINE_BITS),
+      .PARTS(OUT_PARTS),
+      .DEPTH(OUT_DEPTH),
+      .HEX(OUT_HEX),
+      .HEADER_LINES(OUT_HEADER_LINES),
+      .COLS(COLS),
+      .WORD_BITS(OUT_WORD_BITS),
+      .FIELD_BITS(OUT_FIELD_BITS),
+      .GOT_BITS(ACC_BITS)
+  ) out_sink (
+      .clk(clk),
+      .rst(rst),
+      .seed(seed * 11),
+      .start(start),
+      .walk(out_walk),
+      .take(out_take),
+      .lanes(out_lanes(out_sink.stream.word)),
+      .got(out)
+  );
   factory_array #(
       .ROWS(ROWS),
       .COLS(COLS),
@@ -126,6 +162,7 @@ module factory_tb;
       .job_valid(job_valid),
       .job_ready(job_ready),
       .job_os(job_os),
+      .job_continue(job_continue),
       .job_it_count(job_it_count),
       .job_kernel(job_kernel),
       .job_stride(job_stride),
@@ -142,90 +179,83 @@ module factory_tb;
       .weight_ready(weight_ready),
       .weight((LANES*SIMD*WEIGHT_BITS)'(weight_lanes(weight_stream.word))),
       .psum_valid(psum_valid),
-      .psum_ready(psum_stream.accept),
+      .psum_ready(psum_sink.stream.accept),
       .psum(psum),
       .out_valid(out_valid),
-      .out_ready(out_stream.accept),
+      .out_ready(out_sink.stream.accept),
       .acc(acc),
       .out(out)
   );
 
-  // ---- comparison ----------------------------------------------------------------------------------------------------
-  int compared = 0, mismatches = 0, idle = 0;
+  // ---- mismatches -------------------------------------------------------------------------------------------------
+  int mismatches = 0;
 
-  task automatic compare(input string what, input bit is_psum, input int at, input int col,
-                         input logic signed [63:0] must, input logic signed [63:0] got);
-    if (must !== got) begin
-      if (is_psum)
-        $display("MISMATCH %0s, image %0d, it %0d, ot %0d, kij %0d, nij %0d, col %0d: %0s must be %0d, not %0d", layer,
-                 image, it + psum_stream.outer, ot, psum_stream.middle, at, col, what, must, got);
-      else if (job_os)
-        $display("MISMATCH %0s, image %0d, ot %0d, pt %0d, row %0d, col %0d: %0s must be %0d, not %0d", layer, image,
-                 ot, pt, at, col, what, must, got);
-      else
-        $display("MISMATCH %0s, image %0d, ot %0d, onij %0d, col %0d: %0s must be %0d, not %0d", layer, image, ot, at,
-                 col, what, must, got);
-      mismatches = mismatches + 1;
-      if (mismatches == REPORTED) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
-    end
+  task automatic mismatch;
+    mismatches = mismatches + 1;
+    if (mismatches == REPORTED) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
   endtask
 
-  // The file's field may be narrower or wider than the array's lane: the lane is cut or sign-extended to the field.
-  logic [PSUM_WORD_BITS-1:0] psum_must;
-  logic [ ACC_WORD_BITS-1:0] acc_must;
-  logic [ OUT_WORD_BITS-1:0] out_must;
-  assign psum_must = psum_lanes(psum_stream.word) >> psum_lane * PSUM_FIELD_BITS;
-  assign acc_must = acc_lanes(acc_stream.word) >> acc_lane * ACC_FIELD_BITS;
-  assign out_must = out_lanes(out_stream.word) >> out_lane * OUT_FIELD_BITS;
+  task automatic output_mismatch(input string what, input int at, input int c, input logic signed [31:0] must,
+                                 input logic signed [31:0] have);
+    if (job_os)
+      $display("MISMATCH %0s, image %0d, ot %0d, pt %0d, row %0d, col %0d: %0s must be %0d, not %0d", layer, image, ot,
+               pt, at, c, what, must, have);
+    else
+      $display("MISMATCH %0s, image %0d, it %0d, ot %0d, onij %0d, col %0d: %0s must be %0d, not %0d", layer, image,
+               it + 32'(job_it_count) - 1, ot, at, c, what, must, have);
+    mismatch;
+  endtask
 
-  for (genvar c = 0; c < COLS; c++) begin : g_col
-    logic signed [PSUM_FIELD_BITS-1:0] psum_need, psum_have;
-    logic signed [ACC_FIELD_BITS-1:0] acc_need, acc_have;
-    logic signed [OUT_FIELD_BITS-1:0] out_need, out_have;
-    assign psum_need = psum_must[c*PSUM_FIELD_BITS+:PSUM_FIELD_BITS];
-    assign acc_need = acc_must[c*ACC_FIELD_BITS+:ACC_FIELD_BITS];
-    assign out_need = out_must[c*OUT_FIELD_BITS+:OUT_FIELD_BITS];
-    assign psum_have = PSUM_FIELD_BITS'($signed(psum[c*PSUM_BITS+:PSUM_BITS]));
-    assign acc_have = ACC_FIELD_BITS'($signed(acc[c*ACC_BITS+:ACC_BITS]));
-    assign out_have = OUT_FIELD_BITS'($signed(out[c*ACC_BITS+:ACC_BITS]));
-    always @(posedge clk) begin
-      if (psum_take && psum_stream.active) compare("psum", 1, psum_stream.inner, c, 64'(psum_need), 64'(psum_have));
-      if (out_take && acc_stream.active) compare("acc", 0, acc_stream.inner, c, 64'(acc_need), 64'(acc_have));
-      if (out_take && out_stream.active) compare("out", 0, out_stream.inner, c, 64'(out_need), 64'(out_have));
+  always @(posedge clk)
+    for (int c = 0; c < COLS; c++) begin
+      if (psum_sink.wrong[c]) begin
+        $display("MISMATCH %0s, image %0d, it %0d, ot %0d, kij %0d, nij %0d, col %0d: psum must be %0d, not %0d", layer,
+                 image, it + psum_sink.stream.outer, ot, psum_sink.stream.middle, psum_sink.stream.inner, c,
+                 $signed(psum_sink.must[32*c+:32]), $signed(psum_sink.have[32*c+:32]));
+        mismatch;
+      end
+      if (partial_sink.wrong[c])
+        output_mismatch("partial", partial_sink.stream.inner, c, partial_sink.must[32*c+:32],
+                        partial_sink.have[32*c+:32]);
+      if (acc_sink.wrong[c])
+        output_mismatch("acc", acc_sink.stream.inner, c, acc_sink.must[32*c+:32], acc_sink.have[32*c+:32]);
+      if (out_sink.wrong[c])
+        output_mismatch("out", out_sink.stream.inner, c, out_sink.must[32*c+:32], out_sink.have[32*c+:32]);
     end
-  end
 
-  // ---- protocol: words are counted, words that nobody asked for and words that change while they wait are failures ---
-  logic psum_waits = 0, out_waits = 0;
+  // ---- protocol: words that nobody asked for, words that change while they wait, and silence are failures ---------
+  logic psum_waits = 0, out_waits = 0, outputs_left;
   logic [COLS*PSUM_BITS-1:0] psum_before;
   logic [COLS*ACC_BITS-1:0] acc_before, out_before;
+  int idle = 0;
+  assign outputs_left = partial_sink.stream.active || acc_sink.stream.active || out_sink.stream.active;
+
+  task automatic fail(input string what);
+    $fatal(1, "FAIL %0s, image %0d, ot %0d, pt %0d: %0s", layer, image, ot, pt, what);
+  endtask
+
   always @(posedge clk)
     if (!rst) begin
-      compared <= compared + 32'(psum_take && psum_stream.active) + 32'(out_take && acc_stream.active)
-          + 32'(out_take && out_stream.active);
-      if (psum_take && !psum_stream.active && psum_walk.inner_count != 0)
-        $fatal(1, "FAIL %0s, image %0d, ot %0d: more psum words than the job has", layer, image, ot);
-      if (out_take && !out_stream.active && !acc_stream.active && (out_walk.inner_count | acc_walk.inner_count) != 0)
-        $fatal(1, "FAIL %0s, image %0d, ot %0d: more output words than the job has", layer, image, ot);
-      if (psum_waits && (psum_valid !== 1 || psum !== psum_before))
-        $fatal(1, "FAIL %0s, image %0d, ot %0d: psum must stay until it is taken", layer, image, ot);
+      if (psum_take && !psum_sink.stream.active && psum_walk.inner_count != 0) fail("too many psum words");
+      if (out_take && !outputs_left && (partial_walk.inner_count | acc_walk.inner_count | out_walk.inner_count) != 0)
+        fail("too many output words");
+      if (psum_waits && (psum_valid !== 1 || psum !== psum_before)) fail("psum must stay until it is taken");
       if (out_waits && (out_valid !== 1 || out !== out_before || acc !== acc_before))
-        $fatal(1, "FAIL %0s, image %0d, ot %0d: out and acc must stay until they are taken", layer, image, ot);
+        fail("out and acc must stay until they are taken");
       psum_waits  <= psum_valid && !psum_take;
       out_waits   <= out_valid && !out_take;
       psum_before <= psum;
       out_before  <= out;
       acc_before  <= acc;
       idle <= (act_take || weight_take || psum_take || out_take) ? 0 : idle + 1;
-      if (idle == PATIENCE)
-        $fatal(1, "FAIL %0s, image %0d, ot %0d: no word moved for %0d clocks", layer, image, ot, PATIENCE);
+      if (idle == PATIENCE) fail("no word has moved for a long time");
     end
 
-  // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `job LABELS DEVICE WALKS`, `end JOBS WORDS` --------------------
+  // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `job LABELS DEVICE WALKS`, `end JOBS WORDS` -----------------
   integer jobs_file;
 
   // The numbers of the line that is being read. (Verilator 5.006 may call a function that reads a file out of order.)
-  int field[0:4+10+5*9-1];
+  int field[0:4+11+6*9-1];
   task automatic read_fields(input int count);
     for (int i = 0; i < count; i++)
       if ($fscanf(jobs_file, "%d", field[i]) != 1) $fatal(1, "jobs file: must have %0d numbers here", count);
@@ -234,20 +264,23 @@ module factory_tb;
   task automatic read_load;
     logic [NAME_BITS-1:0] stream, name;
     int first, count;
-    if ($fscanf(jobs_file, "%s %d %d %s", stream, first, count, name) != 4) $fatal(1, "jobs file: must have a load here");
+    if ($fscanf(jobs_file, "%s %d %d %s", stream, first, count, name) != 4)
+      $fatal(1, "jobs file: must have a load here");
     case (stream)
       "act": act_stream.load(name, first, count);
       "weight": weight_stream.load(name, first, count);
-      "psum": psum_stream.load(name, first, count);
-      "acc": acc_stream.load(name, first, count);
-      "out": out_stream.load(name, first, count);
-      default: $fatal(1, "jobs file: stream must be act, weight, psum, acc or out, not %0s", stream);
+      "psum": psum_sink.stream.load(name, first, count);
+      "partial": partial_sink.stream.load(name, first, count);
+      "acc": acc_sink.stream.load(name, first, count);
+      "out": out_sink.stream.load(name, first, count);
+      default: $fatal(1, "jobs file: stream must be act, weight, psum, partial, acc or out, not %0s", stream);
     endcase
   endtask
 
   function automatic walk_t walk_of(input int at);
     walk_of = {
-      field[at], field[at+1], field[at+2], field[at+3], field[at+4], field[at+5], field[at+6], field[at+7]
+      field[at], field[at+1], field[at+2], field[at+3], field[at+4],
+      field[at+5], field[at+6], field[at+7], field[at+8]
     };
   endfunction
 
@@ -259,29 +292,28 @@ module factory_tb;
     ot = field[2];
     pt = field[3];
     job_os = field[4][0];
-    job_it_count = field[5][15:0];
-    job_kernel = field[6][15:0];
-    job_stride = field[7][15:0];
-    job_padded_width = field[8][15:0];
-    job_out_width = field[9][15:0];
-    job_act_count = field[10][15:0];
-    job_nij_count = field[11][15:0];
-    job_onij_count = field[12][15:0];
-    job_post_op = field[13][1:0];
-    act_walk = walk_of(14);
-    weight_walk = walk_of(23);
-    psum_walk = walk_of(32);
-    acc_walk = walk_of(41);
-    out_walk = walk_of(50);
-    psum_lane = field[40];
-    acc_lane = field[49];
-    out_lane = field[58];
+    job_continue = field[5][0];
+    job_it_count = field[6][15:0];
+    job_kernel = field[7][15:0];
+    job_stride = field[8][15:0];
+    job_padded_width = field[9][15:0];
+    job_out_width = field[10][15:0];
+    job_act_count = field[11][15:0];
+    job_nij_count = field[12][15:0];
+    job_onij_count = field[13][15:0];
+    job_post_op = field[14][1:0];
+    act_walk = walk_of(15);
+    weight_walk = walk_of(24);
+    psum_walk = walk_of(33);
+    partial_walk = walk_of(42);
+    acc_walk = walk_of(51);
+    out_walk = walk_of(60);
   endtask
 
   // Everything here happens at falling edges, half a clock away from what it drives.
   initial begin
     logic [NAME_BITS-1:0] name, command;
-    int jobs, jobs_must, compared_must;
+    int jobs, jobs_must, compared, compared_must;
     if (!$value$plusargs("jobs=%s", name)) name = "testbench/jobs.txt";
     if (!$value$plusargs("stall=%d", seed)) seed = 0;
     jobs_file = $fopen(name, "r");
@@ -299,8 +331,8 @@ module factory_tb;
           start = 1;
           @(negedge clk);
           start = 0;
-          while (job_valid || !job_ready || act_stream.active || weight_stream.active || psum_stream.active
-                 || acc_stream.active || out_stream.active)
+          while (job_valid || !job_ready || act_stream.active || weight_stream.active || psum_sink.stream.active
+                 || outputs_left)
             @(negedge clk);
           jobs = jobs + 1;
           $display("JOB %0d", jobs);
@@ -314,6 +346,7 @@ module factory_tb;
       endcase
     end
     repeat (100) @(negedge clk);  // a word too many still has time to come
+    compared = psum_sink.compared + partial_sink.compared + acc_sink.compared + out_sink.compared;
     if (mismatches != 0) $fatal(1, "FAIL %0d mismatches", mismatches);
     if (jobs != jobs_must || compared != compared_must || compared == 0)
       $fatal(1, "FAIL jobs must be %0d, not %0d, and compared words %0d, not %0d", jobs_must, jobs, compared_must,
