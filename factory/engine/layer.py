@@ -14,21 +14,23 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Int32, Integer, UInt8
 
 from factory.engine.parameters import EngineLayer
+from factory.spec import Array, ConvLayer
 from factory.tiling import tile_activation
 
+_tile_activation = functools.partial(jax.jit, static_argnames=("conv", "array"))(tile_activation)
 
-@jax.jit
+
 def activation_tiles(
     layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]
 ) -> Integer[jax.Array, "image it nij row"]:
     """Return the codes that enter the array's rows, of the codes' own dtype."""
-    return tile_activation(codes, layer.conv, layer.array)
+    return _tile_activation(codes, conv=layer.geometry, array=layer.array)
 
 
-@jax.jit
 def layer_psums(
     layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]
 ) -> Integer[jax.Array, "image it ot kij nij col"]:
@@ -36,12 +38,20 @@ def layer_psums(
 
     `psum[it, ot, kij, nij, col] = sum over row of activation[it, nij, row] * weight[it, ot, kij, col, row]`.
     """
-    activation = tile_activation(codes, layer.conv, layer.array).astype(layer.sum_type)
+    types = layer.sum_type, layer.psum_type
+    return _psums(codes, layer.weight_tile, layer.geometry, layer.array, *types)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def _psums(
+    codes: jax.Array, weight_tile: jax.Array, conv: ConvLayer, array: Array, sum_type: np.dtype, psum_type: np.dtype
+) -> jax.Array:
+    activation = tile_activation(codes, conv, array).astype(sum_type)
     over_kij = jax.vmap(_tile_psum, in_axes=(None, 0))
     over_ot = jax.vmap(over_kij, in_axes=(None, 0))
     over_it = jax.vmap(over_ot, in_axes=(0, 0))
     over_image = jax.vmap(over_it, in_axes=(0, None))
-    return over_image(activation, layer.weight_tile.astype(layer.sum_type)).astype(layer.psum_type)
+    return over_image(activation, weight_tile.astype(sum_type)).astype(psum_type)
 
 
 def _tile_psum(
@@ -53,13 +63,15 @@ def _tile_psum(
     return functools.reduce(jnp.add, products)
 
 
-@jax.jit
 def convolve(layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]) -> Int32[jax.Array, "image oc oy ox"]:
     """Return the accumulators: the exact integer convolution of the codes, before ReLU."""
-    conv, dtype = layer.conv, layer.matmul_type
-    views = _shifted_views(layer, codes)
-    weight = layer.weight.reshape(conv.out_channels, -1).T
-    parts = [jnp.array_split(x, layer.matmul_groups, axis=axis) for x, axis in ((views, -1), (weight, 0))]
+    return _convolve(codes, layer.weight, layer.geometry, layer.matmul_type, layer.matmul_groups)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _convolve(codes: jax.Array, weight: jax.Array, conv: ConvLayer, dtype: np.dtype, groups: int) -> jax.Array:
+    views, weight = _shifted_views(codes, conv), weight.reshape(conv.out_channels, -1).T
+    parts = [jnp.array_split(x, groups, axis=axis) for x, axis in ((views, -1), (weight, 0))]
     sums = [
         jnp.matmul(view.astype(dtype), part.astype(dtype), precision=jax.lax.Precision.HIGHEST).astype(jnp.int32)
         for view, part in zip(*parts, strict=True)
@@ -69,10 +81,10 @@ def convolve(layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]) -> I
 
 
 def _shifted_views(
-    layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]
+    codes: Integer[jax.Array, "image ic y x"], conv: ConvLayer
 ) -> Integer[jax.Array, "image_onij ic_kij"]:
     """Return, for every output pixel, the codes under the kernel, in the order of the weights' axes."""
-    conv, stride = layer.conv, layer.conv.stride
+    stride = conv.stride
     padded = jnp.pad(codes, [(0, 0), (0, 0), (conv.padding, conv.padding), (conv.padding, conv.padding)])
     last_y, last_x = (conv.out_height - 1) * stride, (conv.out_width - 1) * stride
     shifts = [divmod(kij, conv.kernel) for kij in range(conv.kij_count)]
@@ -80,7 +92,6 @@ def _shifted_views(
     return jnp.stack(views, axis=2).transpose(0, 3, 4, 1, 2).reshape(-1, conv.in_channels * conv.kij_count)
 
 
-@jax.jit
 def next_codes(
     layer: EngineLayer, accumulator: Int32[jax.Array, "image oc oy ox"]
 ) -> UInt8[jax.Array, "image oc next_y next_x"]:
@@ -90,10 +101,14 @@ def next_codes(
     """
     if layer.threshold is None or layer.direction is None:
         raise ValueError(f"{layer.conv.name}: it has no thresholds, because no layer follows it")
+    return _requantize(accumulator, layer.threshold, layer.direction, layer.conv.pool)
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _requantize(accumulator: jax.Array, threshold: jax.Array, direction: jax.Array, pool: int) -> jax.Array:
     over_channel = jax.vmap(_threshold_codes)
     over_image = jax.vmap(over_channel, in_axes=(0, None, None))
-    codes = over_image(accumulator, layer.threshold, layer.direction.astype(jnp.int32))
-    return _max_pool(codes, layer.conv.pool)
+    return _max_pool(over_image(accumulator, threshold, direction.astype(jnp.int32)), pool)
 
 
 def _threshold_codes(

@@ -1,8 +1,8 @@
-"""What the engine keeps on the device: layers as pytrees, and the arithmetic that is exact for each."""
+"""What the engine keeps on the device, layer by layer, and the arithmetic that is exact for each."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int8, Int32
 
-from factory.spec import Array, ConvLayer, IntegerLayer, IntegerNetwork, Network, Range, product_extremes, psum_range
+from factory.spec import (
+    IMAGE,
+    Array,
+    ConvLayer,
+    IntegerLayer,
+    IntegerNetwork,
+    Network,
+    Range,
+    product_extremes,
+    psum_range,
+)
 from factory.tiling import tile_weight
 
 Arithmetic = Literal["fastest", "float32", "int32"]
@@ -22,11 +32,6 @@ FLOAT32_EXACT = 2**24
 """Every integer up to this is a float32: sums whose partial sums all stay within it are exact in any order."""
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["weight", "weight_tile", "threshold", "direction"],
-    meta_fields=["conv", "array", "psum_type", "sum_type", "matmul_type", "matmul_groups"],
-)
 @dataclass(frozen=True)
 class EngineLayer:
     """One layer on the device.
@@ -45,6 +50,11 @@ class EngineLayer:
     weight_tile: Int8[jax.Array, "it ot kij col row"]
     threshold: Int32[jax.Array, "oc level"] | None
     direction: Int8[jax.Array, " oc"] | None
+
+    @property
+    def geometry(self) -> ConvLayer:
+        """The layer without its name and what follows it: layers of equal geometry share one compiled function."""
+        return dataclasses.replace(self.conv, name="", source=IMAGE, signed=False, batch_norm=False, pool=1)
 
 
 @dataclass(frozen=True)
