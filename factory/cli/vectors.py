@@ -91,6 +91,7 @@ def export(
             overflow=overflow,
             post=post if relu is None else ("relu" if relu else "none"),
             address_base=address_base,
+            testbench=testbench,
             flat=flat,
             force=force,
             progress=progress,
@@ -123,5 +124,8 @@ def simulate(
     from factory.simulate import simulate
 
     with options.progress_bar() as progress:
-        result = simulate(directory, simulator=simulator, dut=tuple(dut or ()), stall=stall, progress=progress)
-    print(result)
+        bar = progress and (lambda done, total: progress(done, total, "simulating"))
+        result = simulate(directory, simulator=simulator, dut=tuple(dut or ()), stall=stall, progress=bar)
+    print(f"{directory}  passed on {result.simulator}  {result.jobs} jobs  {result.compared} words compared")
+    for what in result.unchecked:
+        print(f"not checked: {what}")
