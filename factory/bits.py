@@ -7,7 +7,7 @@ hold it, big-endian, zero-extended on the left; every format, text or binary, is
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Integer, UInt8
 
 MOST_BITS = 32
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
@@ -26,12 +26,6 @@ def code_dtype(bits: int, signed: bool) -> np.dtype:
     """Return the narrowest integer dtype that holds every value of a field of 1 to 32 bits."""
     width = next(width for width in (8, 16, 32) if bits <= width)
     return np.dtype(f"{'i' if signed else 'u'}{width // 8}")
-
-
-def fits(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Bool[np.ndarray, "*shape"]:
-    """Return where a field of `bits` holds the value as it is."""
-    low, high = field_range(bits, signed)
-    return (values >= low) & (values <= high)
 
 
 def wrap(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Integer[np.ndarray, "*shape"]:

@@ -51,7 +51,7 @@ def _digits(memory: Memory, codes: Integer[np.ndarray, "word lane"], radix: int)
     return bits.digits(memory.pack(codes), radix, digit_count(memory, radix))
 
 
-def _lines(*columns: UInt8[np.ndarray, "word column"] | bytes, words: int) -> UInt8[np.ndarray, "word byte"]:
+def _lines(*columns: UInt8[np.ndarray, "word _"] | bytes, words: int) -> UInt8[np.ndarray, "word byte"]:
     """Put arrays of columns, and bytes that every line has, side by side."""
     widths = [len(c) if isinstance(c, bytes) else c.shape[1] for c in columns]
     lines, start = np.empty((words, sum(widths)), np.uint8), 0
