@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from factory.bits import field_range, fits, wrap
+from factory.bits import field_range, wrap
 from factory.lower import lower
 from factory.spec import (
     Array,
@@ -42,7 +42,7 @@ class PE:
 
     def fits(self, codes: Integer[np.ndarray, "*any"]) -> Bool[np.ndarray, "*any"]:
         """Return where a code is read as it is."""
-        return fits(codes, self.bits, self.signed)
+        return wrap(codes, self.bits, self.signed) == codes
 
 
 @dataclass(frozen=True)
