@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from helpers_network import integer_network, odd_network, random_pixels
 
+from factory.lower import max_pool, threshold_codes
 from factory.spec import Array, ConvLayer, InputError, Network, part1, part2
 
 
@@ -63,3 +65,96 @@ def files_of(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "manifest.json"
     }
+
+
+def odd_store(images: int = 2, array: Array | None = None, activation_bits: int = 4) -> MemoryStore:
+    """Return the layers of `odd_network` and their codes for random images, by plain convolutions."""
+    network = odd_network(activation_bits)
+    integer = integer_network(network)
+    pixels = random_pixels(network, images)
+    codes = np.stack([integer.input_table[colour][pixels[:, colour]] for colour in range(pixels.shape[1])], axis=1)
+    layers = {}
+    for spec in network.layers:
+        layer = integer.layers[spec.name]
+        layers[spec.name] = MemoryLayer(spec, layer.weight, codes, layer.threshold, layer.direction)
+        if layer.threshold is not None:
+            acc = np.stack([plain_conv(spec, layer.weight, image) for image in codes])
+            codes = max_pool(threshold_codes(acc, layer.threshold, layer.direction), spec.pool)
+    images = SimpleNamespace(source_index=np.arange(images) + 40)
+    return MemoryStore(network, layers, array or Array(), images=images)
+
+
+def plain_conv(spec: ConvLayer, weight: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return int64 `(oc, y, x)` by one sum for each output pixel."""
+    padded = np.pad(codes.astype(np.int64), ((0, 0), *[(spec.padding, spec.padding)] * 2))
+    out = np.zeros((spec.out_channels, spec.out_height, spec.out_width), np.int64)
+    for y in range(spec.out_height):
+        for x in range(spec.out_width):
+            top, left = y * spec.stride, x * spec.stride
+            window = padded[:, top : top + spec.kernel, left : left + spec.kernel]
+            out[:, y, x] = (weight.astype(np.int64) * window).sum(axis=(1, 2, 3))
+    return out
+
+
+def read_back(value: int, bits: int, signed: bool) -> int:
+    """Return what a field of `bits` reads that took a value's low bits."""
+    low = int(value) % (1 << bits)
+    return low - (1 << bits) if signed and low >= 1 << (bits - 1) else low
+
+
+def settle(value: int, bits: int, overflow: str) -> int:
+    """Return what an adder of `bits` gives for a sum."""
+    if overflow == "saturate":
+        return max(-(1 << (bits - 1)), min(value, (1 << (bits - 1)) - 1))
+    return read_back(value, bits, True)
+
+
+@dataclass(frozen=True)
+class PlainLayer:
+    """One layer and image as an array reads it, value by value in Python integers; channels beyond the last are 0."""
+
+    spec: ConvLayer
+    weights: np.ndarray
+    codes: np.ndarray
+    activation: tuple[int, bool] = (4, False)
+    weight_field: tuple[int, bool] = (4, True)
+    bits: int = 16
+    overflow: str = "wrap"
+
+    def act(self, ic: int, nij: int) -> int:
+        y, x = divmod(nij, self.spec.padded_width)
+        y, x = y - self.spec.padding, x - self.spec.padding
+        if ic >= self.spec.in_channels or not (0 <= y < self.spec.height and 0 <= x < self.spec.width):
+            return 0
+        return read_back(self.codes[ic, y, x], *self.activation)
+
+    def weight(self, oc: int, ic: int, kij: int) -> int:
+        if oc >= self.spec.out_channels or ic >= self.spec.in_channels:
+            return 0
+        return read_back(self.weights[oc, ic, kij // self.spec.kernel, kij % self.spec.kernel], *self.weight_field)
+
+    def nij(self, onij: int, kij: int) -> int:
+        (oi, oj), (ki, kj) = divmod(onij, self.spec.out_width), divmod(kij, self.spec.kernel)
+        return (oi * self.spec.stride + ki) * self.spec.padded_width + oj * self.spec.stride + kj
+
+    def psum(self, channels: range, oc: int, kij: int, nij: int) -> int:
+        total = 0
+        for ic in channels:
+            total = settle(total + self.act(ic, nij) * self.weight(oc, ic, kij), self.bits, self.overflow)
+        return total
+
+    def ws(self, oc: int, onij: int, its: list[int], kijs: list[int], rows: int) -> int:
+        total = 0
+        for it in its:
+            for kij in kijs:
+                psum = self.psum(range(it * rows, (it + 1) * rows), oc, kij, self.nij(onij, kij))
+                total = settle(total + psum, self.bits, self.overflow)
+        return total
+
+    def os(self, oc: int, onij: int, channels: int, kijs: list[int]) -> int:
+        total = 0
+        for ic in range(channels):
+            for kij in kijs:
+                product = self.act(ic, self.nij(onij, kij)) * self.weight(oc, ic, kij)
+                total = settle(total + product, self.bits, self.overflow)
+        return total

@@ -54,7 +54,8 @@ def pool_windows(pixels: Int64[np.ndarray, " onij"], conv: ConvLayer, rows: int)
     _, first, count = np.unique(window, return_index=True, return_counts=True)
     if len(first) and (count == size).all():
         places = kept[np.argsort(window, kind="stable")].reshape(-1, size)[np.argsort(first)]
-        if (places // rows == np.arange(len(places))[:, None] // max(rows // size, 1)).all():
+        tile = np.arange(len(places)) // max(rows // size, 1)
+        if (places // rows == tile[:, None]).all() and tile[-1] == (len(pixels) - 1) // rows:
             return places
     size = f"{POOL_WINDOW}x{POOL_WINDOW}"
     raise InputError(
