@@ -16,6 +16,13 @@ from factory.spec import InputError
 
 _SHIPPED = Path(__file__).parent / "profiles"
 _SUFFIX = ".toml"
+_KINDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "bool": "true or false",
+    "tuple[str, ...]": "a list of strings",
+    "tuple[int, int]": "a list of two whole numbers",
+}
 
 
 def profile_names(dataflow: str) -> tuple[str, ...]:
@@ -34,9 +41,12 @@ def load_profile(name: str, dataflow: str | None = None) -> Profile:
     if dataflow not in (None, *DATAFLOWS):
         raise InputError(f"dataflow must be one of {' '.join(DATAFLOWS)}, not {dataflow}")
     if name.endswith(_SUFFIX):
-        profile = _build(name, _merged(Path(name), dataflow))
+        try:
+            profile = _build(_read(Path(name), dataflow))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
     else:
-        profile = _build(f"profile {name}", _merged(_shipped_path(name, dataflow), dataflow))
+        profile = _build(_read(_shipped_path(name, dataflow), dataflow))
     if dataflow not in (None, profile.dataflow):
         raise InputError(f"profile {name} is for dataflow {profile.dataflow}, not {dataflow}")
     return profile
@@ -51,57 +61,65 @@ def _shipped_path(name: str, dataflow: str | None) -> Path:
     raise InputError(f"profile must be one of {' '.join(known)} or a TOML file, not {name}")
 
 
-def _merged(path: Path, dataflow: str | None) -> dict[str, Any]:
-    """Return a file's data laid over that of the profile it extends."""
+def _read(path: Path, dataflow: str | None) -> dict[str, Any]:
+    """Return a file's data, laid over that of the profile it extends."""
     try:
         data = tomllib.loads(path.read_text())
     except OSError as error:
-        raise InputError(f"{path}: must be a profile's TOML file: {error.strerror}") from None
+        raise InputError(f"must be a profile's TOML file: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: must be TOML: {error}") from None
+        raise InputError(f"must be TOML: {error}") from None
+    tables = data.get("layouts", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise InputError("layouts must be tables by name")
     data = {"name": path.stem} | data
     if "extends" not in data:
         return data
-    base = _merged(_shipped_path(data.pop("extends"), data.get("dataflow", dataflow)), dataflow)
-    layouts = {name: dict(layout) for name, layout in base.pop("layouts").items()}
-    for name, layout in data.pop("layouts", {}).items():
-        layouts[name] = layouts.get(name, {}) | layout
+    base = _read(_shipped_path(str(data.pop("extends")), data.get("dataflow", dataflow)), dataflow)
+    layouts = {name: base["layouts"].get(name, {}) | tables.get(name, {}) for name in (*base["layouts"], *tables)}
     return base | data | {"layouts": layouts}
 
 
-def _build(where: str, data: Mapping[str, Any]) -> Profile:
-    try:
-        tables = data.get("layouts", {})
-        if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
-            raise InputError("layouts must be tables by name")
-        layouts = tuple(_layout(name, table) for name, table in tables.items())
-        return _record(Profile, dict(data) | {"layouts": layouts})
-    except InputError as error:
-        raise InputError(f"{where}: {error}" if where.endswith(_SUFFIX) else str(error)) from None
+def _build(data: Mapping[str, Any]) -> Profile:
+    if "layouts" not in data:
+        raise InputError("the key layouts must be there")
+    return _record(Profile, {**data, "layouts": [_layout(*item) for item in data["layouts"].items()]})
 
 
 def _layout(name: str, table: Mapping[str, Any]) -> Layout:
-    try:
-        split = tuple(_record(Split, item) for item in table.get("split", ()))
-        return _record(Layout, {"name": name, "role": name} | dict(table) | {"split": split})
-    except InputError as error:
-        text = str(error)
-        raise InputError(text if text.startswith("layout ") else f"layout {name}: {text}") from None
+    table = {"name": name, "role": name, **table}
+    split = table.get("split", [])
+    if not isinstance(split, list) or not all(isinstance(item, dict) for item in split):
+        raise InputError(f"layout {name}: split must be a list of tables, not {split!r}")
+    table["split"] = [_record(Split, item, f"layout {name}: split: ") for item in split]
+    return _record(Layout, table, f"layout {name}: ")
 
 
-def _record(kind: type, values: Mapping[str, Any]) -> Any:
+def _record(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     """Build a record from TOML values, lists as tuples; raise InputError for a missing, unknown or misshapen key."""
     known = {field.name: field for field in fields(kind)}
     for name, value in values.items():
         if name not in known:
-            raise InputError(f"keys must be of {' '.join(known)}, not {name}")
-        expected = known[name].type.partition("[")[0]
-        if expected != type(value).__name__.replace("list", "tuple"):
-            raise InputError(f"{name} must be a {expected}, not {value!r}")
+            raise InputError(f"{where}keys must be of {' '.join(known)}, not {name}")
+        if not _is(value, known[name].type):
+            raise InputError(f"{where}{name} must be {_KINDS.get(known[name].type, 'a table')}, not {value!r}")
     missing = [name for name, field in known.items() if field.default is MISSING and name not in values]
     if missing:
-        raise InputError(f"the key {missing[0]} must be there")
+        raise InputError(f"{where}the key {missing[0]} must be there")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _is(value: Any, annotation: str) -> bool:
+    """Return whether a TOML value is of an annotation's type: a plain one, or a tuple of one."""
+    outer, _, inner = annotation.removesuffix("]").partition("[")
+    if outer != "tuple":
+        return type(value).__name__ == outer
+    item, size = inner.split(", ")
+    return (
+        isinstance(value, list)
+        and all(type(each).__name__ == item for each in value)
+        and (size == "..." or len(value) == inner.count(item))
+    )
 
 
 def profile_to_toml(profile: Profile) -> str:
