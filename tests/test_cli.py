@@ -103,7 +103,8 @@ def test_a_flipped_bit_is_exit_code_1(factory, store, tmp_path):
 
 
 BAD_EXPORTS = [
-    (["--layers", "features.1"], "layer must be one of features.0 features.27, not features.1"),
+    (["--layers", "features.1"], f"layer must be one of {LAYERS}, not features.1"),
+    (["--layers", "features.3"], "layer must be one of features.0 features.27, not features.3"),
     (["--images", "2"], "0 to 1"),
     (["--images", ""], ""),
     (["--tiles", "it=1"], "0 to 0"),

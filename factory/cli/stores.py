@@ -69,7 +69,7 @@ def verify(
     sample: Annotated[str, typer.Option(help="Share of a store to recompute, such as `5%`, a count, or `all`.")] = "5%",
     weights: options.Weights = None,
     store: Annotated[
-        Path | None, typer.Option(help="The store that an export came from; default: where it lay.")
+        Path | None, typer.Option(help="The store that an export came from, to compare with.")
     ] = None,
     recovered: Annotated[
         bool, typer.Option("--recovered", help="Compare with the float model as well, layer by layer.")
