@@ -82,14 +82,13 @@ def make_plan(store: ExportSource, request: ExportRequest) -> Plan:
         layer, said = _plan_layer(store.layer(spec.name), request)
         layers.append(layer)
         warnings += said
-        warnings += _long_names(layer, images)
     if not any(layer.own or layer.of_image for layer in layers):
         raise InputError(f"the export must hold at least one file: {'; '.join(warnings)}")
     if request.flat and len(layers) > 1:
         raise InputError(f"--flat must be given with one layer, not {len(layers)}")
     if request.flat and len(images) > 1 and not all(files.names_image for files in layers[0].of_image):
         raise InputError(f"--flat must be given with one image, not {len(images)}")
-    return Plan(request, tuple(layers), images, tuple(warnings))
+    return Plan(request, tuple(layers), images, (*warnings, *_long_names(layers, images)))
 
 
 def _plan_layer(source: LayerSource, request: ExportRequest) -> tuple[LayerPlan, list[str]]:
@@ -111,10 +110,11 @@ def _plan_layer(source: LayerSource, request: ExportRequest) -> tuple[LayerPlan,
     return LayerPlan(source, flow, request, own, of_image), warnings
 
 
-def _long_names(layer: LayerPlan, images: tuple[int, ...]) -> list[str]:
-    longest = [files.longest_name(max(images)) for files in (*layer.own, *layer.of_image)]
+def _long_names(layers: list[LayerPlan], images: tuple[int, ...]) -> list[str]:
+    sets = [files for layer in layers for files in (*layer.own, *layer.of_image)]
+    longest = max((files.longest_name(max(images)) for files in sets), key=len)
+    if len(longest) <= _LONGEST_NAME:
+        return []
     return [
-        f"{layer.name}: {name} has {len(name)} characters, more than the {_LONGEST_NAME} that common testbenches hold"
-        for name in longest
-        if len(name) > _LONGEST_NAME
+        f"file names of up to {len(longest)} characters, such as {longest}: common testbenches hold {_LONGEST_NAME}"
     ]
