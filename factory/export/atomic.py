@@ -46,6 +46,9 @@ def whole_directory(target: Path, force: bool, is_ours: Callable[[Path], bool]) 
 
 
 def _check(target: Path, force: bool, is_ours: Callable[[Path], bool]) -> None:
+    for parent in target.parents:
+        if parent.exists() and not parent.is_dir():
+            raise InputError(f"{target}: the output must be in a directory, {parent} is a file")
     if not target.exists():
         return
     if not target.is_dir():
