@@ -59,26 +59,22 @@ def _codes(rng, shape, bits: int, signed: bool):
 
 
 class Writer:
-    """Files of one stream, loaded one behind the other."""
+    """The file of one stream."""
 
-    def __init__(self, folder: Path, stream: str, bits: int):
-        self.folder, self.stream, self.bits = folder, stream, bits
-        self.depth, self.loads = 0, []
+    def __init__(self, bits: int):
+        self.bits, self.lines = bits, []
 
     def write(self, words) -> int:
-        """Write a file of words `(line, lane)`; return the line of its first word in the stream's memory."""
-        name = f"{self.stream}{len(self.loads)}.txt"
-        (self.folder / name).write_text("".join(_line(word, self.bits) for word in words))
-        self.loads.append(Load(self.stream, self.depth, len(words), name))
-        self.depth += len(words)
-        return self.depth - len(words)
+        """Add words `(line, lane)`; return the line of the first one."""
+        self.lines += [_line(word, self.bits) for word in words]
+        return len(self.lines) - len(words)
 
 
 def write_case(folder: Path, case: Case) -> Bench:
     """Write the case's files and testbench into `folder`, and return the bench."""
     widths = {"act": case.act_bits, "weight": case.weight_bits, "psum": case.psum_bits,
               "partial": case.acc_bits, "acc": case.acc_bits, "out": case.acc_bits}  # fmt: skip
-    writers = {name: Writer(folder, name, bits) for name, bits in widths.items()}
+    writers = {name: Writer(bits) for name, bits in widths.items()}
     jobs = list((_os_jobs if case.os else _ws_jobs)(case, writers, np.random.default_rng(case.seed)))
     lanes = {"act": case.rows * case.simd, "weight": (case.cols if case.os else case.rows) * case.simd}
     streams = {
@@ -86,7 +82,7 @@ def write_case(folder: Path, case: Case) -> Bench:
             line_bits=lanes.get(name, case.cols) * bits,
             field_bits=bits,
             lanes=tuple((0, bits * lane) for lane in range(lanes.get(name, case.cols))),
-            depth=max(writers[name].depth, 1),
+            depth=max(len(writers[name].lines), 1),
         )
         for name, bits in widths.items()
     }
@@ -94,7 +90,10 @@ def write_case(folder: Path, case: Case) -> Bench:
         case.rows, case.cols, case.simd, case.act_bits, case.act_signed, case.weight_bits, case.psum_bits,
         case.acc_bits, case.saturate, max(job.onij_count for job in jobs),
     )  # fmt: skip
-    loads = [load for writer in writers.values() for load in writer.loads]
+    loads = []
+    for name, writer in writers.items():
+        (folder / f"{name}.txt").write_text("".join(writer.lines))
+        loads.append(Load(name, (f"{name}.txt",), len(writer.lines)))
     bench = Bench(device, streams, (*loads, *jobs))
     for path, data in bench_files(bench).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

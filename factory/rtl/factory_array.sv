@@ -10,9 +10,9 @@
 //     job_onij_count output words, one for each row from row 0 on. Fields of WS have the values of a 1 x 1 kernel on
 //     one line of ROWS pixels.
 // A row lane holds SIMD input channels, the lowest in the lowest bits; lane 0 is in the lowest bits of every word.
-// A word moves in each clock in which its valid and its ready are both 1; valid, once 1, stays with its word until then.
-// job_ready is 1 when the job before is over; a job's fields hold from job_valid to its last output word. Whoever does
-// not look at the psums ties psum_ready to 1. All is synchronous to clk.
+// A word moves in each clock in which its valid and its ready are both 1; valid, once 1, stays with its word until
+// then. job_ready is 1 when the job before is over; a job's fields hold from job_valid to its last output word. Whoever
+// does not look at the psums ties psum_ready to 1. All is synchronous to clk.
 module factory_array #(
     parameter int ROWS        = 8,
     parameter int COLS        = 8,

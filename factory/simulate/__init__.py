@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,9 +14,7 @@ from factory.simulate.simulators import SIMULATORS as SIMULATORS
 from factory.simulate.simulators import Simulator as Simulator
 from factory.simulate.simulators import find_simulator as find_simulator
 from factory.spec import InputError
-from factory.testbench import LIST, bench_of
-
-MANIFEST = "manifest.json"
+from factory.testbench import LIST, bench_of, read_manifest
 
 
 def simulate(
@@ -31,20 +28,19 @@ def simulate(
 
     `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of
     another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random
-    stalls of every handshake. `progress` is called with the jobs done and the jobs in all.
+    stalls of every handshake. `progress` is called with the jobs done, the jobs in all, and the last one.
 
     Raise ComparisonError where a word is not what it must be, or where not every word was compared; InputError where
     there is no testbench, no simulator, or where the device does not compile.
     """
     directory = Path(directory)
-    for needed, why in ((MANIFEST, "a factory export"), (LIST, "an export with a testbench; export with --testbench")):
-        if not (directory / needed).is_file():
-            raise InputError(f"{directory}: must be {why}, there is no {needed}")
+    bench = bench_of(read_manifest(directory))
+    if not (directory / LIST).is_file():
+        raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")
     for path in map(Path, dut):
         if not path.is_file():
             raise InputError(f"{path}: must be a SystemVerilog source, there is no such file")
     found = find_simulator(simulator)
-    bench = bench_of(json.loads((directory / MANIFEST).read_text()))
     with TemporaryDirectory(prefix="factory-simulate-") as build:
         compile_bench(directory, Path(build), found, [Path(path) for path in dut])
         return run_bench(directory, Path(build), found, bench, stall, progress)

@@ -12,20 +12,25 @@ from factory.simulate.simulators import Simulator
 from factory.spec import ComparisonError, InputError
 from factory.testbench import DEVICE_LIST, LIST, TOP, Bench
 
-Progress = Callable[[int, int], None]
-_JOB = re.compile(r"JOB (\d+)$")
+Progress = Callable[[int, int, str], None]
+"""Called with the jobs done, the jobs in all, and what the last one was."""
+_JOB = re.compile(r"JOB (\d+) (.*)")
 _PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
 _SAID = 20
 
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """A simulation that passed: which simulator, and how many jobs and words it compared."""
+    """A simulation that passed: how many jobs, and how many words were compared; `unchecked` layouts were not."""
 
     simulator: str
     jobs: int
     compared: int
     unchecked: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"pass: {self.compared} words of {self.jobs} jobs compared with {self.simulator}"
+        return f"{text}; not compared: {', '.join(self.unchecked)}" if self.unchecked else text
 
 
 def compile_bench(directory: Path, build: Path, simulator: Simulator, device: Sequence[Path] = ()) -> None:
@@ -58,7 +63,7 @@ def run_bench(
         for line in process.stdout:
             job = _JOB.match(line.rstrip())
             if job and progress:
-                progress(int(job[1]), bench.jobs)
+                progress(int(job[1]), bench.jobs, job[2])
             elif not job:
                 said.append(line.rstrip())
     passed = [found for found in map(_PASS.match, said) if found]

@@ -1,5 +1,7 @@
 """Self-checking testbenches: what is fed, what is compared, and the SystemVerilog that does it."""
 
+from factory.testbench.emit import jobs_text as jobs_text
+from factory.testbench.emit import package_text as package_text
 from factory.testbench.files import DEVICE_LIST as DEVICE_LIST
 from factory.testbench.files import FOLDER as FOLDER
 from factory.testbench.files import JOBS as JOBS
@@ -8,9 +10,12 @@ from factory.testbench.files import TOP as TOP
 from factory.testbench.files import bench_files as bench_files
 from factory.testbench.files import testbench_files as testbench_files
 from factory.testbench.plan import bench_of as bench_of
+from factory.testbench.plan import read_manifest as read_manifest
 from factory.testbench.records import Bench as Bench
 from factory.testbench.records import Device as Device
 from factory.testbench.records import Job as Job
 from factory.testbench.records import Load as Load
 from factory.testbench.records import Stream as Stream
 from factory.testbench.records import Walk as Walk
+from factory.testbench.words import JobWords as JobWords
+from factory.testbench.words import read_jobs as read_jobs

@@ -86,6 +86,11 @@ class Held:
                 names[at : at + 1] = [split.outer, split.inner]
         return tuple(names)
 
+    @property
+    def width(self) -> int:
+        """The lanes of a word."""
+        return prod(self.sizes[piece] for piece in self.pieces)
+
     @cached_property
     def others(self) -> tuple[str, ...]:
         """The axes that share a line's lanes with the word's own, the slowest first."""
@@ -117,6 +122,7 @@ class Held:
                 (self.parts.index(at.line), layout.lane_bits * (count - 1 - at.lane if layout.lane0_left else at.lane))
                 for at in offsets
             ),
+            width=self.width,
             depth=self.words * len(self.paths),
             hexadecimal=_FORMATS[layout.format],
             header_lines=_HEADERS[layout.header],
@@ -141,5 +147,5 @@ class Held:
             + self.parts[0],
             strides=tuple(self.steps[axis][1].line if axis in starts else 0 for axis, _ in loops),
             part_stride=self.parts[1] - self.parts[0] if len(self.parts) > 1 else 0,
-            lane=lane * prod(self.sizes[piece] for piece in self.pieces),
+            lane=lane * self.width,
         )

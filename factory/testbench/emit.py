@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from factory.testbench.records import POST_OPS, STREAMS, Bench, Device, Job, Load, Stream, Walk
 
 _NOT_COMPARED = Walk()
@@ -69,12 +71,12 @@ def _slices(stream: Stream) -> list[tuple[int, int]]:
 
 def jobs_text(bench: Bench) -> str:
     """Return `jobs.txt`: the steps in order, and a last line that says how many jobs and compared words there are."""
-    lines = [_load_line(step) if isinstance(step, Load) else _job_line(step) for step in bench.steps]
-    return "\n".join([*lines, f"end {bench.jobs} {bench.compared}", ""])
+    lines = (_load_lines(step) if isinstance(step, Load) else [_job_line(step)] for step in bench.steps)
+    return "\n".join([*chain.from_iterable(lines), f"end {bench.jobs} {bench.compared}", ""])
 
 
-def _load_line(load: Load) -> str:
-    return f"load {load.stream} {load.first} {load.lines} {load.path}"
+def _load_lines(load: Load) -> list[str]:
+    return [f"load {load.stream} {i * load.words} {load.words} {path}" for i, path in enumerate(load.paths)]
 
 
 def _job_line(job: Job) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from factory.memfile import Layout, Split
@@ -13,6 +15,8 @@ from factory.testbench.jobs import Group, jobs_of
 from factory.testbench.records import POST_OPS, Bench, Device, Job, Load, Stream
 
 Manifest = Mapping[str, Any]
+MANIFEST = "manifest.json"
+SCHEMA = "factory-pack-1"
 _LEAST_DEPTH = 1 << 16
 _LEAST_PIXELS = 1 << 10
 _STREAMS = {"activation": "act", "weight": "weight", "psum": "psum", "partial": "partial", "conv": "acc", "out": "out"}
@@ -22,12 +26,24 @@ _WORD_AXES = {
 }
 
 
+def read_manifest(directory: Path) -> Manifest:
+    """Return the manifest of an export; raise InputError where there is none."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{directory}: must be an export, with a {MANIFEST}: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+        raise InputError(f"{directory / MANIFEST}: its schema must be {SCHEMA}")
+    return manifest
+
+
 def bench_of(manifest: Manifest) -> Bench:
     """Return the bench of an export, from its manifest (`factory/schemas/manifest.schema.json`).
 
     Raise InputError where the files are such that a testbench cannot read them, or where nothing would be compared.
     """
     layouts = _chosen_layouts(manifest)
+    written = {files["layout"] for group in manifest["groups"] for files in group["sets"]}
     groups = list(_groups(manifest, layouts))
     if not groups:
         raise InputError("testbench: the export must include activation and weight")
@@ -35,7 +51,7 @@ def bench_of(manifest: Manifest) -> Bench:
         device=_device(manifest, _depth(max(group.spec.onij_count for group in groups), _LEAST_PIXELS)),
         streams=_streams(groups),
         steps=tuple(_steps(groups)),
-        unchecked=tuple(name for name in manifest["layouts"] if name not in layouts.values()),
+        unchecked=tuple(name for name in manifest["layouts"] if name in written.difference(layouts.values())),
     )
 
 
@@ -80,7 +96,7 @@ def _groups(manifest: Manifest, layouts: Mapping[str, str]) -> Iterator[Group]:
 
 
 def _held(manifest: Manifest, files: Mapping[str, Any], word: str) -> Held:
-    record = dict(manifest["layouts"][files["layout"]])
+    record = manifest["layouts"][files["layout"]] | {key: files[key] for key in ("lane_bits", "word_bits")}
     record["split"] = tuple(Split(**split) for split in record["split"])
     layout = Layout(**{name: tuple(value) if isinstance(value, list) else value for name, value in record.items()})
     folder = f"{files['directory']}/" if files["directory"] else ""
@@ -125,10 +141,11 @@ def _streams(groups: Iterable[Group]) -> dict[str, Stream]:
 
 def _steps(groups: Iterable[Group]) -> Iterator[Load | Job]:
     """Yield the loads and jobs of each group; files that a stream still holds are not loaded again."""
-    loaded: dict[str, tuple[str, ...]] = {}
+    loaded: dict[str, Load] = {}
     for group in groups:
         for stream, held in group.held.items():
-            if loaded.get(stream) != held.paths:
-                loaded[stream] = held.paths
-                yield from (Load(stream, i * held.words, held.words, path) for i, path in enumerate(held.paths))
+            load = Load(stream, held.paths, held.words)
+            if loaded.get(stream) != load:
+                loaded[stream] = load
+                yield load
         yield from jobs_of(group)

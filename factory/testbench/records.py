@@ -37,6 +37,7 @@ class Stream:
     line_bits: int = 1
     field_bits: int = 1
     lanes: tuple[tuple[int, int], ...] = ((0, 0),)
+    width: int = 0
     depth: int = 1
     hexadecimal: bool = False
     header_lines: int = 0
@@ -73,15 +74,14 @@ class Walk:
 
 @dataclass(frozen=True)
 class Load:
-    """One file that goes into a stream's memory: `lines` words from line `first` on.
+    """The files that fill a stream's memory, one behind the other, `words` memory words each.
 
-    `path` is relative to the manifest's folder.
+    `paths` are relative to the manifest's folder.
     """
 
     stream: str
-    first: int
-    lines: int
-    path: str
+    paths: tuple[str, ...]
+    words: int
 
 
 @dataclass(frozen=True)

@@ -174,10 +174,10 @@ module factory_tb;
       .job_post_op(job_post_op),
       .act_valid(act_stream.offer),
       .act_ready(act_ready),
-      .act(act_lanes(act_stream.word)),
+      .act((ROWS * SIMD * ACT_BITS)'(act_lanes(act_stream.word) >> act_walk.lane * ACT_FIELD_BITS)),
       .weight_valid(weight_stream.offer),
       .weight_ready(weight_ready),
-      .weight((LANES*SIMD*WEIGHT_BITS)'(weight_lanes(weight_stream.word))),
+      .weight((LANES * SIMD * WEIGHT_BITS)'(weight_lanes(weight_stream.word) >> weight_walk.lane * WEIGHT_FIELD_BITS)),
       .psum_valid(psum_valid),
       .psum_ready(psum_sink.stream.accept),
       .psum(psum),
@@ -248,7 +248,7 @@ module factory_tb;
       out_before  <= out;
       acc_before  <= acc;
       idle <= (act_take || weight_take || psum_take || out_take) ? 0 : idle + 1;
-      if (idle == PATIENCE) fail("no word has moved for a long time");
+      if (idle == PATIENCE) fail($sformatf("no word has moved for %0d clocks", PATIENCE));
     end
 
   // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `job LABELS DEVICE WALKS`, `end JOBS WORDS` -----------------
@@ -335,7 +335,7 @@ module factory_tb;
                  || outputs_left)
             @(negedge clk);
           jobs = jobs + 1;
-          $display("JOB %0d", jobs);
+          $display("JOB %0d %0s, image %0d, ot %0d", jobs, layer, image, ot);
         end
         "end": begin
           read_fields(2);
