@@ -1,5 +1,8 @@
-"""A small store and its weights on disk, and ways to damage them."""
+"""A small store and its weights on disk, exports of it, and ways to damage them."""
 
+import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,3 +40,29 @@ def add_one(path: Path, dataset: str, place: tuple[int, ...]) -> tuple[int, int]
         before = file[dataset][place]
         file[dataset][place] = before + 1
         return int(before), int(file[dataset][place])
+
+
+def edit_manifest(folder: Path, change: Callable[[dict], None]) -> None:
+    """Rewrite an export's manifest after `change` has been made to it."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def repair(folder: Path) -> None:
+    """Give an export's manifest the digests, the pack id and the size of the files that lie there now."""
+
+    def change(manifest: dict) -> None:
+        listing, size = hashlib.sha256(), 0
+        for record in (record for group in manifest["groups"] for record in group["sets"]):
+            for entry in record["files"]:
+                path = f"{record['directory']}/{entry['name']}".lstrip("/")
+                data = (folder / path).read_bytes()
+                entry["sha256"] = hashlib.sha256(data).hexdigest()
+                listing.update(f"{entry['sha256']}  {path}\n".encode())
+                size += len(data)
+        manifest["pack_id"] = listing.hexdigest()
+        manifest["counts"]["bytes"] = size
+
+    edit_manifest(folder, change)

@@ -1,0 +1,31 @@
+"""Verification of whatever lies at a path: a folder is an export, a file is a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from factory.spec import InputError
+from factory.verify.exported import verify_export
+from factory.verify.result import Progress, VerifyReport
+from factory.verify.stored import verify_store
+
+
+def verify(
+    path: Path | str,
+    sample: str | int = "5%",
+    weights: Path | str | None = None,
+    store: Path | str | None = None,
+    recovered: bool = False,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Verify an export with `verify_export`, or a store with `verify_store`.
+
+    `sample`, `weights` and `recovered` are of a store, `store` is of an export. An export is always checked whole.
+    """
+    if Path(path).is_dir():
+        if weights is not None or recovered:
+            raise InputError(f"{path}: weights and recovered outputs must be asked of a store, not of an export")
+        return verify_export(path, store=store, progress=progress)
+    if store is not None:
+        raise InputError(f"{path}: a store to compare with must be given for an export, not for a store")
+    return verify_store(path, sample=sample, weights=weights, recovered=recovered, progress=progress)

@@ -1,0 +1,172 @@
+"""An export's folder against its manifest: the files there are, their digests, names and counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from factory.spec import ComparisonError, InputError
+from factory.verify.decode import RADIX, Form
+from factory.verify.names import check_name
+from factory.verify.part import Part
+from factory.verify.places import Layout
+from factory.verify.schema import check_schema, manifest_schema
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's."""
+
+    layer: str
+    image: int | None
+    layout: Layout
+    record: Mapping[str, Any]
+
+    @property
+    def role(self) -> str:
+        """What the files hold."""
+        return self.record["role"]
+
+    @property
+    def address(self) -> str:
+        """What errors and notes call the set."""
+        where = self.layer if self.image is None else f"{self.layer}, image {self.image}"
+        return f"{where}, {self.layout['name']}"
+
+    @property
+    def form(self) -> Form:
+        """How each file holds its words."""
+        record, layout = self.record, self.layout
+        return Form(
+            format=layout["format"],
+            header=layout["header"],
+            words=record["words"],
+            lanes=record["lanes"],
+            lane_bits=record["lane_bits"],
+            word_bits=record["word_bits"],
+            signed=record["signed"],
+            lane0_left=layout["lane0_left"],
+            base=layout["base"],
+        )
+
+    @property
+    def file_axes(self) -> tuple[str, ...]:
+        """The axes that select a file."""
+        return tuple(axis.removeprefix("-") for axis in self.layout["files"])
+
+    def path(self, entry: Mapping[str, Any]) -> str:
+        """Return a file's path below the export's folder."""
+        directory = self.record["directory"]
+        return f"{directory}/{entry['name']}" if directory else entry["name"]
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """Return the manifest of an export; raise InputError where there is none, ComparisonError where it is damaged."""
+    path = root / MANIFEST
+    if not path.is_file():
+        raise InputError(f"{root}: must be an export, it has no {MANIFEST}")
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ComparisonError(f"{MANIFEST}: must be JSON: {error}") from None
+    check_schema(manifest, manifest_schema(), manifest_schema(), MANIFEST)
+    return manifest
+
+
+def file_sets(manifest: Mapping[str, Any]) -> list[FileSet]:
+    """Return a manifest's sets of files, in its order."""
+    return [
+        FileSet(group["layer"], group["image"], manifest["layouts"][record["layout"]], record)
+        for group in manifest["groups"]
+        for record in group["sets"]
+    ]
+
+
+def check_listing(root: Path, manifest: Mapping[str, Any], sets: list[FileSet]) -> None:
+    """Raise ComparisonError unless the folder holds the listed files and no other, and the pack id is their listing's.
+
+    The pack id is the sha256 of the lines `sha256  path` of all files of the sets.
+    """
+    entries = [(files.path(entry), entry["sha256"]) for files in sets for entry in files.record["files"]]
+    paths = [path for path, _ in entries] + [entry["path"] for entry in manifest["testbench"]]
+    listed, there = set(paths), set(_walk(root)) - {MANIFEST}
+    if len(listed) < len(paths):
+        raise ComparisonError(f"{MANIFEST}: must list {next(path for path in paths if paths.count(path) > 1)} once")
+    for path in sorted(listed - there):
+        raise ComparisonError(f"{path}: must be there, it is missing")
+    for path in sorted(there - listed):
+        raise ComparisonError(f"{path}: must not be there, {MANIFEST} does not list it")
+    found = hashlib.sha256("".join(f"{sha256}  {path}\n" for path, sha256 in entries).encode()).hexdigest()
+    if found != manifest["pack_id"]:
+        raise ComparisonError(f"{MANIFEST}: pack_id must be {found}, not {manifest['pack_id']}")
+
+
+def _walk(root: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(root):
+        below = Path(folder).relative_to(root)
+        yield from (name if below == Path() else f"{below.as_posix()}/{name}" for name in names)
+
+
+def read_file(root: Path, path: str, sha256: str) -> bytes:
+    """Return a file's bytes; raise ComparisonError unless they have the sha256."""
+    data = (root / path).read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ComparisonError(f"{path}: sha256 must be {sha256}, not {found}")
+    return data
+
+
+def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int) -> None:
+    """Raise ComparisonError unless a set's record says what its layout and its vector's shape give.
+
+    `sizes` are those of the layout's axes, `lines` and `lanes` those of each file.
+    """
+    record, layout = files.record, files.layout
+    shared = files.image is None or "{image}" in layout["file"]
+    directory = "" if flat else files.layer if shared else f"{files.layer}/image{files.image}"
+    expected = {
+        "role": layout["role"],
+        "directory": directory,
+        "radix": RADIX[layout["format"]],
+        "axes": dict(sizes),
+        "lines": lines,
+        "words": max(lines, layout["words"]),
+        "lanes": lanes,
+        "word_bits": max(layout["word_bits"], lanes * record["lane_bits"]),
+        "signed": layout["signed"],
+    }
+    if files.role != "address":  # whose lanes are as wide as the addresses
+        expected["lane_bits"] = layout["lane_bits"]
+    for name, value in expected.items():
+        if record[name] != value:
+            raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
+    _check_entries(files, part, sizes)
+
+
+def _check_entries(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
+    """Raise ComparisonError unless there is one file for each place on the axes of files, named after it."""
+    axes, layout = files.file_axes, files.layout
+    labels = [part.tiles.get(axis, range(sizes[axis])) for axis in axes]
+    missing = set(product(*labels))
+    count = part.tiles["ic"] if part.dataflow == "os" else range(part.conv.in_channels)
+    tiles = part.array.input_tiles(part.conv.in_channels)
+    for entry in files.record["files"]:
+        place = tuple(entry.get(axis) for axis in axes)
+        if place not in missing:
+            raise ComparisonError(f"{MANIFEST}: {files.address}: {entry['name']} must hold a selected place of its own")
+        missing.remove(place)
+        numbers = dict(zip(axes, place, strict=True))
+        numbers["tile"] = numbers.get("ot", 0) * tiles + numbers.get("it", 0)
+        numbers |= {"image": files.image, "n": len(count)}
+        check_name(entry["name"], layout["file"], layout["format"], axes, numbers)
+    if missing:
+        place = dict(zip(axes, min(missing), strict=True))
+        raise ComparisonError(f"{MANIFEST}: {files.address}: there must be a file for {place}")

@@ -1,0 +1,483 @@
+"""Verification of exports: true ones pass in every profile and format, and every kind of damage is found."""
+
+import json
+import shutil
+
+import pytest
+from helpers_verify import build_small, edit_manifest, repair
+
+from factory.export import export
+from factory.memfile import FORMATS, profile_names
+from factory.spec import Array, ComparisonError, InputError, vgg
+from factory.store import open_store
+from factory.verify import verify, verify_export
+
+NETWORK = vgg("small", [11, dict(channels=10, kernel=2), "M", dict(channels=3, kernel=1, padding=0)], image=(3, 4, 6))
+FIRST, MIDDLE, LAST = (conv.name for conv in NETWORK.layers)
+EVERYTHING = "activation,weight,out,conv,threshold,next,address"
+PROFILES = [(flow, name) for flow in ("ws", "os") for name in profile_names(flow)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build_small(tmp_path_factory.mktemp("built"), NETWORK, array=Array(8, 8))
+
+
+@pytest.fixture(scope="module")
+def packs(built, tmp_path_factory):
+    """Return exports of everything of one layer: two input tiles, two output tiles, two images."""
+    folder = tmp_path_factory.mktemp("packs")
+    export(built.store, folder / "ws", dataflow="ws", layers=MIDDLE, images="0:2", include=f"{EVERYTHING},psum")
+    export(built.store, folder / "os", dataflow="os", layers=MIDDLE, images="0:2", include=EVERYTHING)
+    return folder
+
+
+@pytest.fixture(params=["ws", "os"])
+def pack(packs, tmp_path, request):
+    return shutil.copytree(packs / request.param, tmp_path / request.param)
+
+
+def files_of(pack, role):
+    """Return the paths of the files of a role, in the manifest's order."""
+    groups = json.loads((pack / "manifest.json").read_text())["groups"]
+    sets = [record for group in groups for record in group["sets"] if record["role"] == role]
+    return [pack / record["directory"] / entry["name"] for record in sets for entry in record["files"]]
+
+
+def has(pack, role):
+    return bool(files_of(pack, role))
+
+
+def flip_bit(path, word=0):
+    """Flip the lowest bit of a word of a file of bit strings."""
+    lines = path.read_bytes().split(b"\n")
+    lines[word] = lines[word][:-1] + (b"1" if lines[word].endswith(b"0") else b"0")
+    path.write_bytes(b"\n".join(lines))
+
+
+def swap_lines(path):
+    """Swap the first line and the first that differs from it."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    other = next(place for place, line in enumerate(lines) if line != lines[0])
+    lines[0], lines[other] = lines[other], lines[0]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+def swap_files(first, second):
+    one, other = first.read_bytes(), second.read_bytes()
+    assert one != other
+    first.write_bytes(other)
+    second.write_bytes(one)
+
+
+def reverse_lanes(path, lane_bits):
+    lines = path.read_text().split()
+    lanes = [[line[at : at + lane_bits] for at in range(0, len(line), lane_bits)] for line in lines]
+    path.write_text("".join("".join(reversed(line)) + "\n" for line in lanes))
+
+
+def fails(pack, built, *, alone=True):
+    """Assert that verification fails with the store and, where outputs can tell, `alone`; return the first message."""
+    with pytest.raises(ComparisonError) as error:
+        verify_export(pack, built.store)
+    if alone:
+        with pytest.raises(ComparisonError):
+            verify_export(pack)
+    return str(error.value).removeprefix(f"{pack}: ")
+
+
+@pytest.mark.parametrize(("dataflow", "profile"), PROFILES, ids=["-".join(names) for names in PROFILES])
+def test_every_profile_passes(built, tmp_path, dataflow, profile):
+    include = EVERYTHING + (",psum" if dataflow == "ws" else "")
+    chosen = dict(dataflow=dataflow, profile=profile, layers=MIDDLE, images="0:2", include=include)
+    export(built.store, tmp_path / "pack", **chosen)
+    report = verify_export(tmp_path / "pack", built.store)
+    assert report.unchecked == ()
+    roles = {"files", *include.split(",")} | {"direction"} | ({"partial"} if dataflow == "ws" else set())
+    assert set(report.counts) == roles and min(report.counts.values()) > 0
+    alone = verify_export(tmp_path / "pack")
+    assert alone.unchecked == ("weights and activation codes against the store, store.h5, which was not given",)
+    assert set(report.counts) - set(alone.counts) == {"activation", "weight", "threshold", "direction"}
+
+
+OPTIONS = [
+    *(dict(format=name) for name in FORMATS),
+    *(dict(header=style, format=format) for style in ("tokens", "verilog", "short") for format in ("bin", "hex")),
+    dict(files="layer"),
+    dict(files="layer", format="mif"),
+    dict(psum_bits=8),
+    dict(psum_bits=8, overflow="saturate"),
+    dict(psum_bits=20),
+    dict(overflow="error"),
+    dict(post="none"),
+    dict(post="leaky"),
+    dict(kij="0,2:4"),
+    dict(tiles="ot=1"),
+    dict(address_base=5),
+    dict(layers=FIRST, pe_activation="signed"),
+    dict(layers=MIDDLE, pe_activation="signed", psum_bits=9, overflow="saturate"),
+    dict(flat=True),
+]
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os"])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+def test_every_option_passes(built, tmp_path, dataflow, options):
+    include = "activation,weight,out,conv,address" + (",psum" if dataflow == "ws" else "")
+    summary = export(
+        built.store, tmp_path / "pack", **(dict(dataflow=dataflow, layers=MIDDLE, include=include) | options)
+    )
+    for store in (built.store, None):
+        assert verify_export(tmp_path / "pack", store).counts["files"] == summary.files
+    if "psum_bits" in options and options["psum_bits"] < 16:
+        assert summary.wrapped > 0
+
+
+def test_pooled_outputs_and_pixel_blocks_pass(built, tmp_path):
+    (tmp_path / "blocks.toml").write_text('extends = "os-all"\npixel_block = [2, 2]\npost = "relu+maxpool2"\n')
+    options = dict(profile=str(tmp_path / "blocks.toml"), layers=FIRST, pe_activation="signed")
+    export(built.store, tmp_path / "os", dataflow="os", **options)
+    export(built.store, tmp_path / "ws", dataflow="ws", layers="all", post="relu+maxpool2", pe_activation="signed")
+    for pack in ("os", "ws"):
+        assert verify_export(tmp_path / pack, built.store).counts["out"] > 0
+
+
+def test_a_part_of_the_channels_passes(built, tmp_path):
+    for flow, options in (("os", dict(input_channels=3, tiles="pt=1,ot=0")), ("ws", dict(tiles="it=1,ot=1"))):
+        export(built.store, tmp_path / flow, dataflow=flow, layers=MIDDLE, **options)
+        for store in (built.store, None):
+            verify_export(tmp_path / flow, store)
+
+
+def test_progress_counts_files(packs, built):
+    calls = []
+    report = verify_export(packs / "ws", built.store, progress=lambda *call: calls.append(call))
+    assert [call[0] for call in calls] == list(range(1, report.counts["files"] + 1))
+    assert {call[1] for call in calls} == {report.counts["files"]}
+    assert calls[0][2].startswith(MIDDLE)
+
+
+ROLES = ["activation", "weight", "out", "psum", "partial", "conv", "threshold", "direction", "next", "address"]
+
+
+def test_a_flipped_bit_is_found_by_its_digest(pack, built):
+    path = files_of(pack, "out")[-1]
+    flip_bit(path)
+    assert fails(pack, built).startswith(f"{path.relative_to(pack)}: sha256 must be ")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_flipped_bit_is_found_by_its_value(pack, built, role):
+    """The manifest has the damaged file's digest, so that the value alone can tell."""
+    if not has(pack, role):
+        return
+    path = files_of(pack, role)[-1]
+    flip_bit(path)
+    repair(pack)
+    said = fails(pack, built, alone=role in ("out", "psum", "partial", "conv", "next", "address"))
+    assert said.startswith(f"{path.relative_to(pack)}: word 0, lane 0 (") and ": must be " in said
+
+
+@pytest.mark.parametrize("role", ["activation", "weight", "out", "psum", "conv"])
+@pytest.mark.parametrize("repaired", [False, True])
+def test_two_swapped_lines_are_found(pack, built, role, repaired):
+    if not has(pack, role):
+        return
+    path = next(path for path in files_of(pack, role) if len(set(path.read_bytes().split())) > 1)
+    swap_lines(path)
+    if repaired:
+        repair(pack)
+    said = fails(pack, built, alone=not repaired or role in ("out", "psum", "conv"))
+    assert said.startswith(f"{path.relative_to(pack)}: {'word ' if repaired else 'sha256 '}")
+
+
+@pytest.mark.parametrize("role", ["activation", "weight", "out"])
+@pytest.mark.parametrize("repaired", [False, True])
+def test_two_swapped_files_are_found(pack, built, role, repaired):
+    first, *_, second = files_of(pack, role)
+    swap_files(first, second)
+    if repaired:
+        repair(pack)
+    assert fails(pack, built).startswith(f"{first.relative_to(pack)}: {'word ' if repaired else 'sha256 '}")
+
+
+@pytest.mark.parametrize("role", ["activation", "weight", "out"])
+def test_two_swapped_names_are_found(pack, built, role):
+    """Files and manifest agree, but the names that a testbench opens hold each other's tiles."""
+    first, second = files_of(pack, role)[:2]
+    swap_files(first, second)
+
+    def change(manifest):
+        for group in manifest["groups"]:
+            for record in group["sets"]:
+                if record["role"] == role and f"{first.parent}".endswith(record["directory"]):
+                    one, other = record["files"][:2]
+                    one["name"], other["name"] = other["name"], one["name"]
+
+    edit_manifest(pack, change)
+    repair(pack)
+    assert f"{second.name}: the name must have " in fails(pack, built)
+
+
+def test_a_changed_weight_is_found_by_the_outputs_alone(pack, built):
+    """The whole weight file of one tile is negated; digests are repaired, and no store is there to tell."""
+    path = files_of(pack, "weight")[0]
+    lines = path.read_text().split()
+    swapped = str.maketrans("01", "10")
+    path.write_text("".join(line.translate(swapped) + "\n" for line in lines))
+    repair(pack)
+    assert fails(pack, built).startswith(f"{path.relative_to(pack)}: word 0, lane ")
+
+
+@pytest.mark.parametrize(("role", "lane_bits"), [("activation", 4), ("weight", 4), ("out", 16)])
+def test_reversed_lanes_are_found(pack, built, role, lane_bits):
+    for path in files_of(pack, role):
+        reverse_lanes(path, lane_bits)
+    assert ": sha256 must be " in fails(pack, built)
+    repair(pack)
+    said = fails(pack, built)
+    assert said.startswith(f"{files_of(pack, role)[0].relative_to(pack)}: word ") and ": must be " in said
+
+
+def test_lanes_that_the_manifest_calls_reversed_are_found(pack, built):
+    def change(manifest):
+        manifest["layouts"]["weight"]["lane0_left"] = True
+
+    edit_manifest(pack, change)
+    assert ": word 0, lane " in fails(pack, built)
+
+
+@pytest.mark.parametrize("repaired", [False, True])
+def test_a_truncated_file_is_found(pack, built, repaired):
+    path = files_of(pack, "out")[0]
+    path.write_bytes(path.read_bytes()[:-1])
+    if repaired:
+        repair(pack)
+    assert fails(pack, built).startswith(
+        f"{path.relative_to(pack)}: {'must end in a newline' if repaired else 'sha256'}"
+    )
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join(lines[:-1]) + b"\n")
+    if repaired:
+        repair(pack)
+        words = len(lines)
+        assert fails(pack, built) == f"{path.relative_to(pack)}: must hold {words} words, not {words - 1}"
+
+
+def test_a_missing_file_is_found(pack, built):
+    path = files_of(pack, "weight")[1]
+    path.unlink()
+    assert fails(pack, built) == f"{path.relative_to(pack)}: must be there, it is missing"
+
+    def change(manifest):
+        record = next(x for group in manifest["groups"] for x in group["sets"] if x["role"] == "weight")
+        del record["files"][1]
+
+    edit_manifest(pack, change)
+    repair(pack)
+    assert f"manifest.json: {MIDDLE}, weight: there must be a file for {{" in fails(pack, built)
+
+
+def test_an_extra_file_is_found(pack, built):
+    extra = pack / MIDDLE / "activation_tile99.txt"
+    shutil.copy(files_of(pack, "activation")[0], extra)
+    assert fails(pack, built) == f"{MIDDLE}/activation_tile99.txt: must not be there, manifest.json does not list it"
+
+    def change(manifest):
+        record = next(x for group in manifest["groups"] for x in group["sets"] if x["role"] == "weight")
+        record["files"].append(record["files"][0] | {"name": extra.name})
+
+    edit_manifest(pack, change)
+    repair(pack)
+    assert fails(pack, built) == (
+        f"manifest.json: {MIDDLE}, weight: activation_tile99.txt must hold a selected place of its own"
+    )
+
+
+def test_a_file_listed_twice_is_found(pack, built):
+    def change(manifest):
+        record = next(x for group in manifest["groups"] for x in group["sets"] if x["role"] == "weight")
+        record["files"].append(record["files"][0])
+
+    edit_manifest(pack, change)
+    name = files_of(pack, "weight")[0].relative_to(pack)
+    assert fails(pack, built) == f"manifest.json: must list {name} once"
+
+
+def test_a_stale_manifest_is_found(pack, built, packs, tmp_path):
+    """The manifest of an earlier export: of another image, and of another selection."""
+    for number, options in enumerate((dict(images="1"), dict(kij="0:3"), dict(pe_activation="signed"))):
+        export(built.store, tmp_path / f"{number}", dataflow=pack.name, layers=MIDDLE, **options)
+        stale = shutil.copytree(pack, tmp_path / f"stale{number}")
+        shutil.copy(tmp_path / f"{number}" / "manifest.json", stale)
+        fails(stale, built)
+
+
+def pe(**fields):
+    return lambda manifest: manifest["pe"].update(fields)
+
+
+def top(**fields):
+    return lambda manifest: manifest.update(fields)
+
+
+def counts(**fields):
+    return lambda manifest: manifest["counts"].update(fields)
+
+
+def conv(**fields):
+    return lambda manifest: manifest["layers"][MIDDLE]["conv"].update(fields)
+
+
+def first_set(**fields):
+    return lambda manifest: manifest["groups"][0]["sets"][0].update(fields)
+
+
+def first_image(**fields):
+    return lambda manifest: manifest["groups"][1].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (top(pack_id="0" * 64), r"manifest\.json: pack_id must be \w{64}, not 0{64}"),
+        (top(weights_sha256="0" * 64), r"manifest\.json: weights_sha256 must be that of .*, \w{64}, not 0{64}"),
+        (top(network="other"), r"manifest\.json: network must be that of .*store\.h5, small, not other"),
+        (top(image_source="other"), r"manifest\.json: image_source must be that of .*, pixels\.npy, not other"),
+        (first_image(source_index=7), r"manifest\.json: image 0: source_index must be 0, not 7"),
+        (first_image(image=5), r"manifest\.json: image must be 0 to 1, not 5"),
+        (conv(pool=1), rf"manifest\.json: {MIDDLE}: conv must be the store's .*"),
+        (counts(files=1), r"manifest\.json: counts: files must be \d+, not 1"),
+        (counts(words=1), r"manifest\.json: counts: words must be \d+, not 1"),
+        (counts(bytes=1), r"manifest\.json: counts: bytes must be \d+, not 1"),
+        (counts(wrapped=1), r"manifest\.json: counts: wrapped must be \d+, not 1"),
+        (first_set(wrapped=1), rf"manifest\.json: {MIDDLE}, \w+: wrapped must be 0, not 1"),
+        (first_set(words=99), rf"manifest\.json: {MIDDLE}, \w+: words must be \d+, not 99"),
+        (first_set(radix=16), rf"manifest\.json: {MIDDLE}, \w+: radix must be 2, not 16"),
+        (first_set(lane_bits=5), rf"manifest\.json: {MIDDLE}, \w+: word_bits must be \d+, not \d+"),
+        (pe(psum_bits=7), rf"manifest\.json: {MIDDLE}, image 0, out: wrapped must be [1-9]\d*, not 0"),
+        (pe(activation_signed=True), r".*activation: wrapped must be [1-9]\d*, not 0"),
+        (top(post="none"), r".*out.*: word \d+, lane \d+ \(.*\): must be -\d+, not 0 .*"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_says_something_else_is_found(packs, built, tmp_path, change, said):
+    pack = shutil.copytree(packs / "ws", tmp_path / "pack")
+    edit_manifest(pack, change)
+    with pytest.raises(ComparisonError, match=rf"^{pack}: {said}$"):
+        verify_export(pack, built.store)
+
+
+def test_sums_all_must_be_true_of_the_selection(pack, built):
+    edit_manifest(pack, lambda manifest: manifest["layers"][MIDDLE].update(sums_all=False))
+    assert fails(pack, built) == f"manifest.json: {MIDDLE}: sums_all must be True, not False"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda manifest: manifest.pop("pe"), "manifest.json: must have the key pe"),
+        (top(extra=1), "manifest.json: must have keys of schema pack_id"),
+        (top(dataflow="is"), 'manifest.json.dataflow: must be one of ws os, not "is"'),
+        (top(schema="factory-pack-0"), 'manifest.json.schema: must be one of factory-pack-1, not "factory-pack-0"'),
+        (top(pack_id="0"), "manifest.json.pack_id: must match ^[0-9a-f]{64}$, not '0'"),
+        (pe(psum_bits="16"), 'manifest.json.pe.psum_bits: must be of type integer, not "16"'),
+        (pe(psum_bits=True), "manifest.json.pe.psum_bits: must be of type integer, not true"),
+        (pe(psum_bits=0), "manifest.json.pe.psum_bits: must be at least 1, not 0"),
+        (top(pixel_block=[1]), "manifest.json.pixel_block: must hold 2 to 2 items, not 1"),
+        (first_set(files=[]), "manifest.json.groups[0].sets[0].files: must hold 1 to "),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_not_of_the_schema_is_named(pack, built, change, said):
+    edit_manifest(pack, change)
+    assert fails(pack, built).startswith(said)
+
+
+def test_a_damaged_manifest_is_found(pack, built):
+    (pack / "manifest.json").write_text((pack / "manifest.json").read_text()[:-9])
+    assert fails(pack, built).startswith("manifest.json: must be JSON: ")
+
+
+def test_a_folder_without_a_manifest_is_no_export(pack, built):
+    (pack / "manifest.json").unlink()
+    with pytest.raises(InputError) as error:
+        verify_export(pack, built.store)
+    assert str(error.value) == f"{pack}: must be an export, it has no manifest.json"
+
+
+def test_comparing_nothing_is_a_failure(tmp_path, packs):
+    manifest = json.loads((packs / "ws" / "manifest.json").read_text())
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    manifest |= dict(groups=[], layers={}, pack_id=empty, counts=dict(files=0, words=0, bytes=0, wrapped=0))
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ComparisonError) as error:
+        verify_export(tmp_path)
+    assert str(error.value) == f"{tmp_path}: nothing was compared"
+
+
+def test_what_cannot_be_checked_is_said(built, tmp_path):
+    export(built.store, tmp_path / "out", dataflow="ws", layers=MIDDLE, include="out,next")
+    assert verify_export(tmp_path / "out", built.store).unchecked == ()
+    report = verify_export(tmp_path / "out")
+    assert set(report.counts) == {"files"} and report.unchecked[1:] == tuple(
+        f"{MIDDLE}, image 0, {name}: its activation codes and weights are neither in the export nor in a store"
+        for name in ("out", "next")
+    )
+    export(built.store, tmp_path / "next", dataflow="ws", layers=MIDDLE, include="activation,weight,next")
+    assert verify_export(tmp_path / "next").unchecked[1:] == (
+        f"{MIDDLE}, image 0, next: its thresholds and directions are neither in the export nor in a store",
+    )
+
+
+def test_lanes_without_a_channel_must_be_zero_even_without_a_store(built, tmp_path):
+    export(built.store, tmp_path / "pack", dataflow="ws", layers=MIDDLE, include="activation")
+    path = files_of(tmp_path / "pack", "activation")[0]
+    lines = path.read_text().split()
+    path.write_text("".join(f"1{line[1:]}\n" for line in lines))
+    repair(tmp_path / "pack")
+    with pytest.raises(ComparisonError, match=r"word 0, lane 7 \(it 0, nij 0, row 7\): must be 0, beyond .*, not 8$"):
+        verify_export(tmp_path / "pack")
+
+
+def test_words_beyond_the_last_line_must_be_zero(built, tmp_path):
+    (tmp_path / "padded.toml").write_text('extends = "notebook"\n[layouts.out]\nwords = 64\n')
+    export(built.store, tmp_path / "pack", profile=str(tmp_path / "padded.toml"), dataflow="ws", layers=MIDDLE)
+    verify_export(tmp_path / "pack", built.store)
+    path = files_of(tmp_path / "pack", "out")[0]
+    flip_bit(path, 63)
+    repair(tmp_path / "pack")
+    with pytest.raises(ComparisonError, match=r"out_otile0\.txt: word 63: must be zero, it is beyond the last line$"):
+        verify_export(tmp_path / "pack", built.store)
+
+
+def test_a_sum_that_must_not_overflow_is_found(pack, built):
+    edit_manifest(pack, pe(psum_bits=8, overflow="error"))
+    assert "a sum must fit 8 bits, not be " in fails(pack, built)
+
+
+def test_an_open_store_can_be_given(packs, built):
+    with open_store(built.store) as store:
+        assert verify_export(packs / "os", store).counts["out"] > 0
+
+
+def test_verify_takes_either(packs, built):
+    assert verify(packs / "ws", store=built.store).counts == verify_export(packs / "ws", built.store).counts
+    assert verify(built.store, sample=1, weights=built.weights).counts["psum"] > 0
+    with pytest.raises(InputError, match=r"ws: weights and recovered outputs must be asked of a store, "):
+        verify(packs / "ws", recovered=True)
+    with pytest.raises(InputError, match=r"store\.h5: a store to compare with must be given for an "):
+        verify(built.store, store=built.store)
+
+
+def test_the_verifier_shares_no_code_with_what_it_verifies():
+    """Of the package it imports words, stores and weights only; the float model is for recovered outputs alone."""
+    import ast
+    from pathlib import Path
+
+    import factory.verify
+
+    allowed = {"factory.spec", "factory.store", "factory.checkpoint"}
+    for path in Path(factory.verify.__file__).parent.glob("*.py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        found = {node.module for node in nodes if node.module.startswith("factory.")}
+        others = {name for name in found if not name.startswith("factory.verify.") and name != "factory.verify"}
+        assert others <= allowed | ({"factory.model"} if path.name == "recovered.py" else set()), path
