@@ -87,7 +87,7 @@ package factory_pkg;
   localparam int PSUM_BITS = 16;
   localparam int ACC_BITS = 16;
   localparam int SATURATE = 0;
-  localparam int ONIJ_DEPTH = 1024;
+  localparam int DEPTH = 1024;
 
   localparam int ACT_LINE_BITS = 8;
   localparam int ACT_PARTS = 1;

@@ -151,8 +151,10 @@ module factory_array #(
     else if (enable) in_flight <= LATENCY'({in_flight, act_take});
 
   always_ff @(posedge clk)
-    if (rst) state <= IDLE;
-    else
+    if (rst) begin
+      state <= IDLE;
+      {it, ki, kj, col, sent, nij, onij} <= '0;
+    end else
       case (state)
         IDLE: begin
           {it, ki, kj, col, sent, nij, onij} <= '0;

@@ -60,12 +60,16 @@ def run_bench(
     with subprocess.Popen(
         command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
-        for line in process.stdout:
-            job = _JOB.match(line.rstrip())
-            if job and progress:
-                progress(int(job[1]), bench.jobs, job[2])
-            elif not job:
-                said.append(line.rstrip())
+        try:
+            for line in map(str.rstrip, process.stdout):
+                job = _JOB.match(line)
+                if job and progress:
+                    progress(int(job[1]), bench.jobs, job[2])
+                elif not job:
+                    said.append(line)
+        except BaseException:
+            process.kill()
+            raise
     passed = [found for found in map(_PASS.match, said) if found]
     counts = [(int(found[1]), int(found[2])) for found in passed]
     if process.returncode == 0 and counts == [(bench.jobs, bench.compared)] and bench.compared > 0:

@@ -3,14 +3,15 @@
 from factory.testbench.emit import jobs_text as jobs_text
 from factory.testbench.emit import package_text as package_text
 from factory.testbench.files import DEVICE_LIST as DEVICE_LIST
+from factory.testbench.files import DEVICE_SOURCES as DEVICE_SOURCES
 from factory.testbench.files import FOLDER as FOLDER
-from factory.testbench.files import JOBS as JOBS
 from factory.testbench.files import LIST as LIST
 from factory.testbench.files import TOP as TOP
 from factory.testbench.files import bench_files as bench_files
 from factory.testbench.files import testbench_files as testbench_files
 from factory.testbench.plan import bench_of as bench_of
 from factory.testbench.plan import read_manifest as read_manifest
+from factory.testbench.records import SINKS as SINKS
 from factory.testbench.records import Bench as Bench
 from factory.testbench.records import Device as Device
 from factory.testbench.records import Job as Job

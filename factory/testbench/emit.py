@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 
-from factory.testbench.records import POST_OPS, STREAMS, Bench, Device, Job, Load, Stream, Walk
+from factory.testbench.records import STREAMS, Bench, Job, Load, Stream, Walk
 
 _NOT_COMPARED = Walk()
 
@@ -14,26 +14,11 @@ def package_text(bench: Bench) -> str:
     lines = [
         "// Generated with the vectors, from the records that wrote them.",
         "package factory_pkg;",
-        *(f"  localparam int {name} = {value};" for name, value in _device_parameters(bench.device).items()),
+        *(f"  localparam int {name} = {value};" for name, value in bench.device.parameters.items()),
     ]
     for name in STREAMS:
         lines += ["", *_stream_lines(name, bench.streams.get(name, Stream(lanes=((0, 0),) * bench.device.cols)))]
     return "\n".join([*lines, "endpackage", ""])
-
-
-def _device_parameters(device: Device) -> dict[str, int]:
-    return {
-        "ROWS": device.rows,
-        "COLS": device.cols,
-        "SIMD": device.simd,
-        "ACT_BITS": device.act_bits,
-        "ACT_SIGNED": int(device.act_signed),
-        "WEIGHT_BITS": device.weight_bits,
-        "PSUM_BITS": device.psum_bits,
-        "ACC_BITS": device.acc_bits,
-        "SATURATE": int(device.saturate),
-        "ONIJ_DEPTH": device.depth,
-    }
 
 
 def _stream_lines(name: str, stream: Stream) -> list[str]:
@@ -80,9 +65,6 @@ def _load_lines(load: Load) -> list[str]:
 
 
 def _job_line(job: Job) -> str:
-    device = (
-        int(job.output_stationary), int(job.continues), job.it_count, job.kernel, job.stride, job.padded_width,
-        job.out_width, job.act_count, job.nij_count, job.onij_count, POST_OPS[job.post_op],
-    )  # fmt: skip
     walks = (number for name in STREAMS for number in job.walks.get(name, _NOT_COMPARED).numbers())
-    return " ".join(["job", job.layer, *map(str, (job.image, job.it, job.ot, job.pt, *device, *walks))])
+    labels = (job.image, job.it, job.ot, job.pt)
+    return " ".join(["job", job.layer, *map(str, (*labels, *job.ports.values(), *walks))])

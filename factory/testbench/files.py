@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from factory.testbench.emit import jobs_text, package_text
@@ -12,12 +12,16 @@ from factory.testbench.records import Bench
 
 FOLDER = "testbench"
 TOP = "factory_tb"
-JOBS = f"{FOLDER}/jobs.txt"
-PACKAGE = f"{FOLDER}/factory_pkg.sv"
 LIST = f"{FOLDER}/testbench.f"
 DEVICE_LIST = f"{FOLDER}/device.f"
-_FIXED = tuple(f"{FOLDER}/{name}.sv" for name in ("factory_stream_pkg", "factory_stream", "factory_sink", TOP))
-_DEVICE = tuple(f"{FOLDER}/rtl/factory_{name}.sv" for name in ("delay", "add", "pe", "mesh", "sfu", "array"))
+_PACKAGE = f"{FOLDER}/factory_pkg.sv"
+_JOBS = f"{FOLDER}/jobs.txt"
+_HERE = Path(__file__).parent
+_FIXED = tuple(_HERE / "sv" / f"{name}.sv" for name in ("factory_stream_pkg", "factory_stream", "factory_sink", TOP))
+DEVICE_SOURCES = tuple(
+    _HERE.parent / "rtl" / f"factory_{name}.sv" for name in ("delay", "add", "pe", "mesh", "sfu", "array")
+)
+"""The sources of the reference array, in an order in which they compile."""
 
 
 def bench_files(bench: Bench) -> dict[str, bytes]:
@@ -27,16 +31,15 @@ def bench_files(bench: Bench) -> dict[str, bytes]:
     place of; both are read from the folder of the manifest: `iverilog -g2012 -s factory_tb -o sim -f
     testbench/testbench.f -f testbench/device.f && vvp sim`.
     """
-    here = {path: files("factory.testbench") / "sv" for path in _FIXED}
-    there = {path: files("factory") / "rtl" for path in _DEVICE}
-    copies = {path: (folder / path.rpartition("/")[2]).read_bytes() for path, folder in (here | there).items()}
+    fixed = {f"{FOLDER}/{path.name}": path.read_bytes() for path in _FIXED}
+    device = {f"{FOLDER}/rtl/{path.name}": path.read_bytes() for path in DEVICE_SOURCES}
     generated = {
-        PACKAGE: package_text(bench),
-        JOBS: jobs_text(bench),
-        LIST: "".join(f"{path}\n" for path in (PACKAGE, *_FIXED)),
-        DEVICE_LIST: "".join(f"{path}\n" for path in _DEVICE),
+        _PACKAGE: package_text(bench),
+        _JOBS: jobs_text(bench),
+        LIST: "".join(f"{path}\n" for path in (_PACKAGE, *fixed)),
+        DEVICE_LIST: "".join(f"{path}\n" for path in device),
     }
-    return copies | {path: text.encode() for path, text in generated.items()}
+    return fixed | device | {path: text.encode() for path, text in generated.items()}
 
 
 def testbench_files(manifest: Mapping[str, Any]) -> dict[str, bytes]:

@@ -25,6 +25,22 @@ class Device:
     saturate: bool
     depth: int
 
+    @property
+    def parameters(self) -> dict[str, int]:
+        """The parameters by their names in SystemVerilog."""
+        return {
+            "ROWS": self.rows,
+            "COLS": self.cols,
+            "SIMD": self.simd,
+            "ACT_BITS": self.act_bits,
+            "ACT_SIGNED": int(self.act_signed),
+            "WEIGHT_BITS": self.weight_bits,
+            "PSUM_BITS": self.psum_bits,
+            "ACC_BITS": self.acc_bits,
+            "SATURATE": int(self.saturate),
+            "DEPTH": self.depth,
+        }
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -110,6 +126,23 @@ class Job:
     onij_count: int
     post_op: str
     walks: dict[str, Walk] = field(default_factory=dict)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """What the array is told, by the ports of `factory_array.sv`."""
+        return {
+            "job_os": int(self.output_stationary),
+            "job_continue": int(self.continues),
+            "job_it_count": self.it_count,
+            "job_kernel": self.kernel,
+            "job_stride": self.stride,
+            "job_padded_width": self.padded_width,
+            "job_out_width": self.out_width,
+            "job_act_count": self.act_count,
+            "job_nij_count": self.nij_count,
+            "job_onij_count": self.onij_count,
+            "job_post_op": POST_OPS[self.post_op],
+        }
 
     @property
     def compared(self) -> int:

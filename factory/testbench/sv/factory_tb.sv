@@ -155,7 +155,7 @@ module factory_tb;
       .PSUM_BITS(PSUM_BITS),
       .ACC_BITS(ACC_BITS),
       .SATURATE(SATURATE),
-      .DEPTH(ONIJ_DEPTH)
+      .DEPTH(DEPTH)
   ) dut (
       .clk(clk),
       .rst(rst),
