@@ -28,7 +28,7 @@ def digest(batch: int, arithmetic="fastest") -> str:
     pixels = random_pixels(odd_network(), COUNT)
     engine = prepare(integer_network(odd_network()), Array(4, 8), arithmetic)
     sums = dict(fastest="int16").get(arithmetic, arithmetic)
-    assert {layer.sum_type for layer in engine.layers.values()} == {np.dtype(sums)}
+    assert {layer.row_weight.dtype for layer in engine.layers.values()} == {np.dtype(sums)}
     return results_digest(engine, [pixels[first : first + batch] for first in range(0, COUNT, batch)])
 
 

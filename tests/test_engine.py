@@ -64,6 +64,25 @@ def test_every_layer_equals_the_plain_loops(name, array):
     np.testing.assert_array_equal(tiles, tile_activation(codes, layer.spec, array))
 
 
+def test_psums_take_the_memory_of_psums_that_are_done_with():
+    layer = single_layer()
+    engine, (first, second) = prepare_layer(layer, Array()), random_codes(layer, 2)
+    old = layer_psums(engine, jnp.asarray(first[None]))
+    place = old.unsafe_buffer_pointer()
+    new = layer_psums(engine, jnp.asarray(second[None]), old)
+    assert old.is_deleted() and new.unsafe_buffer_pointer() == place
+    np.testing.assert_array_equal(new[0], twin_psums(layer, Array(), second))
+
+
+def test_psums_that_are_still_read_are_not_overwritten():
+    layer = single_layer()
+    engine, (first, second) = prepare_layer(layer, Array()), random_codes(layer, 2)
+    old = layer_psums(engine, jnp.asarray(first[None]))
+    view = np.from_dlpack(old)
+    layer_psums(engine, jnp.asarray(second[None]), old)
+    np.testing.assert_array_equal(view[0], twin_psums(layer, Array(), first))
+
+
 @pytest.mark.parametrize("name", LAYERS[:-1])
 def test_next_codes_equal_the_plain_loops(name):
     layer = lowered(odd_network()).layers[name]
@@ -131,7 +150,7 @@ def test_float32_psums_beyond_the_bound_are_refused():
     layer.weight[...] = 127
     with pytest.raises(ValueError, match=r"^c: psums must be within 16777216 for float32, not 0\.\.19431000$"):
         prepare_layer(layer, Array(600, 8), "float32")
-    assert prepare_layer(layer, Array(600, 8)).sum_type == np.int32
+    assert prepare_layer(layer, Array(600, 8)).row_weight.dtype == np.int32
 
 
 # The network

@@ -40,7 +40,7 @@ def test_input_codes(arrays):
 def test_every_layer_fed_the_reference_codes(arrays, place):
     conv = trained().network.layers[place]
     layer, codes = engine().layers[conv.name], jnp.asarray(reference_codes(arrays, conv))
-    np.testing.assert_array_equal(layer.weight, arrays[f"{conv.name}.weight_code"])
+    np.testing.assert_array_equal(trained().layers[conv.name].weight_code, arrays[f"{conv.name}.weight_code"])
     accumulator = convolve(layer, codes)
     np.testing.assert_array_equal(accumulator, arrays[f"{conv.name}.accumulator"])
     psum = np.asarray(layer_psums(layer, codes[:2]))

@@ -40,61 +40,67 @@ def fill_store(
     batch: int,
     progress: Progress | None,
 ) -> None:
-    """Write everything of the images that `writer` does not have yet, `batch` images at a time."""
+    """Write everything of the images that `writer` does not have yet, `batch` images at a time.
+
+    Psums that are written lend their memory to those of the next batch.
+    """
     image_bytes = sum(variable.nbytes for variable in plan.streamed) // plan.image_count
     done = writer.done * image_bytes
+    written: Values = {}
     with ThreadPoolExecutor(1) as pool:
-        waiting: collections.deque[Future[tuple[int, str]]] = collections.deque()
+        waiting: collections.deque[tuple[Future[int], str, Values]] = collections.deque()
 
         def finish_oldest() -> None:
             nonlocal done
-            written, text = waiting.popleft().result()
-            done += written
+            future, text, values = waiting.popleft()
+            done += future.result()
+            written.update(values)
             if progress:
                 progress(done, image_bytes * plan.image_count, text)
 
         for first in range(writer.done, source.count, batch):
             images = source.batch(first, min(first + batch, source.count))
             count = len(images.pixels)
-            for text, values in _batch_values(engine, layers, images, batch):
-                waiting.append(pool.submit(_write, writer, first, count, text, values))
+            for text, values in _batch_values(engine, layers, images, batch, written):
+                waiting.append((pool.submit(_write, writer, first, count, values), text, values))
                 if len(waiting) > _WRITES_AHEAD:
                     finish_oldest()
-            waiting.append(pool.submit(_commit, writer, first + count))
+            waiting.append((pool.submit(_commit, writer, first + count), f"{first + count} images", {}))
         while waiting:
             finish_oldest()
 
 
 def _batch_values(
-    engine: EngineNetwork, layers: Sequence[ConvLayer], images: ImageBatch, batch: int
+    engine: EngineNetwork, layers: Sequence[ConvLayer], images: ImageBatch, batch: int, written: Values
 ) -> Iterator[tuple[str, Values]]:
     """Yield `(what it is, variables by path)`: the images', then each layer's, whose computation has only been started.
 
-    A batch that is not full is filled up with its last image, so that nothing is compiled for its size.
+    A batch that is not full is filled up with its last image, so that nothing is compiled for its size. Psums take the
+    memory of those in `written`, which leave it.
     """
     arrays = dict(pixels=images.pixels, label=images.label, source_index=images.source_index)
     yield "images", {f"images/{name}": array for name, array in arrays.items()}
     missing = batch - len(images.pixels)
     pixels = np.concatenate([images.pixels, images.pixels[-1:].repeat(missing, axis=0)]) if missing else images.pixels
     for values in forward(engine, shard_images(pixels), layers):
-        name = values.layer.conv.name
+        path = layer_path(values.layer.conv.name)
         arrays = dict(
             activation=values.activation,
             activation_tile=activation_tiles(values.layer, values.activation),
-            psum=layer_psums(values.layer, values.activation),
+            psum=layer_psums(values.layer, values.activation, written.pop(f"{path}/psum", None)),
             conv=values.accumulator,
         )
-        yield name, {f"{layer_path(name)}/{variable}": array for variable, array in arrays.items()}
+        yield values.layer.conv.name, {f"{path}/{variable}": array for variable, array in arrays.items()}
 
 
-def _write(writer: StoreWriter, first: int, count: int, text: str, values: Values) -> tuple[int, str]:
-    """Wait for the arrays and write their first `count` images; return the bytes written and `text`."""
+def _write(writer: StoreWriter, first: int, count: int, values: Values) -> int:
+    """Wait for the arrays and write their first `count` images; return the bytes written."""
     arrays = {path: np.asarray(array)[:count] for path, array in values.items()}
     for path, array in arrays.items():
         writer.write(path, first, array)
-    return sum(array.nbytes for array in arrays.values()), text
+    return sum(array.nbytes for array in arrays.values())
 
 
-def _commit(writer: StoreWriter, done: int) -> tuple[int, str]:
+def _commit(writer: StoreWriter, done: int) -> int:
     writer.commit(done)
-    return 0, f"{done} images"
+    return 0

@@ -3,9 +3,17 @@
 Convolutions are matrix products over shifted views, never `lax.conv`: Winograd and FFT kernels are not exact.
 
 Psums are an explicit sum of products over the rows, in the psums' own type, because that fuses into one loop that
-writes the store's axes in their order. Measured on two cores (AVX-512, jax 0.10, 20 to 60 MB a layer): `dot_general` in
-float32 or from int8 took 20 to 30 times as long (a batch of 8 x 8 products, then a transpose and a conversion), a
-reduction over the row axis 1.5 to 3 times, float32 sums 1.6 to 3 times, int32 sums up to twice, but less on 4 x 4 maps.
+writes the store's axes in their order. Its operands lie ready in memory, pixels and columns innermost: fused into it,
+padding and transposes are done anew for every psum. Measured on two cores (AVX-512, jax 0.10, one image): 19 to 26 GB/s
+for a large layer, 11 to 23 with them fused. `dot_general` in float32 or from int8 took 20 to 30 times as long (a batch
+of 8 x 8 products, then a transpose and a conversion), float32 sums 1.6 to 3 times, int32 sums up to twice. Vectors of
+512 bits, or several pixels side by side to fill them, were no faster.
+
+Memory that a process gets for the first time costs as much as the arithmetic. So `layer_psums` takes the memory of
+psums that are done with: a whole network went from 0.48 to 0.58 of the speed of filling warm memory.
+
+A convolution's weights lie ready in the type and order of its product: made on the way they took most of the time of
+the layers with 512 channels. Views with the channels last are copies of whole runs: 1.2 to 2 times as fast.
 """
 
 from __future__ import annotations
@@ -15,11 +23,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32, Integer, UInt8
+from jaxtyping import Int32, Integer, Shaped, UInt8
 
 from factory.engine.parameters import EngineLayer
 from factory.spec import Array, ConvLayer
-from factory.tiling import tile_activation
+from factory.tiling import pad_map, split_channels, tile_activation
 
 _tile_activation = functools.partial(jax.jit, static_argnames=("conv", "array"))(tile_activation)
 
@@ -32,64 +40,69 @@ def activation_tiles(
 
 
 def layer_psums(
-    layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]
+    layer: EngineLayer,
+    codes: Integer[jax.Array, "image ic y x"],
+    reuse: Integer[jax.Array, "image it ot kij nij col"] | None = None,
 ) -> Integer[jax.Array, "image it ot kij nij col"]:
     """Return every psum of a layer, int16 where their exact bound fits, else int32; the axes are the store's.
 
-    `psum[it, ot, kij, nij, col] = sum over row of activation[it, nij, row] * weight[it, ot, kij, col, row]`.
+    `psum[it, ot, kij, nij, col] = sum over row of activation[it, nij, row] * weight[it, ot, kij, row, col]`.
+
+    `reuse` are psums of an earlier call, of the same shape and dtype: the result takes their memory, they are deleted.
     """
-    types = layer.sum_type, layer.psum_type
-    return _psums(codes, layer.weight_tile, layer.geometry, layer.array, *types)
+    activation = _split_rows(codes, layer.geometry, layer.array, layer.row_weight.dtype)
+    return _psums(reuse, activation, layer.row_weight, layer.psum_type)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5))
-def _psums(
-    codes: jax.Array, weight_tile: jax.Array, conv: ConvLayer, array: Array, sum_type: np.dtype, psum_type: np.dtype
-) -> jax.Array:
-    activation = tile_activation(codes, conv, array).astype(sum_type)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _split_rows(codes: jax.Array, conv: ConvLayer, array: Array, dtype: np.dtype) -> jax.Array:
+    """Return the codes `(image, it, row, nij)`."""
+    return split_channels(pad_map(codes, conv), -2, array.rows).astype(dtype)
+
+
+@functools.partial(jax.jit, static_argnums=3, donate_argnums=0, keep_unused=True)
+def _psums(reuse: jax.Array | None, activation: jax.Array, weight: jax.Array, dtype: np.dtype) -> jax.Array:
     over_kij = jax.vmap(_tile_psum, in_axes=(None, 0))
     over_ot = jax.vmap(over_kij, in_axes=(None, 0))
     over_it = jax.vmap(over_ot, in_axes=(0, 0))
     over_image = jax.vmap(over_it, in_axes=(0, None))
-    return over_image(activation, weight_tile.astype(sum_type)).astype(psum_type)
+    return over_image(activation, weight).astype(dtype)
 
 
 def _tile_psum(
-    activation: jax.Array,  # (nij, row)
-    weight: jax.Array,  # (col, row)
+    activation: jax.Array,  # (row, nij)
+    weight: jax.Array,  # (row, col)
 ) -> jax.Array:
     """Return the psums `(nij, col)` of one tile at one `kij`: a sum of products that XLA fuses into one loop."""
-    products = [activation[:, row, None] * weight[None, :, row] for row in range(weight.shape[1])]
+    products = [activation[row, :, None] * weight[row, None, :] for row in range(weight.shape[0])]
     return functools.reduce(jnp.add, products)
 
 
 def convolve(layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]) -> Int32[jax.Array, "image oc oy ox"]:
     """Return the accumulators: the exact integer convolution of the codes, before ReLU."""
-    return _convolve(codes, layer.weight, layer.geometry, layer.matmul_type, layer.matmul_groups)
+    return _convolve(codes, layer.matmul_weight, layer.geometry, layer.matmul_groups)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4))
-def _convolve(codes: jax.Array, weight: jax.Array, conv: ConvLayer, dtype: np.dtype, groups: int) -> jax.Array:
-    views, weight = _shifted_views(codes, conv), weight.reshape(conv.out_channels, -1).T
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _convolve(codes: jax.Array, weight: jax.Array, conv: ConvLayer, groups: int) -> jax.Array:
+    views = _shifted_views(codes.astype(weight.dtype), conv)
     parts = [jnp.array_split(x, groups, axis=axis) for x, axis in ((views, -1), (weight, 0))]
     sums = [
-        jnp.matmul(view.astype(dtype), part.astype(dtype), precision=jax.lax.Precision.HIGHEST).astype(jnp.int32)
+        jnp.matmul(view, part, precision=jax.lax.Precision.HIGHEST).astype(jnp.int32)
         for view, part in zip(*parts, strict=True)
     ]
     total = functools.reduce(jnp.add, sums)
     return total.reshape(-1, conv.out_height, conv.out_width, conv.out_channels).transpose(0, 3, 1, 2)
 
 
-def _shifted_views(
-    codes: Integer[jax.Array, "image ic y x"], conv: ConvLayer
-) -> Integer[jax.Array, "image_onij ic_kij"]:
-    """Return, for every output pixel, the codes under the kernel, in the order of the weights' axes."""
-    stride = conv.stride
-    padded = jnp.pad(codes, [(0, 0), (0, 0), (conv.padding, conv.padding), (conv.padding, conv.padding)])
+def _shifted_views(codes: Shaped[jax.Array, "image ic y x"], conv: ConvLayer) -> Shaped[jax.Array, "image_onij kij_ic"]:
+    """Return, for every output pixel, the codes under the kernel, in the order of the weights' rows."""
+    stride, padding = conv.stride, conv.padding
+    padded = jnp.pad(codes.transpose(0, 2, 3, 1), [(0, 0), (padding, padding), (padding, padding), (0, 0)])
     last_y, last_x = (conv.out_height - 1) * stride, (conv.out_width - 1) * stride
     shifts = [divmod(kij, conv.kernel) for kij in range(conv.kij_count)]
-    views = [padded[:, :, ki : ki + last_y + 1 : stride, kj : kj + last_x + 1 : stride] for ki, kj in shifts]
-    return jnp.stack(views, axis=2).transpose(0, 3, 4, 1, 2).reshape(-1, conv.in_channels * conv.kij_count)
+    views = [padded[:, ki : ki + last_y + 1 : stride, kj : kj + last_x + 1 : stride] for ki, kj in shifts]
+    return jnp.concatenate(views, axis=-1).reshape(-1, conv.kij_count * conv.in_channels)
 
 
 def next_codes(

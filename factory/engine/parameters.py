@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int8, Int32
+from jaxtyping import Int8, Int32, Shaped
 
 from factory.spec import (
     IMAGE,
@@ -20,7 +20,6 @@ from factory.spec import (
     IntegerNetwork,
     Network,
     Range,
-    product_extremes,
     psum_range,
 )
 from factory.tiling import tile_weight
@@ -36,18 +35,16 @@ FLOAT32_EXACT = 2**24
 class EngineLayer:
     """One layer on the device.
 
-    Psums are computed in `sum_type` and given in `psum_type`. Accumulators are int32, the sum of `matmul_groups` matrix
-    products in `matmul_type`, each over a part of the input channels and kernel positions.
+    Psums are computed in the type of `row_weight` and given in `psum_type`. Accumulators are int32, the sum of
+    `matmul_groups` products with parts of `matmul_weight`'s rows, each exact in its type.
     """
 
     conv: ConvLayer
     array: Array
     psum_type: np.dtype
-    sum_type: np.dtype
-    matmul_type: np.dtype
     matmul_groups: int
-    weight: Int8[jax.Array, "oc ic ki kj"]
-    weight_tile: Int8[jax.Array, "it ot kij col row"]
+    row_weight: Shaped[jax.Array, "it ot kij row col"]
+    matmul_weight: Shaped[jax.Array, "kij_ic oc"]
     threshold: Int32[jax.Array, "oc level"] | None
     direction: Int8[jax.Array, " oc"] | None
 
@@ -76,14 +73,12 @@ def prepare_layer(layer: IntegerLayer, array: Array, arithmetic: Arithmetic = "f
     """Put a layer on the device; raise ValueError where `arithmetic` is not exact for its psums."""
     conv, low, high = layer.spec, layer.activation_low, layer.activation_high
     psums = psum_range(conv, array, layer.weight, low, high)
-    groups = _matmul_groups(layer)
-    matmul_type = np.dtype(np.int32 if arithmetic == "int32" else np.float32)
+    tiles = tile_weight(layer.weight, array).swapaxes(-1, -2).astype(_sum_type(conv, psums, arithmetic))
+    matrix = layer.weight.transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
+    matrix = matrix.astype(np.int32 if arithmetic == "int32" else np.float32)
     optional = [None if x is None else jnp.asarray(x) for x in (layer.threshold, layer.direction)]
-    tiles = tile_weight(layer.weight, array)
-    return EngineLayer(
-        conv, array, psums.dtype(), _sum_type(conv, psums, arithmetic), matmul_type, groups,
-        jnp.asarray(layer.weight), jnp.asarray(tiles), *optional,
-    )  # fmt: skip
+    weights = jnp.asarray(tiles), jnp.asarray(matrix)
+    return EngineLayer(conv, array, psums.dtype(), _matmul_groups(layer), *weights, *optional)
 
 
 def _sum_type(conv: ConvLayer, psums: Range, arithmetic: Arithmetic) -> np.dtype:
@@ -97,8 +92,10 @@ def _sum_type(conv: ConvLayer, psums: Range, arithmetic: Arithmetic) -> np.dtype
 
 def _matmul_groups(layer: IntegerLayer) -> int:
     """Return into how many parts an accumulator's products are split, so that each part's sum is exact in float32."""
-    least, most = product_extremes(layer.weight, layer.activation_low, layer.activation_high)
-    products = np.maximum(np.abs(least), np.abs(most)).reshape(len(layer.weight), -1)
+    low, high = layer.activation_low.astype(np.int64), layer.activation_high.astype(np.int64)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    products = (np.abs(layer.weight.astype(np.int64)) * largest[:, None, None]).transpose(0, 2, 3, 1)
+    products = products.reshape(len(products), -1)
     groups = 1
     while max(part.sum(axis=1).max() for part in np.array_split(products, groups, axis=1)) > FLOAT32_EXACT:
         groups += 1

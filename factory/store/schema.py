@@ -20,6 +20,7 @@ from factory.spec import (
     IntegerLayer,
     IntegerNetwork,
     Network,
+    Range,
     TrainedLayer,
     TrainedNetwork,
     accumulator_range,
@@ -160,10 +161,8 @@ def activation_dtype(layer: IntegerLayer) -> np.dtype:
     return np.dtype(np.int8 if narrow else np.int16)
 
 
-def layer_dtypes(layer: IntegerLayer, array: Array) -> dict[str, np.dtype]:
-    """Return the dtype of each variable of a layer; psums are int16 where their exact bound fits, else int32."""
-    conv = layer.spec
-    psum = psum_range(conv, array, layer.weight, layer.activation_low, layer.activation_high)
+def layer_dtypes(layer: IntegerLayer, psum: Range) -> dict[str, np.dtype]:
+    """Return the dtype of each variable of a layer; psums are int16 where their exact bound `psum` fits, else int32."""
     codes = activation_dtype(layer)
     wide = dict.fromkeys(("activation_low", "activation_high"), np.int16)
     narrow = dict.fromkeys(("weight", "weight_tile", "direction"), np.int8)
@@ -172,12 +171,11 @@ def layer_dtypes(layer: IntegerLayer, array: Array) -> dict[str, np.dtype]:
     return {name: np.dtype(dtype).newbyteorder("<") for name, dtype in named.items()}
 
 
-def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, array: Array) -> dict[str, str | int | float]:
+def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, psum: Range) -> dict[str, str | int | float]:
     """Return the attributes of a layer's group: geometry, bit widths, alphas, steps and exact bounds."""
     conv = layer.spec
     fields = {name: int(x) if isinstance(x, bool) else x for name, x in dataclasses.asdict(conv).items()}
-    codes = (layer.weight, layer.activation_low, layer.activation_high)
-    psum, accumulator = psum_range(conv, array, *codes), accumulator_range(conv, *codes)
+    accumulator = accumulator_range(conv, layer.weight, layer.activation_low, layer.activation_high)
     if not accumulator.fits(32):
         raise InputError(f"{conv.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")
     return fields | dict(
@@ -215,11 +213,12 @@ def plan_store(
     constants: dict[str, np.ndarray] = {}
     for conv in layers:
         group, layer = layer_path(conv.name), integer.layers[conv.name]
-        groups[group] = layer_attributes(trained.layers[conv.name], layer, array)
+        psum = psum_range(conv, array, layer.weight, layer.activation_low, layer.activation_high)
+        groups[group] = layer_attributes(trained.layers[conv.name], layer, psum)
         axes[group] = axis_sizes(conv, array, images.count)
         if layer.threshold is not None:
             axes[group] |= dict(level=layer.threshold.shape[1])
-        layer_variables = _variables(group, variable_axes(network, conv), axes[group], layer_dtypes(layer, array))
+        layer_variables = _variables(group, variable_axes(network, conv), axes[group], layer_dtypes(layer, psum))
         contents = dict(
             weight=layer.weight, weight_tile=weight_tiles[conv.name],
             row_count=lane_counts(conv.in_channels, array.rows), col_count=lane_counts(conv.out_channels, array.cols),
