@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from factory.spec import ComparisonError
+from factory.spec import ComparisonError, InputError
 from factory.testbench import DEVICE_SOURCES as DEVICE_SOURCES
 from factory.testbench import SINKS, Bench, Device, Job, JobWords, bench_of, read_jobs, read_manifest
 
@@ -53,8 +53,10 @@ class JobVectors:
         The words of `act` and `weight` are as wide as the device's ports; those of the others have a lane of the file's
         width for each col. A stream that this job does not compare has none.
         """
-        from cocotb.types import LogicArray
-
+        try:
+            from cocotb.types import LogicArray
+        except ImportError:
+            raise InputError("words as LogicArrays need cocotb: pip install 'factory[cocotb]'") from None
         device = self.device
         widths = {
             "act": device.rows * device.simd * device.act_bits,

@@ -7,12 +7,11 @@ import pytest
 from helpers_bench import random_store
 from helpers_simulator import need
 
+from factory.cocotb import Scoreboard, Vectors
 from factory.export import export
 from factory.spec import Array, ComparisonError
 
-LogicArray = pytest.importorskip("cocotb.types", reason="needs cocotb: pip install factory[cocotb]").LogicArray
-from factory.cocotb import Scoreboard, Vectors  # noqa: E402
-
+LogicArray = pytest.importorskip("cocotb.types", reason="needs cocotb: pip install 'factory[cocotb]'").LogicArray
 SCRIPT = Path(__file__).parent.parent / "scripts/cocotb_array.py"
 EVERYTHING = "activation,weight,out,psum,conv"
 
