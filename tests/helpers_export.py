@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ from helpers_network import integer_network, odd_network, random_pixels
 
 from factory.lower import max_pool, threshold_codes
 from factory.spec import Array, ConvLayer, InputError, Network, part1, part2
+from factory.tiling import tile_activation, tile_weight
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class MemoryLayer:
     activation: np.ndarray
     threshold: np.ndarray | None = None
     direction: np.ndarray | None = None
+    weight_tile: np.ndarray | None = None
+    activation_tile: np.ndarray | None = None
+    psum: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,17 @@ def odd_store(images: int = 2, array: Array | None = None, activation_bits: int 
             codes = max_pool(threshold_codes(acc, layer.threshold, layer.direction), spec.pool)
     images = SimpleNamespace(source_index=np.arange(images) + 40)
     return MemoryStore(network, layers, array or Array(), images=images)
+
+
+def tiled(store: MemoryStore) -> MemoryStore:
+    """Return the store with the tiles of its array, and their psums, beside each layer's integers."""
+    layers = {}
+    for name, layer in store.layers.items():
+        weight = tile_weight(layer.weight, store.array)
+        activation = tile_activation(layer.activation, layer.spec, store.array)
+        psum = np.einsum("nipr,iokcr->niokpc", activation.astype(np.int32), weight.astype(np.int32)).astype(np.int16)
+        layers[name] = replace(layer, weight_tile=weight, activation_tile=activation, psum=psum)
+    return replace(store, layers=layers)
 
 
 def plain_conv(spec: ConvLayer, weight: np.ndarray, codes: np.ndarray) -> np.ndarray:

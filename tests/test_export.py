@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers_export import MemoryStore, files_of, odd_store, reference_store
+from helpers_export import MemoryStore, files_of, odd_store, reference_store, tiled
 
 from factory.export import export
 from factory.export.selection import parse_indices, parse_tiles
@@ -258,6 +258,27 @@ def test_adders_of_other_widths_are_an_option(tmp_path):
         "of partial do not fit 9 bits and were wrapped",
     ]
     assert clipped.warnings[0].endswith("sums of acc do not fit 9 bits and were saturated")
+
+
+@pytest.mark.parametrize("selection", [{}, dict(tiles="it=0,2,ot=1", kij="2:4,7"), dict(files="layer", kij="1,8")])
+def test_the_stores_own_tiles_give_the_same_files(selection, tmp_path):
+    options = dict(layers="features.9", images="0,2", include="activation,weight,psum") | selection
+    export(STORE, tmp_path / "made", **options)
+    export(tiled(STORE), tmp_path / "read", **options)
+    assert files_of(tmp_path / "made") == files_of(tmp_path / "read")
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"),
+    [({}, True), (dict(pe_activation="signed"), False), (dict(psum_bits=9), False), (dict(profile="ws-wide"), False)],
+)
+def test_stored_psums_are_read_only_where_they_follow_from_the_files(options, reads, tmp_path):
+    store = tiled(STORE)
+    marked = replace(store.layers["features.9"], psum=np.full_like(store.layers["features.9"].psum, 77))
+    options = dict(layers="features.9", include="psum") | options
+    export(replace(store, layers={"features.9": marked}), tmp_path / "marked", **options)
+    words = (tmp_path / "marked" / "features.9" / "image0" / "psum_itile0_otile0_kij0.txt").read_text().split()
+    assert (words == [f"{77:016b}" * 8] * 99) == reads
 
 
 def test_outputs_follow_from_the_bits_that_the_array_reads(tmp_path):

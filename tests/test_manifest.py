@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import jsonschema
 import numpy as np
 import pytest
-from helpers_export import MemoryLayer, MemoryStore, files_of, odd_store
+from helpers_export import MemoryLayer, MemoryStore, files_of, odd_store, tiled
 
 import factory
 from factory.export import export
@@ -63,7 +63,8 @@ def test_every_profiles_manifest_fits_the_schema(files, dataflow, profile, tmp_p
 
 
 def test_the_facts_of_an_export(tmp_path):
-    export(STORE, tmp_path / "x", layers="features.9", images="1", tiles="it=1:3,ot=1", kij="2,5:7", psum_bits=12)
+    options = dict(layers="features.9", images="1", tiles="it=1:3,ot=1", kij="2,5:7", psum_bits=12)
+    export(tiled(STORE), tmp_path / "x", **options)
     manifest = manifest_of(tmp_path / "x")
     groups = manifest.pop("groups")
     conv = ConvLayer(**manifest.pop("layers")["features.9"]["conv"])
@@ -120,7 +121,7 @@ def test_places_lead_to_the_slice_of_the_store(tmp_path):
 
 
 def test_an_array_of_another_size_is_not_said_to_be_the_stores_tiles(tmp_path):
-    export(STORE, tmp_path / "x", layers="features.9", profile="ws-wide", include="weight")
+    export(tiled(STORE), tmp_path / "x", layers="features.9", profile="ws-wide", include="weight")
     assert file_sets(manifest_of(tmp_path / "x"))[0][1]["source"] == {"dataset": "layers/features.9/weight"}
 
 

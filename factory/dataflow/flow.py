@@ -48,6 +48,13 @@ def read_as(codes: Integer[np.ndarray, "*shape"], axes: tuple[str, ...], field: 
     return Named(held, axes, labels, wrapped)
 
 
+def take(array: np.ndarray, *places: tuple[int, ...]) -> np.ndarray:
+    """Return the places kept of the leading axes; the array itself where all of them are kept."""
+    if tuple(map(len, places)) == array.shape[: len(places)]:
+        return array
+    return array[np.ix_(*places)]
+
+
 @dataclass(frozen=True)
 class Dataflow(ABC):
     """The geometry and the arithmetic of one layer on one array.

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int8, Int64, Integer
 
 from factory.dataflow.adder import ordered_sum
-from factory.dataflow.flow import Dataflow, Sums, read_as
+from factory.dataflow.flow import Dataflow, Sums, read_as, take
 from factory.dataflow.pixels import pixel_order, tile_places
 from factory.memfile import Named
 from factory.spec import InputError
@@ -44,8 +44,8 @@ class OutputStationary(Dataflow):
         """`(ot, ic, kij, col)`."""
         kept = dict(ot=self.tiles.ot, ic=self.tiles.ic, kij=self.tiles.kij)
         flat = codes.reshape(self.spec.out_channels, self.spec.in_channels, -1)
-        chosen = split_channels(flat, 0, self.array.cols).transpose(0, 2, 3, 1)[np.ix_(*kept.values())]
-        return read_as(chosen, ("ot", "ic", "kij", "col"), self.weight_field, **kept)
+        tiles = split_channels(flat, 0, self.array.cols).transpose(0, 2, 3, 1)
+        return read_as(take(tiles, *kept.values()), ("ot", "ic", "kij", "col"), self.weight_field, **kept)
 
     def read_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> Named:
         """`(ic, kij, onij)`: the padded pixel that each output pixel needs."""

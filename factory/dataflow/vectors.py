@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int8, Int32, Int64, Integer
 
-from factory.dataflow.flow import Dataflow, Sums
+from factory.dataflow.flow import Dataflow, Sums, take
 from factory.dataflow.pixels import POOL_WINDOW, activate, pool_windows, pools
 from factory.lower import max_pool, threshold_codes
 from factory.memfile import Named
@@ -39,6 +39,8 @@ class Vectors:
 
     A property for each role of `factory.memfile.ROLES` gives what its files hold, with the role's axes. `activation` is
     None where no image is asked for; `quantizer` is `(threshold, direction)`, None for a layer that no other follows.
+    `stored_psums`, where it is given, returns part of the layer's psums of those very codes, `(it, ot, kij, nij, col)`,
+    from slices of the first three axes; they are not computed again then.
     """
 
     flow: Dataflow
@@ -48,6 +50,7 @@ class Vectors:
     post: str = "relu"
     base: int = 0
     where: str = ""
+    stored_psums: Callable[[tuple[slice, ...]], np.ndarray] | None = None
 
     def sources(self, role: str, outer: str, pixel_tiles: bool = False) -> Iterator[Named]:
         """Yield what files of `role` hold; psums come one place of the axis `outer` (`it`, `ot`, `kij`) at a time.
@@ -55,7 +58,7 @@ class Vectors:
         `pixel_tiles` gives `onij` as `pt` and `px`, zero-padded.
         """
         if role == "psum":
-            yield from self.flow.psums(self.weight, self.activation, self.where, outer)
+            yield from self._read_psums(outer) if self.stored_psums else self._make_psums(outer)
             return
         named: Named = getattr(self, role)
         if pixel_tiles:
@@ -64,6 +67,17 @@ class Vectors:
             labels = {**named.labels, "pt": self.flow.tiles.pt}
             named = Named(split_channels(named.values, at, rows), axes, labels, named.wrapped)
         yield named
+
+    def _make_psums(self, outer: str) -> Iterator[Named]:
+        return self.flow.psums(self.weight, self.activation, self.where, outer)
+
+    def _read_psums(self, outer: str) -> Iterator[Named]:
+        whole = {axis: getattr(self.flow.tiles, axis) for axis in ("it", "ot", "kij")}
+        for label in whole.get(outer, (None,)):
+            part = whole if label is None else whole | {outer: (label,)}
+            block = self.stored_psums(tuple(slice(places[0], places[-1] + 1) for places in part.values()))
+            kept = take(block, *(tuple(place - places[0] for place in places) for places in part.values()))
+            yield Named(kept, ("it", "ot", "kij", "nij", "col"), part)
 
     @cached_property
     def _sums(self) -> Sums:

@@ -9,8 +9,9 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int8, Int64, Integer
 
+from factory.bits import field_range
 from factory.dataflow.adder import exact_product, ordered_sum, reach
-from factory.dataflow.flow import Dataflow, Sums, read_as
+from factory.dataflow.flow import Dataflow, Sums, read_as, take
 from factory.memfile import Named
 from factory.tiling import nij_of_onij, tile_activation, tile_weight
 
@@ -25,14 +26,29 @@ class WeightStationary(Dataflow):
 
     def read_weight(self, codes: Int8[np.ndarray, "oc ic ki kj"]) -> Named:
         """`(it, ot, kij, col, row)`."""
-        kept = dict(it=self.tiles.it, ot=self.tiles.ot, kij=self.tiles.kij)
-        chosen = tile_weight(codes, self.array)[np.ix_(*kept.values())]
-        return read_as(chosen, ("it", "ot", "kij", "col", "row"), self.weight_field, **kept)
+        return self.read_weight_tiles(tile_weight(codes, self.array))
 
     def read_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> Named:
         """`(it, nij, row)`."""
-        chosen = tile_activation(codes, self.spec, self.array)[list(self.tiles.it)]
-        return read_as(chosen, ("it", "nij", "row"), self.activation_field, it=self.tiles.it)
+        return self.read_activation_tiles(tile_activation(codes, self.spec, self.array))
+
+    def read_weight_tiles(self, tiles: Int8[np.ndarray, "it ot kij col row"]) -> Named:
+        """Return the selected weight codes, from all tiles, as the array reads them: `(it, ot, kij, col, row)`."""
+        kept = dict(it=self.tiles.it, ot=self.tiles.ot, kij=self.tiles.kij)
+        return read_as(take(tiles, *kept.values()), ("it", "ot", "kij", "col", "row"), self.weight_field, **kept)
+
+    def read_activation_tiles(self, tiles: Integer[np.ndarray, "it nij row"]) -> Named:
+        """Return the selected activation codes, from all tiles, as the array reads them: `(it, nij, row)`."""
+        return read_as(take(tiles, self.tiles.it), ("it", "nij", "row"), self.activation_field, it=self.tiles.it)
+
+    @property
+    def psums_fit(self) -> bool:
+        """Whether no psum of any codes that the array can read, nor a part of one, overflows its adder."""
+        activation, weight = (
+            max(map(abs, field_range(*field))) for field in (self.activation_field, self.weight_field)
+        )
+        most = self.array.rows * activation * weight
+        return self.adder.holds(np.array([-most, most]))
 
     @property
     def pixels(self) -> Int64[np.ndarray, " onij"]:

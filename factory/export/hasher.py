@@ -6,7 +6,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-_MOST_PENDING = 4
+MOST_PENDING = 4
 
 
 class Hasher:
@@ -23,8 +23,8 @@ class Hasher:
         self._thread.shutdown()
 
     def update(self, hash: Any, piece: bytes | memoryview) -> None:
-        """Update a hash of `hashlib` with bytes that stay as they are; wait where too many are waiting already."""
-        if len(self._pending) == _MOST_PENDING:
+        """Update a hash of `hashlib` with bytes that stay as they are for `MOST_PENDING` more calls."""
+        if len(self._pending) == MOST_PENDING:
             self._pending.popleft().result()
         self._pending.append(self._thread.submit(hash.update, piece))
 

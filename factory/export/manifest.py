@@ -154,17 +154,17 @@ def _group_text(store: ExportSource, group: Group) -> str:
     head = {"layer": group.layer.name, "image": group.image}
     if group.image is not None:
         head["source_index"] = int(store.images.source_index[group.image])
-    sets = (_set_text(store, group, written) for written in group.sets)
+    sets = (_set_text(group, written) for written in group.sets)
     return f'  {json.dumps(head)[:-1]}, "sets": {_block("[", sets, "  ]}")}'
 
 
-def _set_text(store: ExportSource, group: Group, written: WrittenSet) -> str:
+def _set_text(group: Group, written: WrittenSet) -> str:
     files, memory = written.files, written.files.memory
     head = {
         "layout": files.layout.name,
         "role": files.layout.role,
         "directory": written.directory,
-        "source": _source(store, group, written),
+        "source": _source(group, written),
         "radix": FORMATS[files.layout.format].radix,
         "words": memory.words,
         "lines": files.lines,
@@ -181,12 +181,12 @@ def _set_text(store: ExportSource, group: Group, written: WrittenSet) -> str:
     return f'   {json.dumps(head)[:-1]}, "files": {_block("[", entries, "   ]}")}'
 
 
-def _source(store: ExportSource, group: Group, written: WrittenSet) -> dict[str, Any] | None:
+def _source(group: Group, written: WrittenSet) -> dict[str, Any] | None:
     """Return the dataset of the store that a set holds or is made from; None for addresses, which are geometry."""
     dataset = _DATASETS[written.files.layout.role]
     if dataset is None:
         return None
-    if dataset in ("activation", "weight") and group.layer.tiled_as(store):
+    if dataset in ("activation", "weight") and group.layer.tiled:
         dataset += "_tile"
     return {"dataset": f"layers/{group.layer.name}/{dataset}"} | ({} if group.image is None else {"image": group.image})
 

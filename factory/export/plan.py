@@ -10,7 +10,7 @@ from factory.export.fileset import FileSet, file_set
 from factory.export.request import ExportRequest
 from factory.export.source import ExportSource, LayerSource
 from factory.memfile import ROLES
-from factory.spec import InputError
+from factory.spec import Array, InputError
 
 _LONGEST_NAME = 30
 _OF_NEXT_LAYER = ("threshold", "direction", "next")
@@ -18,11 +18,15 @@ _OF_NEXT_LAYER = ("threshold", "direction", "next")
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """One layer's files: its own, and those of each image."""
+    """One layer's files: its own, and those of each image.
+
+    `tiled` is whether the source's tiles are the very tiles of the profile's array.
+    """
 
     source: LayerSource
     flow: Dataflow
     request: ExportRequest
+    tiled: bool
     own: tuple[FileSet, ...]
     of_image: tuple[FileSet, ...]
 
@@ -31,24 +35,31 @@ class LayerPlan:
         """The layer's name."""
         return self.flow.spec.name
 
-    def tiled_as(self, store: ExportSource) -> bool:
-        """Return whether the store's tiled datasets have this layer's very tiles."""
-        ours, theirs = self.flow.array, store.array
-        same = (ours.rows, ours.cols) == (theirs.rows, theirs.cols)
-        return same and self.request.profile.dataflow == "ws"
-
     @cached_property
     def vectors(self) -> Vectors:
         """What the layer's own files hold."""
-        source, profile = self.source, self.request.profile
+        source, flow, profile = self.source, self.flow, self.request.profile
         quantizer = None if source.threshold is None else (source.threshold[...], source.direction[...])
-        weight = self.flow.read_weight(source.weight[...])
-        return Vectors(self.flow, weight, None, quantizer, profile.post, profile.address_base, self.name)
+        if self.tiled:
+            weight = flow.read_weight_tiles(source.weight_tile[...])
+        else:
+            weight = flow.read_weight(source.weight[...])
+        return Vectors(flow, weight, None, quantizer, profile.post, profile.address_base, self.name)
 
     def image_vectors(self, image: int) -> Vectors:
-        """Return what the files of one image hold."""
-        activation = self.flow.read_activation(self.source.activation[image])
-        return replace(self.vectors, activation=activation, where=f"{self.name}, image {image}")
+        """Return what one image's files hold; psums are the stored ones where they are those of the files' codes."""
+        source, flow = self.source, self.flow
+        if self.tiled:
+            activation = flow.read_activation_tiles(source.activation_tile[image])
+        else:
+            activation = flow.read_activation(source.activation[image])
+        stored = self.tiled and flow.psums_fit and not activation.wrapped and not self.vectors.weight.wrapped
+        return replace(
+            self.vectors,
+            activation=activation,
+            where=f"{self.name}, image {image}",
+            stored_psums=(lambda part: source.psum[(image, *part)]) if stored else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ def make_plan(store: ExportSource, request: ExportRequest) -> Plan:
     """Return the plan of an export; raise InputError where the request does not fit the store."""
     images, layers, warnings = request.select_images(store), [], []
     for spec in request.select_layers(store):
-        layer, said = _plan_layer(store.layer(spec.name), request)
+        layer, said = _plan_layer(store.layer(spec.name), store.array, request)
         layers.append(layer)
         warnings += said
     if not any(layer.own or layer.of_image for layer in layers):
@@ -91,7 +102,7 @@ def make_plan(store: ExportSource, request: ExportRequest) -> Plan:
     return Plan(request, tuple(layers), images, (*warnings, *_long_names(layers, images)))
 
 
-def _plan_layer(source: LayerSource, request: ExportRequest) -> tuple[LayerPlan, list[str]]:
+def _plan_layer(source: LayerSource, array: Array, request: ExportRequest) -> tuple[LayerPlan, list[str]]:
     spec, layouts, warnings = source.spec, request.layouts, []
     flow, post = request.dataflow(spec), request.profile.post
     if source.threshold is None and any(layout.role in _OF_NEXT_LAYER for layout in layouts):
@@ -107,7 +118,9 @@ def _plan_layer(source: LayerSource, request: ExportRequest) -> tuple[LayerPlan,
         )
     if not flow.sums_all and any(files.layout.role not in ("activation", "psum") for files in of_image):
         warnings.append(f"{spec.name}: the outputs sum over the selected input channels and kernel positions only")
-    return LayerPlan(source, flow, request, own, of_image), warnings
+    same = (request.array.rows, request.array.cols) == (array.rows, array.cols)
+    tiled = same and request.profile.dataflow == "ws" and source.weight_tile is not None
+    return LayerPlan(source, flow, request, tiled, own, of_image), warnings
 
 
 def _long_names(layers: list[LayerPlan], images: tuple[int, ...]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, UInt8
 
 from factory import bits
 from factory.dataflow import Vectors
@@ -40,18 +40,23 @@ def _lanes(files: FileSet, source: Named) -> tuple[Integer[np.ndarray, "word lan
 
 
 def pieces(
-    files: FileSet, codes: Integer[np.ndarray, "word lane"], first: int
+    files: FileSet, codes: Integer[np.ndarray, "word lane"], first: int, buffers: Iterator[np.ndarray]
 ) -> Iterator[tuple[bytes | memoryview, bool]]:
-    """Yield `(bytes, whether a file ends with them)` of words that begin at the place `first` of a file."""
+    """Yield `(bytes, whether a file ends with them)` of words that begin at the place `first` of a file.
+
+    The bytes lie in the next one of `buffers`, uint8 of `PIECE_BYTES`, which warm memory makes several times as fast.
+    """
     memory, made = files.memory, FORMATS[files.layout.format]
     head = files.layout.header_lines(files.sizes) + made.prefix(memory)
-    width = made.body(memory, codes[:0], 0).shape[1]
+    width = made.width(memory)
     words = max(PIECE_BYTES // width, 1)
     if memory.words < words:
         words -= words % memory.words
     for start in range(0, len(codes), words):
-        run = codes[start : start + words]
-        body, at = memoryview(made.body(memory, run, (first + start) % memory.words)).cast("B"), 0
+        run, at = codes[start : start + words], 0
+        lines = _lines_in(next(buffers), len(run), width)
+        made.fill(memory, run, (first + start) % memory.words, lines)
+        body = memoryview(lines).cast("B")
         while at < len(run):
             place = (first + start + at) % memory.words
             count = min(memory.words - place, len(run) - at)
@@ -60,3 +65,10 @@ def pieces(
                 piece = b"".join((b"" if place else head, piece, made.suffix if ends else b""))
             yield piece, ends
             at += count
+
+
+def _lines_in(buffer: UInt8[np.ndarray, " size"], words: int, width: int) -> UInt8[np.ndarray, "word byte"]:
+    """Return the beginning of a buffer as lines; new memory where a single line is longer than the buffer."""
+    if words * width > buffer.size:
+        return np.empty((words, width), np.uint8)
+    return buffer[: words * width].reshape(words, width)

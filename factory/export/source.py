@@ -14,7 +14,9 @@ class LayerSource(Protocol):
     """One layer's integers, as arrays or datasets that are read when they are sliced.
 
     `weight` int8 `(oc, ic, ki, kj)`, `activation` integers `(image, ic, y, x)`; `threshold` int32 `(oc, level)` and
-    `direction` int8 `(oc,)`, both None for a layer that no other follows.
+    `direction` int8 `(oc,)`, both None for a layer that no other follows. In the tiles of the store's array, or None:
+    `weight_tile` `(it, ot, kij, col, row)`, `activation_tile` `(image, it, nij, row)`, and `psum`
+    `(image, it, ot, kij, nij, col)`.
     """
 
     spec: ConvLayer
@@ -22,6 +24,9 @@ class LayerSource(Protocol):
     activation: Any
     threshold: Any
     direction: Any
+    weight_tile: Any
+    activation_tile: Any
+    psum: Any
 
 
 @runtime_checkable

@@ -7,14 +7,17 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from factory.dataflow import Vectors
 from factory.export.fileset import FileSet
-from factory.export.hasher import Hasher
+from factory.export.hasher import MOST_PENDING, Hasher
 from factory.export.plan import LayerPlan, Plan
-from factory.export.render import codes_of, pieces
+from factory.export.render import PIECE_BYTES, codes_of, pieces
 from factory.spec import InputError
 
 Progress = Callable[[int, int, str], None]
@@ -57,12 +60,13 @@ def write_plan(plan: Plan, root: Path, progress: Progress | None = None) -> Iter
     """Write the files of a plan below `root`, and yield what was written, group by group in the plan's order."""
     done, total = 0, plan.file_count
     with Hasher() as hasher:
+        writer = _Writer(root, hasher, cycle([np.empty(PIECE_BYTES, np.uint8) for _ in range(MOST_PENDING + 2)]))
         for layer in plan.layers:
             for image in (None, *(plan.images if layer.of_image else ())):
                 vectors = layer.vectors if image is None else layer.image_vectors(image)
                 sets = []
                 for files in layer.own if image is None else layer.of_image:
-                    sets.append(_write_set(files, vectors, image, root, plan.directory(layer, image, files), hasher))
+                    sets.append(writer.write(files, vectors, image, plan.directory(layer, image, files)))
                     done += files.count
                     if progress:
                         progress(done, total, vectors.where)
@@ -70,35 +74,43 @@ def write_plan(plan: Plan, root: Path, progress: Progress | None = None) -> Iter
                     yield Group(layer, image, tuple(sets))
 
 
-def _write_set(
-    files: FileSet, vectors: Vectors, image: int | None, root: Path, directory: str, hasher: Hasher
-) -> WrittenSet:
-    folder = root / directory
-    folder.mkdir(parents=True, exist_ok=True)
-    hashed: list[tuple[str, Any, tuple[int, ...]]] = []
-    names, wrapped, size, first, file = files.files(image), 0, 0, 0, None
-    try:
-        for codes, count in codes_of(files, vectors):
-            wrapped += count
-            for piece, ends in pieces(files, codes, first):
-                if file is None:
-                    name, place = next(names)
-                    file, digest = _create(f"{folder}/{name}"), hashlib.sha256()
-                    hashed.append((name, digest, place))
-                    update = digest.update if ends and len(piece) < _LARGE else partial(hasher.update, digest)
-                update(piece)
-                size += len(piece)
-                _write_all(file, piece)
-                if ends:
-                    os.close(file)
-                    file = None
-            first = (first + len(codes)) % files.memory.words
-    finally:
-        if file is not None:
-            os.close(file)
-    hasher.finish()
-    written = tuple(WrittenFile(name, digest.hexdigest(), place) for name, digest, place in hashed)
-    return WrittenSet(files, directory, written, wrapped, size)
+@dataclass(frozen=True)
+class _Writer:
+    """What all sets of files are written with: large pieces are hashed by `hasher` while the next one is made."""
+
+    root: Path
+    hasher: Hasher
+    buffers: Iterator[np.ndarray]
+
+    def write(self, files: FileSet, vectors: Vectors, image: int | None, directory: str) -> WrittenSet:
+        """Write one set of files to `root/directory`."""
+        folder = self.root / directory
+        folder.mkdir(parents=True, exist_ok=True)
+        hashed: list[tuple[str, Any, tuple[int, ...]]] = []
+        names, wrapped, size, first, file = files.files(image), 0, 0, 0, None
+        try:
+            for codes, count in codes_of(files, vectors):
+                wrapped += count
+                for piece, ends in pieces(files, codes, first, self.buffers):
+                    if file is None:
+                        name, place = next(names)
+                        file, digest = _create(f"{folder}/{name}"), hashlib.sha256()
+                        hashed.append((name, digest, place))
+                        small = ends and len(piece) < _LARGE
+                        update = digest.update if small else partial(self.hasher.update, digest)
+                    update(piece)
+                    size += len(piece)
+                    _write_all(file, piece)
+                    if ends:
+                        os.close(file)
+                        file = None
+                first = (first + len(codes)) % files.memory.words
+        finally:
+            if file is not None:
+                os.close(file)
+        self.hasher.finish()
+        written = tuple(WrittenFile(name, digest.hexdigest(), place) for name, digest, place in hashed)
+        return WrittenSet(files, directory, written, wrapped, size)
 
 
 def _create(path: str) -> int:

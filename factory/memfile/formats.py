@@ -14,27 +14,38 @@ from io import BytesIO
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from factory import bits
 from factory.memfile.memory import Memory
+
+Codes = Integer[np.ndarray, "word lane"]
+Lines = UInt8[np.ndarray, "word byte"]
 
 
 @dataclass(frozen=True)
 class Format:
     """One file format.
 
-    `body(memory, codes, first)` gives the lines, uint8 `(word, byte)`, of words that begin at the place `first` of a
-    file; a run that goes past a file's last word goes on with the next file's first. `radix` is that of the digits, 0
-    where there are none. `extension` takes the place of a name's `.txt`. `header` says whether comments may come first.
+    `fill(memory, codes, first, lines)` writes the lines, `width(memory)` bytes each, of words that begin at the place
+    `first` of a file; a run that goes past a file's last word goes on with the next file's first. `radix` is that of
+    the digits, 0 where there are none. `extension` takes the place of a name's `.txt`. `header` says whether comments
+    may come first.
     """
 
     radix: int
     extension: str
     header: bool
     prefix: Callable[[Memory], bytes]
-    body: Callable[[Memory, Integer[np.ndarray, "word lane"], int], UInt8[np.ndarray, "word byte"]]
+    width: Callable[[Memory], int]
+    fill: Callable[[Memory, Codes, int, Lines], None]
     suffix: bytes = b""
+
+    def body(self, memory: Memory, codes: Codes, first: int = 0) -> Lines:
+        """Return the lines of words that begin at the place `first` of a file."""
+        lines = np.empty((codes.shape[0], self.width(memory)), np.uint8)
+        self.fill(memory, codes, first, lines)
+        return lines
 
 
 def digit_count(memory: Memory, radix: int) -> int:
@@ -47,23 +58,22 @@ def address_digits(memory: Memory) -> int:
     return len(f"{memory.base + memory.words - 1:x}")
 
 
-def _digits(memory: Memory, codes: Integer[np.ndarray, "word lane"], radix: int) -> UInt8[np.ndarray, "word digit"]:
+def _digits(memory: Memory, codes: Codes, radix: int) -> Lines:
     return bits.digits(memory.pack(codes), radix, digit_count(memory, radix))
 
 
-def _lines(*columns: UInt8[np.ndarray, "word _"] | bytes, words: int) -> UInt8[np.ndarray, "word byte"]:
+def _fill_columns(lines: Lines, *columns: UInt8[np.ndarray, "word _"] | bytes) -> None:
     """Put arrays of columns, and bytes that every line has, side by side."""
-    widths = [len(c) if isinstance(c, bytes) else c.shape[1] for c in columns]
-    lines, start = np.empty((words, sum(widths)), np.uint8), 0
-    for column, width in zip(columns, widths, strict=True):
+    start = 0
+    for column in columns:
+        width = len(column) if isinstance(column, bytes) else column.shape[1]
         field = f"V{width}"  # one copy of `width` bytes a line, not `width` copies of a byte
         part = lines[:, start : start + width].view(field)
         part[:] = np.frombuffer(column, field) if isinstance(column, bytes) else column.view(field)
         start += width
-    return lines
 
 
-def _places(memory: Memory, count: int, first: int) -> np.ndarray:
+def _places(memory: Memory, count: int, first: int) -> Int64[np.ndarray, " word"]:
     return (first + np.arange(count)) % memory.words
 
 
@@ -72,21 +82,26 @@ def _nothing(memory: Memory) -> bytes:
 
 
 def _text(radix: int, extension: str) -> Format:
-    def body(memory, codes, first):
-        return _lines(_digits(memory, codes, radix), b"\n", words=codes.shape[0])
+    def width(memory):
+        return digit_count(memory, radix) + 1
 
-    return Format(radix, extension, True, _nothing, body)
+    def fill(memory, codes, first, lines):
+        _fill_columns(lines, _digits(memory, codes, radix), b"\n")
+
+    return Format(radix, extension, True, _nothing, width, fill)
 
 
 def _coe(radix: int) -> Format:
     head = b"memory_initialization_radix = %d;\nmemory_initialization_vector =\n" % radix
 
-    def body(memory, codes, first):
-        lines = _lines(_digits(memory, codes, radix), b",\n", words=codes.shape[0])
-        lines[_places(memory, codes.shape[0], first) == memory.words - 1, -2] = ord(";")
-        return lines
+    def width(memory):
+        return digit_count(memory, radix) + 2
 
-    return Format(radix, ".coe", False, lambda memory: head, body)
+    def fill(memory, codes, first, lines):
+        _fill_columns(lines, _digits(memory, codes, radix), b",\n")
+        lines[_places(memory, codes.shape[0], first) == memory.words - 1, -2] = ord(";")
+
+    return Format(radix, ".coe", False, lambda memory: head, width, fill)
 
 
 def _mif(radix: int) -> Format:
@@ -97,13 +112,15 @@ def _mif(radix: int) -> Format:
         head = f"DEPTH = {depth};\nWIDTH = {memory.word_bits};\nADDRESS_RADIX = HEX;\nDATA_RADIX = {name};\n"
         return f"{head}CONTENT BEGIN\n".encode()
 
-    def body(memory, codes, first):
-        count, width = codes.shape[0], address_digits(memory)
-        places = (_places(memory, count, first) + memory.base).astype(">u8").view(np.uint8).reshape(count, 8)
-        address = bits.digits(places, 16, width)
-        return _lines(address, b" : ", _digits(memory, codes, radix), b";\n", words=count)
+    def width(memory):
+        return address_digits(memory) + len(" : ") + digit_count(memory, radix) + 2
 
-    return Format(radix, ".mif", False, prefix, body, b"END;\n")
+    def fill(memory, codes, first, lines):
+        places = (_places(memory, codes.shape[0], first) + memory.base).astype(">u8")
+        address = bits.digits(places.view(np.uint8).reshape(-1, 8), 16, address_digits(memory))
+        _fill_columns(lines, address, b" : ", _digits(memory, codes, radix), b";\n")
+
+    return Format(radix, ".mif", False, prefix, width, fill, b"END;\n")
 
 
 def _npy() -> Format:
@@ -117,18 +134,20 @@ def _npy() -> Format:
         np.lib.format.write_array_header_1_0(head, described)
         return head.getvalue()
 
-    def body(memory, codes, first):
-        held = bits.wrap(codes, memory.lane_bits, memory.signed).astype(dtype(memory), order="C")
-        return held.view(np.uint8).reshape(codes.shape[0], memory.lanes * held.itemsize)
+    def width(memory):
+        return memory.lanes * dtype(memory).itemsize
 
-    return Format(0, ".npy", False, prefix, body)
+    def fill(memory, codes, first, lines):
+        lines.view(dtype(memory))[:] = bits.wrap(codes, memory.lane_bits, memory.signed)
+
+    return Format(0, ".npy", False, prefix, width, fill)
 
 
 def _raw() -> Format:
-    def body(memory, codes, first):
-        return np.ascontiguousarray(memory.pack(codes)[:, ::-1])
+    def fill(memory, codes, first, lines):
+        lines[:] = memory.pack(codes)[:, ::-1]
 
-    return Format(0, ".raw", False, _nothing, body)
+    return Format(0, ".raw", False, _nothing, lambda memory: memory.word_bytes, fill)
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
@@ -145,7 +164,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
 )
 
 
-def encode(codes: Integer[np.ndarray, "word lane"], memory: Memory, format: str, header: bytes = b"") -> bytes:
+def encode(codes: Codes, memory: Memory, format: str, header: bytes = b"") -> bytes:
     """Return one whole file's bytes; `header` comes first where the format takes comments."""
     made = FORMATS[format]
-    return b"".join((header, made.prefix(memory), made.body(memory, codes, 0).tobytes(), made.suffix))
+    return b"".join((header, made.prefix(memory), made.body(memory, codes).tobytes(), made.suffix))

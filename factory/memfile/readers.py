@@ -41,16 +41,17 @@ def _read_digits(data: bytes, memory: Memory, format: str) -> Integer[np.ndarray
     body, skipped = data[len(prefix) : len(data) - len(made.suffix)], prefix.count(b"\n")
     while made.header and body.startswith(_COMMENTS):
         body, skipped = body.partition(b"\n")[2], skipped + 1
-    lines = _table(body, made.body(memory, np.zeros((0, memory.lanes), np.uint8), 0).shape[1], skipped)
+    lines = _table(body, made.width(memory), skipped)
     _check_count(lines.shape[0], memory)
     start = address_digits(memory) + len(" : ") if format.startswith("mif") else 0
     digits = lines[:, start : start + digit_count(memory, made.radix)]
     codes = memory.unpack(bits.from_digits(digits, made.radix))
-    wrong = (made.body(memory, codes, 0) != lines).any(axis=1)
+    written = made.body(memory, codes)
+    wrong = (written != lines).any(axis=1)
     if wrong.any():
         line = int(wrong.argmax())
-        expected = made.body(memory, codes, 0)[line].tobytes()
-        raise ValueError(f"line {skipped + line + 1} must be {expected!r}, not {lines[line].tobytes()!r}")
+        expected, found = written[line].tobytes(), lines[line].tobytes()
+        raise ValueError(f"line {skipped + line + 1} must be {expected!r}, not {found!r}")
     return codes
 
 
