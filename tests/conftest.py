@@ -8,6 +8,7 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # tests compile what they test, in commands too
 install_import_hook("factory", "beartype.beartype")
 hypothesis.settings.register_profile("factory", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("factory")

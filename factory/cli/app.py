@@ -8,6 +8,7 @@ import typer
 
 import factory
 from factory.cli import networks, stores, vectors
+from factory.cli.cache import use_compilation_cache
 from factory.spec import FactoryError
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ def _factory(
 
 def main() -> None:
     """Run the command line. Exit code 0: done; 1: a comparison failed; 2: something given is not what it must be."""
+    use_compilation_cache()
     try:
         app()
     except FactoryError as error:
