@@ -1,8 +1,9 @@
-"""Files as bytes: the vectors of a set of files, as a stream of codes and then of pieces of files."""
+"""Files as bytes: the vectors of a set of files, as runs of formatted words, and these cut into pieces of files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -12,7 +13,61 @@ from factory.dataflow import Vectors
 from factory.export.fileset import FileSet
 from factory.memfile import FORMATS, Named
 
-PIECE_BYTES = 1 << 20
+RUN_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """Formatted words that follow each other, through one file or several.
+
+    `lines` are the words as their format has them, the first one at the place `first` of its file; `wrapped` of the
+    values are not what they stand for.
+    """
+
+    lines: UInt8[np.ndarray, "word byte"]
+    first: int
+    wrapped: int
+
+
+def runs(files: FileSet, vectors: Vectors, buffers: Iterator[UInt8[np.ndarray, " size"]]) -> Iterator[Run]:
+    """Yield all words of a set of files, each run in the next one of `buffers`, of `RUN_BYTES`.
+
+    Buffers are used again because warm memory is several times as fast as new memory.
+    """
+    memory, made = files.memory, FORMATS[files.layout.format]
+    width, first = made.width(memory), 0
+    most = max(RUN_BYTES // width, 1)
+    if memory.words < most:
+        most -= most % memory.words
+    for codes, wrapped in codes_of(files, vectors):
+        for start in range(0, len(codes), most):
+            part = codes[start : start + most]
+            lines = _lines_in(next(buffers), len(part), width)
+            made.fill(memory, part, first, lines)
+            yield Run(lines, first, 0 if start else wrapped)
+            first = (first + len(part)) % memory.words
+
+
+def pieces(files: FileSet, run: Run) -> Iterator[tuple[bytes | memoryview, bool]]:
+    """Yield `(bytes, whether a file ends with them)` of a run, with what comes before and after a file's words."""
+    memory, made = files.memory, FORMATS[files.layout.format]
+    head = files.layout.header_lines(files.sizes) + made.prefix(memory)
+    body, (words, width) = memoryview(run.lines).cast("B"), run.lines.shape
+    at, place = 0, run.first
+    while at < words:
+        count = min(memory.words - place, words - at)
+        piece, ends = body[at * width : (at + count) * width], place + count == memory.words
+        if (head and not place) or (made.suffix and ends):
+            piece = b"".join((b"" if place else head, piece, made.suffix if ends else b""))
+        yield piece, ends
+        at, place = at + count, 0
+
+
+def _lines_in(buffer: UInt8[np.ndarray, " size"], words: int, width: int) -> UInt8[np.ndarray, "word byte"]:
+    """Return the beginning of a buffer as lines; new memory where a single line is longer than the buffer."""
+    if words * width > buffer.size:
+        return np.empty((words, width), np.uint8)
+    return buffer[: words * width].reshape(words, width)
 
 
 def codes_of(files: FileSet, vectors: Vectors) -> Iterator[tuple[Integer[np.ndarray, "word lane"], int]]:
@@ -37,38 +92,3 @@ def _lanes(files: FileSet, source: Named) -> tuple[Integer[np.ndarray, "word lan
     values = files.layout.arrange(source).values.reshape(-1, memory.lanes)
     held, wrapped = bits.hold(values, memory.lane_bits, memory.signed)
     return held, source.wrapped + wrapped
-
-
-def pieces(
-    files: FileSet, codes: Integer[np.ndarray, "word lane"], first: int, buffers: Iterator[np.ndarray]
-) -> Iterator[tuple[bytes | memoryview, bool]]:
-    """Yield `(bytes, whether a file ends with them)` of words that begin at the place `first` of a file.
-
-    The bytes lie in the next one of `buffers`, uint8 of `PIECE_BYTES`, which warm memory makes several times as fast.
-    """
-    memory, made = files.memory, FORMATS[files.layout.format]
-    head = files.layout.header_lines(files.sizes) + made.prefix(memory)
-    width = made.width(memory)
-    words = max(PIECE_BYTES // width, 1)
-    if memory.words < words:
-        words -= words % memory.words
-    for start in range(0, len(codes), words):
-        run, at = codes[start : start + words], 0
-        lines = _lines_in(next(buffers), len(run), width)
-        made.fill(memory, run, (first + start) % memory.words, lines)
-        body = memoryview(lines).cast("B")
-        while at < len(run):
-            place = (first + start + at) % memory.words
-            count = min(memory.words - place, len(run) - at)
-            piece, ends = body[at * width : (at + count) * width], place + count == memory.words
-            if (head and not place) or (made.suffix and ends):
-                piece = b"".join((b"" if place else head, piece, made.suffix if ends else b""))
-            yield piece, ends
-            at += count
-
-
-def _lines_in(buffer: UInt8[np.ndarray, " size"], words: int, width: int) -> UInt8[np.ndarray, "word byte"]:
-    """Return the beginning of a buffer as lines; new memory where a single line is longer than the buffer."""
-    if words * width > buffer.size:
-        return np.empty((words, width), np.uint8)
-    return buffer[: words * width].reshape(words, width)

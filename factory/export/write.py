@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from factory.dataflow import Vectors
+from factory.export.beside import MOST_PENDING, Beside
 from factory.export.fileset import FileSet
-from factory.export.hasher import MOST_PENDING, Hasher
 from factory.export.plan import LayerPlan, Plan
-from factory.export.render import PIECE_BYTES, codes_of, pieces
+from factory.export.render import RUN_BYTES, pieces, runs
 from factory.spec import InputError
 
 Progress = Callable[[int, int, str], None]
@@ -59,8 +59,8 @@ class Group:
 def write_plan(plan: Plan, root: Path, progress: Progress | None = None) -> Iterator[Group]:
     """Write the files of a plan below `root`, and yield what was written, group by group in the plan's order."""
     done, total = 0, plan.file_count
-    with Hasher() as hasher:
-        writer = _Writer(root, hasher, cycle([np.empty(PIECE_BYTES, np.uint8) for _ in range(MOST_PENDING + 2)]))
+    with Beside() as beside:
+        writer = _Writer(root, beside, cycle([np.empty(RUN_BYTES, np.uint8) for _ in range(MOST_PENDING + 3)]))
         for layer in plan.layers:
             for image in (None, *(plan.images if layer.of_image else ())):
                 vectors = layer.vectors if image is None else layer.image_vectors(image)
@@ -76,10 +76,13 @@ def write_plan(plan: Plan, root: Path, progress: Progress | None = None) -> Iter
 
 @dataclass(frozen=True)
 class _Writer:
-    """What all sets of files are written with: large pieces are hashed by `hasher` while the next one is made."""
+    """What all sets of files are written with.
+
+    One of `buffers` is being written while the next one is made, and up to `MOST_PENDING` wait to be hashed.
+    """
 
     root: Path
-    hasher: Hasher
+    beside: Beside
     buffers: Iterator[np.ndarray]
 
     def write(self, files: FileSet, vectors: Vectors, image: int | None, directory: str) -> WrittenSet:
@@ -87,28 +90,27 @@ class _Writer:
         folder = self.root / directory
         folder.mkdir(parents=True, exist_ok=True)
         hashed: list[tuple[str, Any, tuple[int, ...]]] = []
-        names, wrapped, size, first, file = files.files(image), 0, 0, 0, None
+        names, wrapped, size, file = files.files(image), 0, 0, None
         try:
-            for codes, count in codes_of(files, vectors):
-                wrapped += count
-                for piece, ends in pieces(files, codes, first, self.buffers):
+            for run in self.beside.ahead(runs(files, vectors, self.buffers)):
+                wrapped += run.wrapped
+                for piece, ends in pieces(files, run):
                     if file is None:
                         name, place = next(names)
                         file, digest = _create(f"{folder}/{name}"), hashlib.sha256()
                         hashed.append((name, digest, place))
                         small = ends and len(piece) < _LARGE
-                        update = digest.update if small else partial(self.hasher.update, digest)
+                        update = digest.update if small else partial(self.beside.update, digest)
                     update(piece)
                     size += len(piece)
                     _write_all(file, piece)
                     if ends:
                         os.close(file)
                         file = None
-                first = (first + len(codes)) % files.memory.words
         finally:
             if file is not None:
                 os.close(file)
-        self.hasher.finish()
+        self.beside.finish_hashes()
         written = tuple(WrittenFile(name, digest.hexdigest(), place) for name, digest, place in hashed)
         return WrittenSet(files, directory, written, wrapped, size)
 
