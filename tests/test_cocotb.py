@@ -12,7 +12,7 @@ from factory.export import export
 from factory.spec import Array, ComparisonError
 
 LogicArray = pytest.importorskip("cocotb.types", reason="needs cocotb: pip install 'factory[cocotb]'").LogicArray
-SCRIPT = Path(__file__).parent.parent / "scripts/cocotb_array.py"
+SCRIPT = Path(__file__).parent.parent / "scripts/cocotb_example.py"
 EVERYTHING = "activation,weight,out,psum,conv"
 
 

@@ -2,7 +2,7 @@
 """Drive the reference array from cocotb 2 with an export's words, and compare all that comes out.
 
     factory export store.h5 -o ws --include activation,weight,psum,out
-    scripts/cocotb_array ws
+    scripts/cocotb_example ws
 
 The file is both the command, which compiles the array with Icarus, and the test that the simulator loads.
 """
@@ -105,5 +105,5 @@ def main(directory: Path) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: cocotb_array DIR, an export's directory")
+        sys.exit("usage: cocotb_example DIR, an export's directory")
     sys.exit(main(Path(sys.argv[1])))
