@@ -1,16 +1,21 @@
 """Verification of exports: true ones pass in every profile and format, and every kind of damage is found."""
 
+import contextlib
 import json
 import shutil
 
+import jsonschema
 import pytest
 from helpers_verify import build_small, edit_manifest, repair
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from factory.export import export
 from factory.memfile import FORMATS, profile_names
-from factory.spec import Array, ComparisonError, InputError, vgg
+from factory.spec import Array, ComparisonError, FactoryError, InputError, vgg
 from factory.store import open_store
 from factory.verify import verify, verify_export
+from factory.verify.schema import KEYWORDS, NOTES, check_schema, manifest_schema
 
 NETWORK = vgg("small", [11, dict(channels=10, kernel=2), "M", dict(channels=3, kernel=1, padding=0)], image=(3, 4, 6))
 FIRST, MIDDLE, LAST = (conv.name for conv in NETWORK.layers)
@@ -356,7 +361,7 @@ def first_image(**fields):
         (first_set(radix=16), rf"manifest\.json: {MIDDLE}, \w+: radix must be 2, not 16"),
         (first_set(lane_bits=5), rf"manifest\.json: {MIDDLE}, \w+: word_bits must be \d+, not \d+"),
         (pe(psum_bits=7), rf"manifest\.json: {MIDDLE}, image 0, out: wrapped must be [1-9]\d*, not 0"),
-        (pe(activation_signed=True), r".*activation: wrapped must be [1-9]\d*, not 0"),
+        (pe(activation_signed=True), r"manifest\.json: pe: activation bits and signed must be .*, not \(4, True\)"),
         (top(post="none"), r".*out.*: word \d+, lane \d+ \(.*\): must be -\d+, not 0 .*"),
     ],
 )  # fmt: skip
@@ -369,7 +374,8 @@ def test_a_manifest_that_says_something_else_is_found(packs, built, tmp_path, ch
 
 def test_sums_all_must_be_true_of_the_selection(pack, built):
     edit_manifest(pack, lambda manifest: manifest["layers"][MIDDLE].update(sums_all=False))
-    assert fails(pack, built) == f"manifest.json: {MIDDLE}: sums_all must be True, not False"
+    said = f"manifest.json: {MIDDLE}: must have its own name and sums_all True, not {MIDDLE}, False"
+    assert fails(pack, built) == said
 
 
 @pytest.mark.parametrize(
@@ -390,6 +396,80 @@ def test_sums_all_must_be_true_of_the_selection(pack, built):
 def test_a_manifest_that_is_not_of_the_schema_is_named(pack, built, change, said):
     edit_manifest(pack, change)
     assert fails(pack, built).startswith(said)
+
+
+KINDS = [0, -1, True, None, "x", [], {}]
+LEAVES = [*KINDS, 3, 99, "kij", "-kij", "out", "os", "hex", "npy", "raw", [1, 0], {"a": 1}]
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_manifest_passes_or_fails_in_one_line(packs, built, tmp_path_factory, data):
+    """Any one value of the manifest replaced or removed: an error of ours, never another."""
+    manifest = json.loads((packs / "ws" / "manifest.json").read_text())
+    table = manifest
+    while True:
+        key = data.draw(st.sampled_from(sorted(table) if isinstance(table, dict) else range(len(table))))
+        if not isinstance(table[key], (dict, list)) or not table[key] or data.draw(st.integers(0, 5)) == 0:
+            break
+        table = table[key]
+    if data.draw(st.booleans()):
+        table[key] = data.draw(st.sampled_from(LEAVES))
+    else:
+        del table[key]
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    shutil.copytree(packs / "ws" / MIDDLE, folder / MIDDLE)
+    for store in (built.store, None):
+        with contextlib.suppress(FactoryError):
+            verify_export(folder, store)
+
+
+def test_the_schema_is_validated_as_jsonschema_does(packs):
+    """Every value of a manifest replaced by every other kind: the two validators agree."""
+    schema = manifest_schema()
+    judge = jsonschema.Draft202012Validator(schema)
+    manifest = json.loads((packs / "os" / "manifest.json").read_text())
+    manifest["groups"] = manifest["groups"][:2]
+    for group in manifest["groups"]:
+        group["sets"] = group["sets"][:1]
+        group["sets"][0]["files"] = group["sets"][0]["files"][:1]
+    manifest["layouts"] = dict(list(manifest["layouts"].items())[:1])
+    verdicts = set()
+    for table, key in list(_items(manifest)):
+        before = table[key]
+        for value in KINDS:
+            table[key] = value
+            verdict = judge.is_valid(manifest)
+            verdicts.add(verdict)
+            assert _is_valid(manifest, schema) == verdict, (key, value)
+        table[key] = before
+    assert verdicts == {True, False} and _is_valid(manifest, schema)
+
+
+def test_the_schema_has_keywords_that_are_validated_alone():
+    def keywords(schema):
+        named = (*schema.get("properties", {}).values(), *schema.get("$defs", {}).values())
+        below = [schema[key] for key in ("items", "additionalProperties") if isinstance(schema.get(key), dict)]
+        return set(schema).union(*map(keywords, (*named, *below)))
+
+    assert keywords(manifest_schema()) <= KEYWORDS | NOTES
+
+
+def _items(table):
+    keys = list(table) if isinstance(table, dict) else range(len(table))
+    for key in keys:
+        yield table, key
+        if isinstance(table[key], (dict, list)):
+            yield from _items(table[key])
+
+
+def _is_valid(manifest, schema):
+    try:
+        check_schema(manifest, schema, schema, "manifest")
+    except ComparisonError:
+        return False
+    return True
 
 
 def test_a_damaged_manifest_is_found(pack, built):
@@ -452,6 +532,26 @@ def test_words_beyond_the_last_line_must_be_zero(built, tmp_path):
 def test_a_sum_that_must_not_overflow_is_found(pack, built):
     edit_manifest(pack, pe(psum_bits=8, overflow="error"))
     assert "a sum must fit 8 bits, not be " in fails(pack, built)
+
+
+def test_a_testbench_is_checked_by_its_digests(built, tmp_path):
+    pack = tmp_path / "pack"
+    export(built.store, pack, dataflow="ws", layers=MIDDLE, testbench=True)
+    listed = json.loads((pack / "manifest.json").read_text())["testbench"]
+    assert verify_export(pack, built.store).counts["files"] == len(files_of(pack, "weight")) + 4 + len(listed)
+    path = pack / listed[0]["path"]
+    path.write_bytes(path.read_bytes() + b" ")
+    assert fails(pack, built).startswith(f"{listed[0]['path']}: sha256 must be {listed[0]['sha256']}, not ")
+    path.unlink()
+    assert fails(pack, built) == f"{listed[0]['path']}: must be there, it is missing"
+
+
+def test_a_default_store_is_taken_where_the_export_came_from_it(packs, built, tmp_path):
+    assert verify_export(packs / "ws", default=built.store).unchecked == ()
+    (tmp_path / "other").mkdir()
+    other = build_small(tmp_path / "other", NETWORK, images=1, array=Array(8, 8))
+    for default in (other.store, built.weights, tmp_path / "store.h5"):
+        assert len(verify_export(packs / "ws", default=default).unchecked) == 1
 
 
 def test_an_open_store_can_be_given(packs, built):

@@ -153,7 +153,7 @@ class LayerCheck:
 
     def _collect(self, files: FileSet) -> Values:
         """Return what a set's files hold, with the axes of their role; it must be zero where nothing is."""
-        mask = self.part.occupied(files.role, self.post, files.record["axes"].get("level", 0))
+        mask = self.part.occupied(files.role, self.post, files.record["axes"].get("level", 1))
         axes, mask = self._placed(files, mask)
         values = np.zeros(mask.shape, np.int64)
         place = self._check_record(files, axes, mask.shape)
@@ -173,7 +173,7 @@ class LayerCheck:
     def _placed(self, files: FileSet, values: Values) -> tuple[tuple[str, ...], Values]:
         """Return a role's vector as the layout takes it: `onij` as `pt` and `px` where it places those."""
         axes = self.part.axes(files.role)
-        if "pt" not in layout_axes(files.layout):
+        if "onij" not in axes or "pt" not in self.part.tiles or "pt" not in layout_axes(files.layout):
             return axes, values
         return self.part.split_pixels(axes, values, self.part.tile_pixels(files.role, self.post))
 

@@ -17,15 +17,17 @@ def verify(
     store: Path | str | None = None,
     recovered: bool = False,
     progress: Progress | None = None,
+    default: Path | None = None,
 ) -> VerifyReport:
     """Verify an export with `verify_export`, or a store with `verify_store`.
 
-    `sample`, `weights` and `recovered` are of a store, `store` is of an export. An export is always checked whole.
+    `sample`, `weights` and `recovered` are of a store, `store` and `default` are of an export, which is always checked
+    whole.
     """
     if Path(path).is_dir():
         if weights is not None or recovered:
             raise InputError(f"{path}: weights and recovered outputs must be asked of a store, not of an export")
-        return verify_export(path, store=store, progress=progress)
+        return verify_export(path, store=store, progress=progress, default=default)
     if store is not None:
         raise InputError(f"{path}: a store to compare with must be given for an export, not for a store")
     return verify_store(path, sample=sample, weights=weights, recovered=recovered, progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +17,51 @@ from factory.verify.result import Progress, Tally, VerifyReport
 
 
 def verify_export(
-    directory: Path | str, store: Path | str | Store | None = None, progress: Progress | None = None
+    directory: Path | str,
+    store: Path | str | Store | None = None,
+    progress: Progress | None = None,
+    default: Path | None = None,
 ) -> VerifyReport:
     """Decode every file of an export, and compare it with its manifest and with what its values must be.
 
     Files, names, digests, counts and syntax must be those of the manifest and of the formats. With `store`, inputs are
     cut from it and outputs recomputed; without, outputs follow from the export's own inputs where these are there. What
-    could not be checked is listed in the report. `progress(done, total, path)` counts files. Raise InputError where
+    could not be checked is listed in the report. `default` is a store that is taken where none is given and the
+    manifest says that the export was made from it. `progress(done, total, path)` counts files. Raise InputError where
     there is no export, or no such store; ComparisonError, with the file and the word, at the first difference.
     """
     root = Path(directory)
     tally = Tally(root)
-    with open_store(store) if isinstance(store, (str, Path)) else nullcontext(store) as source:
-        try:
-            _check_export(root, source, tally, progress)
-        except ComparisonError as error:
-            raise ComparisonError(f"{root}: {error}") from None
+    try:
+        manifest = read_manifest(root)
+        with _open_source(manifest, store, default) as source:
+            _check_export(root, manifest, source, tally, progress)
+    except ComparisonError as error:
+        raise ComparisonError(f"{root}: {error}") from None
     return tally.report()
 
 
-def _check_export(root: Path, store: Store | None, tally: Tally, progress: Progress | None) -> None:
-    manifest = read_manifest(root)
+def _open_source(
+    manifest: Mapping[str, Any], store: Path | str | Store | None, default: Path | None
+) -> AbstractContextManager[Store | None]:
+    if isinstance(store, Store):
+        return nullcontext(store)
+    if store is not None:
+        return open_store(store)
+    if default is None or default.name != manifest["store"] or not default.is_file():
+        return nullcontext()
+    source = open_store(default)
+    try:
+        _check_source(manifest, source)
+    except ComparisonError:
+        source.close()
+        return nullcontext()
+    return source
+
+
+def _check_export(
+    root: Path, manifest: Mapping[str, Any], store: Store | None, tally: Tally, progress: Progress | None
+) -> None:
     sets = file_sets(manifest)
     check_listing(root, manifest, sets)
     if store is None:
@@ -45,10 +69,9 @@ def _check_export(root: Path, store: Store | None, tally: Tally, progress: Progr
     else:
         _check_source(manifest, store)
     reader = FileReader(root, sum(len(files.record["files"]) for files in sets), progress)
-    for name, record in manifest["layers"].items():
+    _check_fields(manifest)
+    for name in manifest["layers"]:
         part = Part.from_manifest(manifest, name)
-        if part.is_whole_sum != record["sums_all"]:
-            raise ComparisonError(f"{MANIFEST}: {name}: sums_all must be {part.is_whole_sum}, not {record['sums_all']}")
         stored = None if store is None else store.layer(name)
         if stored is not None and stored.spec != part.conv:
             raise ComparisonError(f"{MANIFEST}: {name}: conv must be the store's {stored.spec}, not {part.conv}")
@@ -77,11 +100,19 @@ def _check_source(manifest: Mapping[str, Any], store: Store) -> None:
             continue
         if image >= store.image_count:
             raise ComparisonError(f"{MANIFEST}: image must be 0 to {store.image_count - 1}, not {image}")
-        index = int(store.images.source_index[image])
-        if group["source_index"] != index:
-            raise ComparisonError(
-                f"{MANIFEST}: image {image}: source_index must be {index}, not {group['source_index']}"
-            )
+        index, found = int(store.images.source_index[image]), group.get("source_index")
+        if found != index:
+            raise ComparisonError(f"{MANIFEST}: image {image}: source_index must be {index}, not {found}")
+
+
+def _check_fields(manifest: Mapping[str, Any]) -> None:
+    """Raise ComparisonError unless the array reads its codes in the fields that their files have."""
+    for role in ("activation", "weight"):
+        read = tuple(manifest["pe"][f"{role}_{name}"] for name in ("bits", "signed"))
+        layouts = [layout for layout in manifest["layouts"].values() if layout["role"] == role]
+        held = [(layout["lane_bits"], layout["signed"]) for layout in layouts]
+        if held and read not in held:
+            raise ComparisonError(f"{MANIFEST}: pe: {role} bits and signed must be {held[0]}, not {read}")
 
 
 def _check_counts(manifest: Mapping[str, Any], sets: list[FileSet], reader: FileReader) -> None:

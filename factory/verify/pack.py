@@ -14,11 +14,13 @@ from typing import Any
 from factory.spec import ComparisonError, InputError
 from factory.verify.decode import RADIX, Form
 from factory.verify.names import check_name
-from factory.verify.part import Part
+from factory.verify.part import MANIFEST, Part
 from factory.verify.places import Layout
 from factory.verify.schema import check_schema, manifest_schema
 
-MANIFEST = "manifest.json"
+MOST_LANE_BITS = 32
+_DATASETS = {"partial": "psum", "out": "conv", "next": "conv"}
+_TILED = ("activation", "weight")
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,20 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def file_sets(manifest: Mapping[str, Any]) -> list[FileSet]:
-    """Return a manifest's sets of files, in its order."""
-    return [
-        FileSet(group["layer"], group["image"], manifest["layouts"][record["layout"]], record)
-        for group in manifest["groups"]
-        for record in group["sets"]
-    ]
+    """Return a manifest's sets of files, in its order; raise ComparisonError for a layer or layout it does not have."""
+    sets = []
+    for group in manifest["groups"]:
+        for record in group["sets"]:
+            for name, table in ((group["layer"], "layers"), (record["layout"], "layouts")):
+                if name not in manifest[table]:
+                    raise ComparisonError(f"{MANIFEST}: {table} must have {name}, which the groups name")
+            layout = manifest["layouts"][record["layout"]]
+            if layout["name"] != record["layout"]:
+                raise ComparisonError(
+                    f"{MANIFEST}: layout {record['layout']}: name must be its own, not {layout['name']}"
+                )
+            sets.append(FileSet(group["layer"], group["image"], layout, record))
+    return sets
 
 
 def check_listing(root: Path, manifest: Mapping[str, Any], sets: list[FileSet]) -> None:
@@ -133,7 +143,6 @@ def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int
     shared = files.image is None or "{image}" in layout["file"]
     directory = "" if flat else files.layer if shared else f"{files.layer}/image{files.image}"
     expected = {
-        "role": layout["role"],
         "directory": directory,
         "radix": RADIX[layout["format"]],
         "axes": dict(sizes),
@@ -145,10 +154,27 @@ def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int
     }
     if files.role != "address":  # whose lanes are as wide as the addresses
         expected["lane_bits"] = layout["lane_bits"]
+    expected["source"] = _source(files)
     for name, value in expected.items():
         if record[name] != value:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
+    if record["lane_bits"] > MOST_LANE_BITS:
+        raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
     _check_entries(files, part, sizes)
+
+
+def _source(files: FileSet) -> dict[str, Any] | None:
+    """Return what a set must say of the dataset that it holds or is made from.
+
+    That of activation codes and weights may be either of the store's: as the network has them, or in tiles.
+    """
+    if files.role == "address":
+        return None
+    named = (files.record["source"] or {}).get("dataset")
+    dataset = _DATASETS.get(files.role, files.role)
+    known = [f"layers/{files.layer}/{dataset}"] + [f"layers/{files.layer}/{dataset}_tile"] * (dataset in _TILED)
+    source = {"dataset": named if named in known else known[0]}
+    return source if files.image is None else source | {"image": files.image}
 
 
 def _check_entries(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:

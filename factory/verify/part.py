@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from factory.spec import Array, ComparisonError, ConvLayer
+from factory.spec import Array, ComparisonError, ConvLayer, InputError
 from factory.verify import plain
 from factory.verify.hardware import after_post, pixel_order, pixels_read
 
+MANIFEST = "manifest.json"
 Field = tuple[int, bool]
 """A lane's bits, and whether it is two's complement."""
 
@@ -58,17 +59,29 @@ class Part:
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any], layer: str) -> Part:
-        """Return the part of `layer` that a manifest describes."""
+        """Return the part of `layer` that a manifest describes; raise ComparisonError where it is none."""
         array, pe, record = manifest["array"], manifest["pe"], manifest["layers"][layer]
-        return cls(
-            conv=ConvLayer(**record["conv"]),
-            dataflow=manifest["dataflow"],
-            array=Array(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
-            tiles={axis: tuple(places) for axis, places in record["tiles"].items()},
-            activation=(pe["activation_bits"], pe["activation_signed"]),
-            weight=(pe["weight_bits"], pe["weight_signed"]),
-            pixel_block=tuple(manifest["pixel_block"]),
-        )
+        try:
+            part = cls(
+                conv=ConvLayer(**record["conv"]),
+                dataflow=manifest["dataflow"],
+                array=Array(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
+                tiles={axis: tuple(places) for axis, places in record["tiles"].items()},
+                activation=(pe["activation_bits"], pe["activation_signed"]),
+                weight=(pe["weight_bits"], pe["weight_signed"]),
+                pixel_block=tuple(manifest["pixel_block"]),
+            )
+        except (TypeError, InputError) as error:
+            raise ComparisonError(f"{MANIFEST}: {layer}: {error}") from None
+        for axis, count in part.counts.items():
+            places = part.tiles.get(axis, ())
+            if not places or list(places) != sorted(set(places)) or places[-1] >= count:
+                expected = f"ascending {axis} below {count}"
+                raise ComparisonError(f"{MANIFEST}: {layer}: tiles must have {expected}, not {list(places)}")
+        if part.conv.name != layer or part.is_whole_sum != record["sums_all"]:
+            facts = f"its own name and sums_all {part.is_whole_sum}"
+            raise ComparisonError(f"{MANIFEST}: {layer}: must have {facts}, not {part.conv.name}, {record['sums_all']}")
+        return part
 
     @property
     def counts(self) -> dict[str, int]:

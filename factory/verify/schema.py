@@ -51,7 +51,7 @@ def _check_scalar(value: Any, schema: Mapping[str, Any], where: str) -> None:
     if kinds and type(value) not in [_TYPES[kind] for kind in kinds]:
         raise ComparisonError(f"{where}: must be of type {' or '.join(kinds)}, not {_shown(value)}")
     allowed = schema.get("enum", [schema["const"]] if "const" in schema else None)
-    if allowed is not None and value not in allowed:
+    if allowed is not None and not any(type(value) is type(item) and value == item for item in allowed):
         raise ComparisonError(f"{where}: must be one of {' '.join(map(str, allowed))}, not {_shown(value)}")
     if "minimum" in schema and isinstance(value, int) and value < schema["minimum"]:
         raise ComparisonError(f"{where}: must be at least {schema['minimum']}, not {value}")
