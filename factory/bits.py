@@ -59,11 +59,11 @@ def pack(codes: Integer[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray
         raise ValueError(f"codes in {bits} bits must be {low} to {high}, not {codes.min()} to {codes.max()}")
     if bits in (1, 2, 4):
         return _reverse(_join(codes.astype(np.uint8, copy=False) & np.uint8(high), bits))
-    fields = codes[:, ::-1].astype(code_dtype(bits, False).newbyteorder(">"), order="C").view(np.uint8)
+    fields = np.ascontiguousarray(codes.astype(code_dtype(bits, False).newbyteorder("<"), copy=False)).view(np.uint8)
     if bits in (8, 16, 32):
-        return fields
+        return _reverse(fields)
     words, lanes = codes.shape
-    kept = np.unpackbits(fields, axis=1).reshape(words, lanes, 8 * fields.shape[1] // lanes)[..., -bits:]
+    kept = np.unpackbits(_reverse(fields), axis=1).reshape(words, lanes, 8 * fields.shape[1] // lanes)[..., -bits:]
     return np.packbits(_extend(kept.reshape(words, lanes * bits), 8), axis=1)
 
 
