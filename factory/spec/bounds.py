@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from factory.spec.array import Array
 from factory.spec.network import ConvLayer
+
+_PART = 2**15
+"""Weights whose products are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,14 @@ def product_extremes(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> t
     return np.minimum(at_low, at_high), np.maximum(at_low, at_high)
 
 
+def _extremes_in_parts(
+    weight: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield `product_extremes` of a few output channels at a time: arrays that fit the caches are 3 times as fast."""
+    for part in np.array_split(weight, min(len(weight), weight.size // _PART + 1)):
+        yield product_extremes(part, low, high)
+
+
 def psum_range(conv: ConvLayer, array: Array, weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> Range:
     """Return the exact range of one psum: over all `it, kij, oc`, the sum of a tile's `rows` products.
 
@@ -51,8 +63,11 @@ def psum_range(conv: ConvLayer, array: Array, weight: np.ndarray, low: np.ndarra
     the sum of the products' own negative and positive parts, which is what is returned, so that the range bounds
     every intermediate sum inside a column too.
     """
-    least, most = product_extremes(weight, low, high)
-    return Range(int(_tile_sums(np.minimum(least, 0), array).min()), int(_tile_sums(np.maximum(most, 0), array).max()))
+    ranges = [
+        (_tile_sums(np.minimum(least, 0), array).min(), _tile_sums(np.maximum(most, 0), array).max())
+        for least, most in _extremes_in_parts(weight, low, high)
+    ]
+    return Range(int(min(least for least, _ in ranges)), int(max(most for _, most in ranges)))
 
 
 def _tile_sums(values: np.ndarray, array: Array) -> np.ndarray:
@@ -77,8 +92,8 @@ def accumulator_ranges(
     The extremes are over all output pixels; a tap on the zero padding adds 0.
     """
     taps = np.unique(valid_taps(conv), axis=0).astype(np.int64)
-    least, most = product_extremes(weight, low, high)
-    by_tap = [x.sum(axis=1).reshape(conv.out_channels, conv.kij_count) for x in (least, most)]
+    sums = [[x.sum(axis=1) for x in extremes] for extremes in _extremes_in_parts(weight, low, high)]
+    by_tap = [np.concatenate(x).reshape(conv.out_channels, conv.kij_count) for x in zip(*sums, strict=True)]
     return (by_tap[0] @ taps.T).min(axis=1), (by_tap[1] @ taps.T).max(axis=1)
 
 

@@ -1,0 +1,142 @@
+"""Speed of the engine: psums in memory against filling that memory, against other ways to them, and how it grows."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from bench_figure import Figure, best_seconds, slope
+from bench_rivals import HAS_TORCH, einsum_psums, notebook_loop, rival_weight, torch_psums
+
+from factory.engine import EngineNetwork, LayerValues, activation_tiles, forward, layer_psums, prepare_layer
+from factory.spec import Array, ConvLayer, IntegerLayer
+
+NOTEBOOK_CALLS = 3000
+
+
+class Psums:
+    """The psums of one image for some layers, computed anew into the memory of those before."""
+
+    def __init__(self, values: Sequence[LayerValues]):
+        self.values = values
+        self.arrays = [layer_psums(layer.layer, layer.activation) for layer in values]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all of them."""
+        return sum(array.nbytes for array in self.arrays)
+
+    def compute(self) -> None:
+        """Compute all of them once more, and wait for them."""
+        new = [layer_psums(x.layer, x.activation, old) for x, old in zip(self.values, self.arrays, strict=True)]
+        self.arrays = jax.block_until_ready(new)
+
+
+def engine_figures(engine: EngineNetwork, pixels: np.ndarray, rounds: int) -> list[Figure]:
+    """Return the figures of one image, `pixels` `(1, colour, y, x)`."""
+    values = list(forward(engine, pixels))
+    psums = Psums(values)
+    memory = np.ones(psums.nbytes // 2, np.int16)
+
+    def from_pixels() -> None:
+        psums.values = list(forward(engine, pixels))
+        psums.compute()
+
+    def into_new_memory() -> None:
+        jax.block_until_ready([layer_psums(layer.layer, layer.activation) for layer in values])
+
+    def fill() -> None:
+        memory[:] = 1
+
+    tasks = dict(fill=fill, psums=psums.compute, pixels=from_pixels, new=into_new_memory)
+    seconds = best_seconds(rounds, tasks)
+    speed = {name: psums.nbytes / taken / 1e9 for name, taken in seconds.items()}
+    reference = speed["fill"], "GB/s", "array[:] = 1"
+    whole = f"psums of {len(values)} layers, {psums.nbytes / 1e6:.0f} MB int16 in memory"
+    figures = [
+        Figure(whole, speed["psums"], *reference, 0.5),
+        Figure("the same, from pixels, with all codes and accumulators", speed["pixels"], *reference),
+        Figure("the same psums, into memory that is new", speed["new"], *reference),
+    ]
+    return [*figures, *_rivals(values, psums, seconds["psums"]), *_layers(values, rounds, speed["fill"])]
+
+
+def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list[Figure]:
+    count = psums.nbytes // 2 / seconds
+    tile = next(x for x in values if x.layer.conv.in_channels >= x.layer.array.rows)
+    activation = np.asarray(activation_tiles(tile.layer, tile.activation))[0, 0]
+    weight = np.asarray(tile.layer.row_weight)[0, 0, 0].T
+    sample = np.tile(activation, (-(-NOTEBOOK_CALLS // len(activation)), 1))
+    found, taken = min((notebook_loop(sample, weight, NOTEBOOK_CALLS) for _ in range(3)), key=lambda pair: pair[1])
+    if not np.array_equal(found[: len(activation)], np.asarray(tile_psum(psums, values.index(tile)))[: len(found)]):
+        raise ValueError("the notebook's loop and the engine must give the same psums")
+    what = "an nn.Linear for every pixel" if HAS_TORCH else "a NumPy product for every pixel: torch is not there"
+    against = f"the notebook's loop, {what}, {NOTEBOOK_CALLS:,} calls timed"
+    figures = [Figure("psums in a second", count, found.size / taken, "psums/s", against, 10_000)]
+
+    def every_layer(rival: Callable, weights: Sequence[np.ndarray]) -> Callable[[], None]:
+        def run() -> None:
+            for x, array in zip(values, weights, strict=True):
+                rival(np.asarray(x.activation[0]), array, x.layer.conv, x.layer.array)
+
+        return run
+
+    plain = [np.asarray(x.layer.row_weight).astype(np.float32) for x in values]
+    tasks = {"NumPy's einsum in float32": every_layer(einsum_psums, plain)}
+    if HAS_TORCH:
+        tasks["torch, padding and one bmm a layer"] = every_layer(torch_psums, [rival_weight(x) for x in plain])
+    for against, taken in best_seconds(2, tasks).items():
+        figures.append(Figure("psums in a second", count, psums.nbytes // 2 / taken, "psums/s", against))
+    return figures
+
+
+def tile_psum(psums: Psums, layer: int) -> jax.Array:
+    """Return the psums `(nij, col)` of a layer's first tile at its first kernel position."""
+    return psums.arrays[layer][0, 0, 0, 0]
+
+
+def _layers(values: Sequence[LayerValues], rounds: int, fill: float) -> list[Figure]:
+    figures = []
+    for value in values:
+        psums = Psums([value])
+        speed = psums.nbytes / best_seconds(rounds, dict(psums=psums.compute))["psums"] / 1e9
+        name = f"psums of {value.layer.conv.name}, {psums.nbytes / 1e6:.2f} MB"
+        figures.append(Figure(name, speed, fill, "GB/s", "array[:] = 1 over all layers' bytes"))
+    return figures
+
+
+def growth_figures(rounds: int) -> list[Figure]:
+    """Return how the time of a layer's psums grows, beside how their bytes grow."""
+    base = ConvLayer("layer", "image", 64, 64, 16, 16)
+    cases = {
+        "images, 1 to 16": [(n, base, Array(), n) for n in (1, 2, 4, 8, 16)],
+        "channels, 32 to 256": [
+            (n, dataclasses.replace(base, in_channels=n, out_channels=n), Array(), 1) for n in (32, 64, 128, 256)
+        ],
+        "array size, 4 x 4 to 32 x 32": [
+            (n, dataclasses.replace(base, in_channels=128, out_channels=128), Array(n, n), 1) for n in (4, 8, 16, 32)
+        ],
+    }
+    figures = []
+    for name, sizes in cases.items():
+        jobs = [_random_layer(conv, array, images) for _, conv, array, images in sizes]
+        tasks = {str(place): job.compute for place, job in enumerate(jobs)}
+        seconds = best_seconds(rounds, tasks)
+        places = [size for size, *_ in sizes]
+        exponent = slope(places, list(seconds.values()))
+        against = "that of their bytes"
+        figures.append(
+            Figure(f"growth with {name}", exponent, slope(places, [job.nbytes for job in jobs]), "log-log", against)
+        )
+    return figures
+
+
+def _random_layer(conv: ConvLayer, array: Array, images: int) -> Psums:
+    random = np.random.default_rng(0)
+    levels = conv.weight_levels
+    weight = random.integers(-levels, levels + 1, conv.weight_shape).astype(np.int8)
+    low, high = (np.full(conv.in_channels, x, np.int16) for x in (0, 15))
+    layer = prepare_layer(IntegerLayer(conv, weight, low, high, None, None), array)
+    codes = jnp.asarray(random.integers(0, 16, (images, conv.in_channels, conv.height, conv.width)).astype(np.uint8))
+    return Psums([LayerValues(layer, codes, jnp.zeros((images, 1, 1, 1), jnp.int32))])

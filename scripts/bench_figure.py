@@ -1,0 +1,81 @@
+"""Figures, each beside its reference of the same run, and how they are timed."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure and its reference, in `unit`; `target` is what their ratio must reach, or not pass where `at_most`.
+
+    A figure without a target is there to be known.
+    """
+
+    name: str
+    measured: float
+    reference: float
+    unit: str
+    against: str
+    target: float | None = None
+    at_most: bool = False
+
+    @property
+    def ratio(self) -> float:
+        """How many times the reference was measured."""
+        return self.measured / self.reference
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if self.target is None:
+            return None
+        return self.ratio <= self.target if self.at_most else self.ratio >= self.target
+
+    def record(self) -> dict:
+        """Return the figure as JSON holds it."""
+        return asdict(self) | dict(ratio=self.ratio, passed=self.passed)
+
+
+def limit(name: str, measured: float, most: float, unit: str) -> Figure:
+    """Return a figure that must not be more than `most`."""
+    return Figure(name, measured, most, unit, "the limit", 1, at_most=True)
+
+
+def best_seconds(rounds: int, tasks: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the fewest seconds that each task took; every round runs all of them, one after the other."""
+    taken: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(rounds):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            taken[name].append(time.perf_counter() - start)
+    return {name: min(seconds) for name, seconds in taken.items()}
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Return the exponent with which `values` grow with `sizes`: the slope of a line through their logarithms."""
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """Return the figures as a Markdown table."""
+    lines = ["| figure | measured | reference | ratio | target | pass |", "| --- | ---: | --- | ---: | ---: | --- |"]
+    for figure in figures:
+        target = "" if figure.target is None else f"{'at most ' if figure.at_most else ''}{figure.target:,g}"
+        cells = (
+            figure.name,
+            _amount(figure.measured, figure.unit),
+            f"{_amount(figure.reference, figure.unit)}, {figure.against}",
+            f"{figure.ratio:,.0f}" if figure.ratio >= 100 else f"{figure.ratio:.2f}",
+            target,
+            {None: "", True: "yes", False: "no"}[figure.passed],
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value:,.{0 if abs(value) >= 100 else 2}f} {unit}".rstrip()

@@ -1,0 +1,116 @@
+"""Speed of stores: building against `numpy.tofile`, reading against reading as many bytes, and compression's cost."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from bench_figure import Figure, best_seconds
+
+from factory.build import build
+from factory.spec import TrainedNetwork
+from factory.store import COMPRESSIONS, Store, open_store
+
+QUERY = "features.3"
+COMPRESSED = dict(layers="features.10,squeezed", pick="0:4")
+
+
+def build_figures(folder: Path, trained: TrainedNetwork, images: int, rounds: int) -> list[Figure]:
+    """Return the speed of building a store of the whole network of samples against `tofile` of as many bytes.
+
+    Functions are compiled before. Each file is removed before the next is written, so that both find the same memory
+    free for the system's cache.
+    """
+    path = folder / "build.h5"
+    options = dict(weights=trained, pick=f"0:{images}")
+    build(path, **options)
+    data = np.ones(path.stat().st_size, np.uint8)
+    path.unlink()
+    seconds: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, write in (("build", lambda: build(path, **options)), ("tofile", lambda: data.tofile(path))):
+            for kind, taken in zip(("", " to the disk"), _write_seconds(path, write), strict=True):
+                seconds.setdefault(name + kind, []).append(taken)
+    speed = {name: data.nbytes / min(taken) / 1e9 for name, taken in seconds.items()}
+    name = f"store of the network and {images} images, {data.nbytes / 1e9:.2f} GB"
+    return [
+        Figure(f"{name}, until it lies on the disk", speed["build to the disk"], speed["tofile to the disk"], "GB/s",
+               "tofile and fsync", 0.6),
+        Figure(f"{name}, until the system has it", speed["build"], speed["tofile"], "GB/s", "tofile", 0.6),
+    ]  # fmt: skip
+
+
+def _write_seconds(path: Path, write: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds until a new file is written, and until it lies on the disk; remove it."""
+
+    def to_disk() -> None:
+        with path.open("rb+") as file:
+            os.fsync(file)
+
+    os.sync()
+    seconds = best_seconds(1, dict(write=write, disk=to_disk))
+    path.unlink()
+    return seconds["write"], seconds["write"] + seconds["disk"]
+
+
+def read_figures(folder: Path, trained: TrainedNetwork, images: int, rounds: int) -> list[Figure]:
+    """Return the speed of reading a store back, and of one tile of every image, against reading as many bytes."""
+    path, plain = folder / "read.h5", folder / "plain"
+    build(path, weights=trained, pick=f"0:{images}")
+    with open_store(path) as store:
+        counts = [layer.psum.size for layer in store.layers.values()]
+        np.ones(sum(counts), np.int16).tofile(plain)
+        tile = store.layer(QUERY).psum
+        it, ot = tile.shape[1] // 2, tile.shape[2] // 2
+        query = tile[:, it, ot]
+
+        def read_plain(counts: list[int]) -> None:
+            with plain.open("rb") as file:
+                for count in counts:
+                    np.fromfile(file, np.int16, count)
+
+        seconds = best_seconds(
+            rounds,
+            {
+                "scan": lambda: scan(store),
+                "plain scan": lambda: read_plain(counts),
+                "query": lambda: tile[:, it, ot],
+                "plain query": lambda: read_plain([query[0].size] * images),
+            },
+        )
+    whole, part = 2 * sum(counts) / 1e9, query.nbytes / 1e9
+    path.unlink()
+    return [
+        Figure(f"psums of {images} images read back, {whole:.2f} GB", whole / seconds["scan"],
+               whole / seconds["plain scan"], "GB/s", "fromfile of the same bytes"),
+        Figure(f"one tile of {QUERY} of every image, {part * 1e3:.2f} MB", part / seconds["query"],
+               part / seconds["plain query"], "GB/s", "fromfile of the same bytes"),
+    ]  # fmt: skip
+
+
+def scan(store: Store) -> None:
+    """Read all psums, layer by layer."""
+    for layer in store.layers.values():
+        layer.psum[...]
+
+
+def compression_figures(folder: Path, trained: TrainedNetwork) -> list[Figure]:
+    """Return size and speed of the compressed forms of one store against the same store without compression."""
+    size, speed = {}, {}
+    for compression in (None, *COMPRESSIONS):
+        path = folder / f"{compression}.h5"
+        options = dict(compression=compression, force=True, **COMPRESSED)
+        taken = best_seconds(2, dict(build=functools.partial(build, path, trained, **options)))
+        size[compression] = path.stat().st_size / 1e6
+        with open_store(path) as store:
+            nbytes = sum(layer.psum.nbytes for layer in store.layers.values()) / 1e6
+            taken |= best_seconds(3, dict(read=functools.partial(scan, store)))
+        speed[compression] = dict(build=size[None] / taken["build"], read=nbytes / taken["read"])
+        path.unlink()
+    figures = []
+    for compression in COMPRESSIONS:
+        figures.append(Figure(f"{compression}: size", size[compression], size[None], "MB", "no compression"))
+        for what, measured in speed[compression].items():
+            figures.append(Figure(f"{compression}: {what}", measured, speed[None][what], "MB/s", "no compression"))
+    return figures
