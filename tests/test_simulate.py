@@ -136,7 +136,10 @@ def test_the_first_mismatches_have_their_address(right_vectors, builds, tmp_path
     path.write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(ComparisonError) as caught:
         builds.run(folder)
-    assert "MISMATCH layer, image 0, it 1, ot 0, kij 2, nij 7, col 1: psum must be " in str(caught.value)
+    title, mismatch, count = str(caught.value).splitlines()
+    assert title == f"{folder}: the simulation with icarus failed"
+    assert mismatch.startswith("layer, image 0, it 1, ot 0, kij 2, nij 7, col 1: psum must be ")
+    assert count == "1 mismatches"
 
 
 def device(folder: Path, *changes: tuple[str, str]) -> Path:

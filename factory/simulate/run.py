@@ -16,6 +16,7 @@ Progress = Callable[[int, int, str], None]
 """Called with the jobs done, the jobs in all, and what the last one was."""
 _JOB = re.compile(r"JOB (\d+) (.*)")
 _PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
+_WRONG = re.compile(r"(?:MISMATCH|FAIL) (.*)")
 _SAID = 20
 
 
@@ -74,4 +75,7 @@ def run_bench(
     counts = [(int(found[1]), int(found[2])) for found in passed]
     if process.returncode == 0 and counts == [(bench.jobs, bench.compared)] and bench.compared > 0:
         return SimulationResult(simulator.name, bench.jobs, bench.compared, bench.unchecked)
-    raise ComparisonError("\n".join([f"{directory}: the simulation with {simulator.name} failed", *said[:_SAID]]))
+    wrong = [found[1] for found in map(_WRONG.search, said) if found] or said[:_SAID]
+    if process.returncode == 0:
+        wrong.append(f"{bench.jobs} jobs must run and {bench.compared} words be compared")
+    raise ComparisonError("\n".join([f"{directory}: the simulation with {simulator.name} failed", *wrong]))
