@@ -1,0 +1,140 @@
+"""Speed of exports: large text files, words, and 138,609 small files, each against its reference in the same run.
+
+Both sides of a ratio are measured one after the other on the same disk, and the fastest of a few rounds counts.
+"""
+
+import argparse
+import importlib.util
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_figure import Figure, table
+
+from factory.build import build, default_store
+from factory.export import export
+from factory.store import Store, open_store
+
+LARGE = {
+    "psums of features.3, one file": (dict(layers="features.3", include="psum", files="layer"), 0.3),
+    "weights of the network, a file for each layer": (dict(layers="all", include="weight", files="layer"), 0.3),
+    "psums of features.3, a file for each tile and kij": (dict(layers="features.3", include="psum"), None),
+}
+
+
+def best_of(folder: Path, rounds: int, *tasks: Callable[[Path], object]) -> list[float]:
+    """Return the fewest seconds of each task, which makes a directory; every round runs all of them."""
+    best = [float("inf")] * len(tasks)
+    for _ in range(rounds):
+        for place, task in enumerate(tasks):
+            target = folder / "measured"
+            start = time.perf_counter()
+            task(target)
+            best[place] = min(best[place], time.perf_counter() - start)
+            shutil.rmtree(target)
+    return best
+
+
+def exporter(store: Store, options: dict[str, Any]) -> Callable[[Path], object]:
+    """Return the task of exporting part of a store."""
+    return lambda target: export(store, target, **options)
+
+
+def large_files(store: Store, folder: Path, rounds: int) -> list[Figure]:
+    """Return the speed of whole exports into large files against `numpy.tofile` of as many bytes."""
+    figures = []
+    for name, (options, target) in LARGE.items():
+        size = export(store, folder / "size", **options).bytes
+        shutil.rmtree(folder / "size")
+        data = np.full(size, ord("0"), np.uint8)
+
+        def to_file(target: Path, data: np.ndarray = data) -> None:
+            target.mkdir()
+            data.tofile(target / "bytes")
+
+        ours, theirs = best_of(folder, rounds, exporter(store, options), to_file)
+        against = f"tofile of the same {size / 1e6:,.0f} MB"
+        figures.append(Figure(f"export: {name}", size / ours / 1e6, size / theirs / 1e6, "MB/s", against, target))
+    return figures
+
+
+def words(store: Store, folder: Path, rounds: int) -> Figure:
+    """Return the words a second of an export of all weights against the notebook's writer, on a sample of its lines."""
+    options, _ = LARGE["weights of the network, a file for each layer"]
+    count = export(store, folder / "count", **options).words
+    shutil.rmtree(folder / "count")
+    tiles = store.layer("features.27").weight_tile[0, 0, :8].astype(np.float32)
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        tiles, scalars = torch.from_numpy(tiles), "torch"
+    else:
+        scalars = "NumPy in place of torch"
+
+    def notebook(target: Path) -> None:
+        target.mkdir()
+        for kij, tile in enumerate(tiles):
+            with (target / f"weight_itile0_otile0_kij{kij}.txt").open("w") as file:
+                for col in range(tile.shape[0]):
+                    for row in range(tile.shape[1]):
+                        value = tile[col, 7 - row]
+                        if value < 0:
+                            value = value + 2**4
+                        code = f"{round(value.item()):04b}"
+                        for k in range(4):
+                            file.write(code[k])
+                    file.write("\n")
+
+    ours, theirs = best_of(folder, rounds, exporter(store, options), notebook)
+    lines = tiles.shape[0] * tiles.shape[1]
+    against = f"the notebook's writer ({scalars}), {lines} of its lines"
+    return Figure("export: weight words", count / ours, lines / theirs, "words/s", against, 500)
+
+
+def small_files(store: Store, folder: Path, rounds: int, layers: str) -> Figure:
+    """Return the files a second of an export of all weight tiles against a bare loop that creates such files."""
+    options = dict(layers=layers, include="weight")
+    summary = export(store, folder / "size", **options)
+    shutil.rmtree(folder / "size")
+    data = b"0" * (summary.bytes // summary.files)
+
+    def bare(target: Path) -> None:
+        target.mkdir()
+        for number in range(summary.files):
+            with (target / f"weight_itile0_otile0_kij{number}.txt").open("wb") as file:
+                file.write(data)
+
+    ours, theirs = best_of(folder, rounds, exporter(store, options), bare)
+    name = f"export: {summary.files:,} weight files of {len(data)} bytes"
+    return Figure(name, summary.files / ours, summary.files / theirs, "files/s", "a bare loop of creates", 0.5)
+
+
+def export_rows(store: Store, folder: Path, quick: bool = False) -> list[Figure]:
+    """Return all figures of a store with features.3, features.10 and features.27 (`quick`) or the whole network."""
+    rounds = 3 if quick else 10
+    small = small_files(store, folder, 1 if quick else 3, "features.10" if quick else "all")
+    return [*large_files(store, folder, rounds), words(store, folder, rounds), small]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, help="a store of the whole network; default: the default store")
+    parser.add_argument("--dir", type=Path, help="the disk to measure; default: the system's temporary directory")
+    parser.add_argument("--quick", action="store_true", help="a few seconds: fewer rounds, 2,304 small files")
+    parser.add_argument("--json", action="store_true", help="records instead of a table")
+    options = parser.parse_args()
+    path = options.store or default_store()
+    if not path.exists():
+        build(path)
+    with open_store(path) as store, tempfile.TemporaryDirectory(dir=options.dir) as folder:
+        figures = export_rows(store, Path(folder), options.quick)
+    print(json.dumps([figure.record() for figure in figures]) if options.json else table(figures))
+
+
+if __name__ == "__main__":
+    main()
