@@ -135,6 +135,20 @@ def test_the_pack_id_is_the_hash_of_the_listing(tmp_path):
     assert summary.pack_id == hashlib.sha256(listing.encode()).hexdigest()
 
 
+def test_a_testbench_is_listed_beside_the_vectors(tmp_path):
+    plain = export(STORE, tmp_path / "plain", layers="features.13")
+    both = export(STORE, tmp_path / "both", layers="features.13", testbench=True)
+    manifest = manifest_of(tmp_path / "both")
+    jsonschema.Draft202012Validator(SCHEMA).validate(manifest)
+    added = {path: data for path, data in files_of(tmp_path / "both").items() if path.startswith("testbench/")}
+    assert {one["path"]: one["sha256"] for one in manifest["testbench"]} == {
+        path: hashlib.sha256(data).hexdigest() for path, data in added.items()
+    }
+    assert "testbench/factory_tb.sv" in added
+    assert set(files_of(tmp_path / "both")) == set(files_of(tmp_path / "plain")) | set(added)
+    assert both == replace(plain, directory=both.directory)
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     options = dict(images="0:3", include="out,psum,weight,activation")
     export(STORE, tmp_path / "a", layers="features.9,features.13", **options)
