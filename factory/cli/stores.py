@@ -76,10 +76,19 @@ def verify(
     ] = False,
 ) -> None:
     """Recompute a store by a second path, or decode every file of an export and check it."""
+    from factory.build import default_store
     from factory.verify import verify
 
     with options.progress_bar() as progress:
-        report = verify(path, sample=sample, weights=weights, store=store, recovered=recovered, progress=progress)
+        report = verify(
+            path,
+            sample=sample,
+            weights=weights,
+            store=store,
+            recovered=recovered,
+            progress=progress,
+            default=default_store(),
+        )
     print(report)
 
 
