@@ -91,11 +91,10 @@ def file_sets(manifest: Mapping[str, Any]) -> list[FileSet]:
             for name, table in ((group["layer"], "layers"), (record["layout"], "layouts")):
                 if name not in manifest[table]:
                     raise ComparisonError(f"{MANIFEST}: {table} must have {name}, which the groups name")
-            layout = manifest["layouts"][record["layout"]]
-            if layout["name"] != record["layout"]:
-                raise ComparisonError(
-                    f"{MANIFEST}: layout {record['layout']}: name must be its own, not {layout['name']}"
-                )
+            name, layout = record["layout"], manifest["layouts"][record["layout"]]
+            if (layout["name"], layout["role"]) != (name, record["role"]):
+                found = f"{layout['name']} of role {layout['role']}"
+                raise ComparisonError(f"{MANIFEST}: layouts: {name} must be of role {record['role']}, not {found}")
             sets.append(FileSet(group["layer"], group["image"], layout, record))
     return sets
 
@@ -151,10 +150,10 @@ def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int
         "lanes": lanes,
         "word_bits": max(layout["word_bits"], lanes * record["lane_bits"]),
         "signed": layout["signed"],
+        "source": _source(files),
     }
     if files.role != "address":  # whose lanes are as wide as the addresses
         expected["lane_bits"] = layout["lane_bits"]
-    expected["source"] = _source(files)
     for name, value in expected.items():
         if record[name] != value:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")

@@ -14,6 +14,8 @@ from factory.verify import plain
 from factory.verify.hardware import after_post, pixel_order, pixels_read
 
 MANIFEST = "manifest.json"
+POOLED_PIXELS = 4
+
 Field = tuple[int, bool]
 """A lane's bits, and whether it is two's complement."""
 
@@ -162,7 +164,7 @@ class Part:
 
     def tile_pixels(self, role: str, post: str) -> int:
         """Return how many values a pixel tile of a role holds: a pooled output has a quarter of the pixels."""
-        return self.array.rows // 4 if role == "out" and post.endswith("maxpool2") else self.array.rows
+        return self.array.rows // POOLED_PIXELS if role == "out" and post.endswith("maxpool2") else self.array.rows
 
     def occupied(self, role: str, post: str, levels: int) -> Int64[np.ndarray, "*_"]:
         """Return a role's vector with ones where it has a channel and a pixel, and zeros elsewhere."""
