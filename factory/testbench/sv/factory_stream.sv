@@ -21,7 +21,7 @@ module factory_stream
 );
   logic active;  // words are left
   logic offer;  // for a source's valid: once 1, it stays until `take`
-  logic accept;  // for a sink's ready
+  logic accept;  // this clock does not stall: for a sink's ready
   logic [31:0] outer, middle, inner;
   logic [PARTS*LINE_BITS-1:0] word;
 

@@ -14,7 +14,7 @@ module factory_tb;
   always #5 clk = !clk;
 
   // ---- the job: what the device is told, how the streams walk, and the labels of the messages ---------------------
-  logic start = 0, job_valid = 0, job_ready;
+  logic start = 0, job_pending = 0, job_valid = 0, job_ready;
   logic job_os, job_continue;
   logic [15:0] job_it_count, job_kernel, job_stride, job_padded_width, job_out_width;
   logic [15:0] job_act_count, job_nij_count, job_onij_count;
@@ -23,7 +23,10 @@ module factory_tb;
   logic [NAME_BITS-1:0] layer;
   int image, it, ot, pt;  // WS: the first it; OS: the pixel tile
 
-  always_ff @(posedge clk) job_valid <= !rst && (start || (job_valid && !job_ready));
+  always_ff @(posedge clk) begin
+    job_pending <= start || (job_pending && !act_stream.accept);
+    job_valid   <= (job_pending && act_stream.accept) || (job_valid && !job_ready);
+  end
 
   // ---- streams and the device under test --------------------------------------------------------------------------
   logic [31:0] seed = 0;
@@ -331,8 +334,8 @@ module factory_tb;
           start = 1;
           @(negedge clk);
           start = 0;
-          while (job_valid || !job_ready || act_stream.active || weight_stream.active || psum_sink.stream.active
-                 || outputs_left)
+          while (job_pending || job_valid || !job_ready || act_stream.active || weight_stream.active
+                 || psum_sink.stream.active || outputs_left)
             @(negedge clk);
           jobs = jobs + 1;
           $display("JOB %0d %0s, image %0d, ot %0d", jobs, layer, image, ot);
