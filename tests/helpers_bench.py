@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import mkdtemp
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,9 +38,10 @@ def export_bench(store, folder: Path, **options) -> Path:
 
 
 class Builds:
-    """Simulations by simulator and by all that is compiled: exports of one profile share one."""
+    """Simulations in `folder`, by simulator and by all that is compiled: exports of one profile share one."""
 
-    def __init__(self):
+    def __init__(self, folder: Path):
+        self.folder = folder
         self.made: dict[tuple, Path] = {}
 
     def run(self, directory: Path, name: str = "icarus", stall: int | None = None) -> SimulationResult:
@@ -49,7 +49,8 @@ class Builds:
         simulator = need(name)
         sources = tuple(path.read_bytes() for path in sorted((directory / FOLDER).rglob("*.sv")))
         if (name, sources) not in self.made:
-            build = Path(mkdtemp(prefix="factory-build-"))
+            build = self.folder / str(len(self.made))
+            build.mkdir()
             compile_bench(directory, build, simulator)
             self.made[name, sources] = build
         return run_bench(directory, self.made[name, sources], simulator, bench_of(read_manifest(directory)), stall)

@@ -16,8 +16,8 @@ EVERYTHING = "activation,weight,out,psum,conv"
 
 
 @pytest.fixture(scope="session")
-def builds() -> Builds:
-    return Builds()
+def builds(tmp_path_factory) -> Builds:
+    return Builds(tmp_path_factory.mktemp("builds"))
 
 
 @pytest.fixture(scope="session")
