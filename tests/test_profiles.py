@@ -276,6 +276,20 @@ def test_a_profile_of_a_users_own_starts_from_a_shipped_one(tmp_path):
     assert (tmp_path / "x" / "weight.txt").read_text() == "".join(expected)
 
 
+def test_files_come_in_the_order_of_a_reversed_axis(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "notebook"\n[layouts.psum]\nfiles = ["-it", "ot", "-kij"]\n')
+    options = dict(layers="features.9", include="psum", tiles="it=0:2,ot=1", kij="3:6")
+    export(STORE, tmp_path / "plain", **options)
+    export(STORE, tmp_path / "reversed", profile=str(path), **options)
+    assert files_of(tmp_path / "reversed") == files_of(tmp_path / "plain")
+    export(STORE, tmp_path / "one", profile=str(path), files="layer", **options)
+    names = [f"psum_itile{it}_otile1_kij{kij}.txt" for it in (1, 0) for kij in (5, 4, 3)]
+    folder = tmp_path / "plain" / "features.9" / "image0"
+    merged = (tmp_path / "one" / "features.9" / "image0" / "psum.txt").read_bytes()
+    assert merged == b"".join((folder / name).read_bytes() for name in names)
+
+
 def test_padding_of_words_and_files_is_data(tmp_path):
     path = tmp_path / "padded.toml"
     path.write_text('extends = "notebook"\n[layouts.out]\nword_bits = 130\nwords = 32\n')
@@ -308,6 +322,10 @@ MISTAKES = [
     (MINE + "pixel_block = [2, 0]", "profile mine: pixel_block must be two numbers of at least 1, not [2, 0]"),
     (MINE + "layouts = 1", "layouts must be tables by name"),
     (MINE + "[layouts]\nout = 1", "layouts must be tables by name"),
+    (
+        MINE + '[layouts.weight]\nfile = "w{image}.txt"',
+        "layout weight: file must have fields of it ot kij n tile, not image",
+    ),
     (OUT + "lane_bits = 40", "layout out: lane_bits must be 1 to 32, not 40"),
     (OUT + "signed = 1", "layout out: signed must be true or false, not 1"),
     (OUT + "words = -1", "layout out: words must be at least 0, not -1"),

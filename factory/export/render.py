@@ -77,7 +77,8 @@ def codes_of(files: FileSet, vectors: Vectors) -> Iterator[tuple[Integer[np.ndar
     array reads as others, values that are too wide for their lane.
     """
     layout, memory = files.layout, files.memory
-    sources = vectors.sources(layout.role, layout.axes[0], "pt" in layout.axes)
+    outer = (*layout.files, *layout.lines, *layout.lanes)[0]
+    sources = vectors.sources(layout.role, outer, "pt" in layout.axes)
     if memory.words == files.lines:
         yield from (_lanes(files, source) for source in sources)
         return

@@ -82,7 +82,8 @@ class Layout:
             raise InputError(f"split must have sizes of at least 1, not {min(split.size for split in self.split)}")
         if self.header != "none" and not FORMATS[self.format].header:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
-        check_template(self.file, (*self.file_axes, "image", "n", "tile"))
+        image = ("image",) if ROLES[self.role].per_image else ()
+        check_template(self.file, (*self.file_axes, *image, "n", "tile"))
 
     @property
     def axes(self) -> tuple[str, ...]:
