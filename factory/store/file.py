@@ -106,23 +106,25 @@ def create_file(path: Path, plan: StorePlan) -> None:
         for group, attributes in plan.groups.items():
             file.require_group(group or "/").attrs.update(attributes)
         file.attrs["complete"] = 0
+        scales: dict[str, h5py.Dataset] = {}
         for group, sizes in plan.axes.items():
             for axis, size in sizes.items():
-                file.create_dataset(f"{group}/{axis}", data=np.arange(size, dtype="<i4")).make_scale(axis)
+                scale = file.create_dataset(f"{group}/{axis}", data=np.arange(size, dtype="<i4"))
+                scale.make_scale(axis)
+                scales[f"{group}/{axis}"] = scale
         for variable in plan.variables:
-            _create_variable(file, variable, plan)
+            dataset = _create_variable(file, variable, plan)
+            group = variable.path.rpartition("/")[0]
+            for place, axis in enumerate(variable.axes):
+                h5py.h5ds.attach_scale(dataset.id, scales[f"{group}/{axis}"].id, place)
 
 
-def _create_variable(file: h5py.File, variable: Variable, plan: StorePlan) -> None:
+def _create_variable(file: h5py.File, variable: Variable, plan: StorePlan) -> h5py.Dataset:
     if variable.path in plan.constants:
-        dataset = file.create_dataset(variable.path, data=plan.constants[variable.path])
-    elif plan.compression is None:
-        dataset = _create_contiguous(file, variable)
-    else:
-        dataset = create_chunked(file, variable, variable.shape, plan.compression)
-    group = file[variable.path.rpartition("/")[0]]
-    for dimension, axis in zip(dataset.dims, variable.axes, strict=True):
-        dimension.attach_scale(group[axis])
+        return file.create_dataset(variable.path, data=plan.constants[variable.path])
+    if plan.compression is None:
+        return _create_contiguous(file, variable)
+    return create_chunked(file, variable, variable.shape, plan.compression)
 
 
 def _create_contiguous(file: h5py.File, variable: Variable) -> h5py.Dataset:
@@ -131,8 +133,7 @@ def _create_contiguous(file: h5py.File, variable: Variable) -> h5py.Dataset:
     creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     creation.set_obj_track_times(False)
     space, kind = h5py.h5s.create_simple(variable.shape), h5py.h5t.py_create(variable.dtype)
-    h5py.h5d.create(file.id, variable.path.encode(), kind, space, creation)
-    return file[variable.path]
+    return h5py.Dataset(h5py.h5d.create(file.id, variable.path.encode(), kind, space, creation))
 
 
 def create_chunked(file: h5py.File, variable: Variable, shape: tuple[int, ...], compression: str) -> h5py.Dataset:
