@@ -11,15 +11,17 @@ from factory.spec.errors import InputError as InputError
 __version__ = "0.1.0"
 
 _LAZY = {
-    "open_store": "factory.store",
-    "load_weights": "factory.checkpoint",
-    "import_checkpoint": "factory.checkpoint",
-    "lower": "factory.lower",
-    "build": "factory.build",
-    "export": "factory.export",
-    "verify_store": "factory.verify",
-    "verify_export": "factory.verify",
+    "open_store": ("factory.store", "open_store"),
+    "load_weights": ("factory.checkpoint", "load_weights"),
+    "import_checkpoint": ("factory.checkpoint", "import_checkpoint"),
+    "lower_network": ("factory.lower", "lower"),
+    "build_store": ("factory.build", "build"),
+    "export_vectors": ("factory.export", "export"),
+    "verify_store": ("factory.verify", "verify_store"),
+    "verify_export": ("factory.verify", "verify_export"),
+    "audit_overflow": ("factory.audit", "audit"),
 }
+"""Entry points by name: the module that has each, and its name there. None has the name of a module of the package."""
 
 
 def __getattr__(name: str) -> Any:
@@ -28,7 +30,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_LAZY[name]), name)
+    module, attribute = _LAZY[name]
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -117,7 +117,7 @@ class LayerAudit:
 
 def audit(
     source: TrainedNetwork | Store,
-    psum_bits: int = 16,
+    psum_bits: int | None = None,
     activation_bits: int | None = None,
     activation_signed: bool | None = None,
     array: Array | None = None,
@@ -126,9 +126,12 @@ def audit(
 
     The worst case follows from the codes as a PE of `activation_bits` and `activation_signed` reads them, low bits
     first; what is not given is the layer's own. With neither given the PE reads every code as it is, and codes that do
-    not fit the layer's own width and sign are counted all the same. `array` is a store's own, or 8 x 8 by default.
+    not fit the layer's own width and sign are counted all the same. `array` is a store's own, or 8 x 8 by default, and
+    `psum_bits` the array's own by default.
     Reading a store takes `BLOCK_BYTES` at a time. Raise InputError for a width out of range or another array's store.
     """
+    if psum_bits is None:
+        psum_bits = (source.array if isinstance(source, Store) else array or Array()).psum_bits
     _check_width("psum_bits", psum_bits, 2, 32)
     if activation_bits is not None:
         _check_width("activation_bits", activation_bits, 1, 16)
@@ -183,7 +186,7 @@ def _worst_case(
 ) -> tuple[Range, Range, Range, FirstWrap | None]:
     least, most = running_extremes(conv, array, weight, low, high)
     return (
-        psum_range(conv, array, weight, low, high),
+        psum_range(array, weight, low, high),
         accumulator_range(conv, weight, low, high),
         Range(min(0, int(least.min())), max(0, int(most.max()))),
         _first_wrap(least, most, array, psum_bits),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,9 @@ from factory.checkpoint import load_weights
 from factory.images import NO_LABEL, load_images
 from factory.lower import lower, max_pool
 from factory.quant.host import dequantize_accumulator
-from factory.spec import ConvLayer, InputError, TrainedNetwork
+from factory.spec import ConvLayer, InputError, Progress, TrainedNetwork
 
 BATCH = 128
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import h5py
 
+from factory.audit import LayerAudit
 from factory.lower import lower
 from factory.spec import (
     Array,
@@ -65,7 +66,7 @@ def _summary(
         alpha_w=float(alphas.alpha_w),
         activation=Range(int(low.min()), int(high.max())),
         weight=Range(int(weight.min()), int(weight.max())),
-        psum=psum_range(integer.spec, array, weight, low, high),
+        psum=psum_range(array, weight, low, high),
         accumulator=accumulator_range(integer.spec, weight, low, high),
         size=size,
     )
@@ -101,6 +102,21 @@ def layer_table(summaries: Iterable[LayerSummary]) -> str:
             )
         )
     return table((*columns, "psum", "accumulator", "size"), rows)
+
+
+def audit_table(audits: Sequence[LayerAudit]) -> str:
+    """Return the table of an overflow audit that `factory audit` prints."""
+    columns = ("layer", "psum", "bits", "accumulator", "bits", "running", "bits", "head-room", "adder")
+    observed = ("psum seen", "accumulator seen", "codes that do not fit", "first wrap at")
+    rows = []
+    for item in audits:
+        worst = [cell for x in (item.psum, item.accumulator, item.running) for cell in (span(x), x.bits)]
+        seen = item.observed
+        found = ("-", "-") if seen is None else (span(seen.psum), span(seen.accumulator))
+        unfit = f"{item.unfit_values} values" if seen is None else f"{seen.unfit} of {seen.codes}"
+        adder = f"{item.psum_bits}b"
+        rows.append((item.name, *worst, item.headroom, adder, *found, unfit, item.first_wrap or "never"))
+    return table((*columns, *observed), rows)
 
 
 def span(values: Range) -> str:

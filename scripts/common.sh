@@ -8,7 +8,7 @@ stop() {
   exit 2
 }
 
-# Print the newest Python on PATH that is 3.11 or newer.
+# Print the first Python on PATH that is 3.11 or newer.
 find_python() {
   for name in python3 python3.13 python3.12 python3.11; do
     if command -v "$name" >/dev/null 2>&1 &&

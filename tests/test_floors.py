@@ -12,8 +12,8 @@ FLOORS = (
     {"spec"},  # the words, which every other module uses
     {"bits", "quant"},
     {"model", "images", "lower", "tiling", "store", "memfile", "fetch"},
-    {"engine", "dataflow", "checkpoint", "train", "testbench"},
-    {"build", "export", "verify", "report", "audit", "simulate", "evaluate", "fit"},
+    {"engine", "dataflow", "checkpoint", "train", "testbench", "audit"},
+    {"build", "export", "verify", "report", "simulate", "evaluate", "fit"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

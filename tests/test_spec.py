@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -69,6 +71,19 @@ def test_selections_of_layers():
         (lambda: vgg("v", ["M", 8]), "network v: widths must begin with a convolution, not M"),
         (lambda: vgg("v", ["X"]), "network v: a width must be a number of channels, M or a table, not 'X'"),
         (lambda: vgg("v", [0]), "features.0: out_channels must be at least 1, not 0"),
+        (
+            lambda: vgg("v", [{"channels": 8, "name": "x"}]),
+            "network v: the keys of a width must be of channels kernel stride padding weight_bits activation_bits "
+            "batch_norm, not name",
+        ),
+        (
+            lambda: Network("n", (ConvLayer("../evil", "image", 3, 4, 8, 8),)),
+            "network n: a layer's name must be of letters, digits, _, . and -, and not image, not '../evil'",
+        ),
+        (
+            lambda: Network("n", (ConvLayer("a", "image", 3, 4, 8, 8), ConvLayer("b", "a", 4, 4, 8, 8, signed=True))),
+            "b: its codes must be unsigned, because they follow a ReLU",
+        ),
         (lambda: vgg("v", [4], classes=0), "network v: classes must be at least 1, not 0"),
         (
             lambda: vgg("v", [4], std=(1.0, 0.0, 1.0)),
@@ -127,4 +142,11 @@ def test_bounds_are_reached_and_never_passed(padding):
     products = [int(w) * a for w in weight.ravel() for a in range(-2, 4)]
     least, most = accumulator_ranges(conv, weight, low, high)
     assert (least.tolist(), most.tolist()) == tuple(extremes)
-    assert psum_range(conv, Array(1, 1), weight, low, high) == Range(min(products), max(products))
+    assert psum_range(Array(1, 1), weight, low, high) == Range(min(products), max(products))
+
+
+def test_a_fraction_is_no_size():
+    """Run where no test machinery checks the types first."""
+    code = "from factory.spec import vgg; vgg('v', [{'channels': 8, 'stride': 1.5}])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith("InputError: features.0: stride must be a whole number, not 1.5")

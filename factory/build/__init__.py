@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from factory.build.place import default_store as default_store
 from factory.checkpoint import load_weights
 from factory.images import load_images
 from factory.lower import lower
-from factory.spec import Array, InputError, TrainedNetwork
+from factory.spec import Array, InputError, Progress, TrainedNetwork
 from factory.store import ImageOrigin, create_store, plan_store
 from factory.tiling import tile_weight
-
-if TYPE_CHECKING:
-    from factory.build.stream import Progress
 
 
 def build(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import jax
@@ -11,11 +11,8 @@ import numpy as np
 
 from factory.engine import EngineNetwork, activation_tiles, forward, layer_psums, shard_images
 from factory.images import ImageBatch, ImageSource
-from factory.spec import ConvLayer
+from factory.spec import ConvLayer, Progress
 from factory.store import StorePlan, StoreWriter, layer_path
-
-Progress = Callable[[int, int, str], None]
-"""`(done, total, text)`: bytes written, bytes of the whole store, and what is being written."""
 
 Values = dict[str, "jax.Array | np.ndarray"]
 

@@ -1,6 +1,6 @@
 """The `factory` command: its sub-commands, and errors turned into exit codes."""
 
-import os
+import signal
 import sys
 from typing import Annotated
 
@@ -40,14 +40,13 @@ def _factory(
 
 def main() -> None:
     """Run the command line. Exit code 0: done; 1: a comparison failed; 2: something given is not what it must be."""
+    if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough ends the command, as it ends any other
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     use_compilation_cache()
     try:
         app()
     except FactoryError as error:
         _stop(str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except OSError as error:
         _stop(f"{error.filename or 'input/output'}: {error.strerror or error}", 2)
 

@@ -18,7 +18,7 @@ def use_compilation_cache() -> None:
 
     home = os.environ.get("FACTORY_HOME")
     folder = (Path(home) if home else user_cache_path("factory")).absolute() / "jax"
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+    existing = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
+    if os.access(existing, os.W_OK | os.X_OK) and existing.is_dir():
         for name, value in dict(JAX_COMPILATION_CACHE_DIR=str(folder), **_SETTINGS).items():
             os.environ.setdefault(name, value)

@@ -106,6 +106,8 @@ def evaluate(
 
     if images is None and reference is None:
         raise InputError("evaluate needs --images or --reference, neither is given")
+    if images is None and (split, pick) != ("test", None):
+        raise InputError("--split and --pick choose from --images, which is not given")
     if images is not None:
         with options.progress_bar() as progress:
             result = evaluate(images, weights, split, pick, progress)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from factory.spec import Progress
+
 if TYPE_CHECKING:
     from factory.spec import TrainedNetwork
     from factory.store import Store
@@ -42,8 +44,6 @@ PeActivation = Annotated[
 Rows = Annotated[int, typer.Option("--rows", help="Rows of the array: input channels of a tile.")]
 Cols = Annotated[int, typer.Option("--cols", help="Columns of the array: output channels of a tile.")]
 
-Progress = Callable[[int, int, str], None]
-
 
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
@@ -51,11 +51,16 @@ def progress_bar() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TaskProgressColumn(),
+        progress.TimeRemainingColumn(),
+    )
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
 

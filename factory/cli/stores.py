@@ -68,9 +68,7 @@ def verify(
     ],
     sample: Annotated[str, typer.Option(help="Share of a store to recompute, such as `5%`, a count, or `all`.")] = "5%",
     weights: options.Weights = None,
-    store: Annotated[
-        Path | None, typer.Option(help="The store that an export came from, to compare with.")
-    ] = None,
+    store: Annotated[Path | None, typer.Option(help="The store that an export came from, to compare with.")] = None,
     recovered: Annotated[
         bool, typer.Option("--recovered", help="Compare with the float model as well, layer by layer.")
     ] = False,
@@ -94,7 +92,7 @@ def verify(
 
 def audit(
     path: StoreOrWeights = None,
-    psum_bits: options.PsumBits = 16,
+    psum_bits: Annotated[int | None, typer.Option(help="Width of the adders; default: the store's, or 16.")] = None,
     pe_activation: Annotated[
         str | None, typer.Option(metavar="[unsigned|signed]", help="How a PE reads it; default: as the codes are.")
     ] = None,
@@ -104,22 +102,13 @@ def audit(
 ) -> None:
     """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
-    from factory.report import span, table
+    from factory.report import audit_table
 
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
     signed = None if pe_activation is None else pe_activation == "signed"
     audits = audit(options.open_source(path), psum_bits, activation_bits, signed)
-    columns = ("layer", "psum", "bits", "accumulator", "bits", "running", "bits", f"head-room in {psum_bits}")
-    observed = ("psum seen", "accumulator seen", "codes that do not fit", "first wrap at")
-    rows = []
-    for item in audits:
-        worst = [cell for x in (item.psum, item.accumulator, item.running) for cell in (span(x), x.bits)]
-        seen = item.observed
-        found = ("-", "-") if seen is None else (span(seen.psum), span(seen.accumulator))
-        unfit = f"{item.unfit_values} values" if seen is None else f"{seen.unfit} of {seen.codes}"
-        rows.append((item.name, *worst, item.headroom, *found, unfit, item.first_wrap or "never"))
-    print(table((*columns, *observed), rows))
+    print(audit_table(audits))
     for item in audits:
         if item.warning:
             print(f"warning: {item.warning}")

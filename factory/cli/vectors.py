@@ -124,8 +124,7 @@ def simulate(
     from factory.simulate import simulate
 
     with options.progress_bar() as progress:
-        bar = progress and (lambda done, total: progress(done, total, "simulating"))
-        result = simulate(directory, simulator=simulator, dut=tuple(dut or ()), stall=stall, progress=bar)
+        result = simulate(directory, simulator=simulator, dut=tuple(dut or ()), stall=stall, progress=progress)
     print(f"{directory}  passed on {result.simulator}  {result.jobs} jobs  {result.compared} words compared")
     for what in result.unchecked:
         print(f"not checked: {what}")

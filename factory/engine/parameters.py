@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -48,10 +49,10 @@ class EngineLayer:
     threshold: Int32[jax.Array, "oc level"] | None
     direction: Int8[jax.Array, " oc"] | None
 
-    @property
+    @functools.cached_property
     def geometry(self) -> ConvLayer:
-        """The layer without its name and what follows it: layers of equal geometry share one compiled function."""
-        return dataclasses.replace(self.conv, name="", source=IMAGE, signed=False, batch_norm=False, pool=1)
+        """The layer without its own name and what follows it: layers of equal geometry share one compiled function."""
+        return dataclasses.replace(self.conv, name="any", source=IMAGE, signed=False, batch_norm=False, pool=1)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def prepare(integer: IntegerNetwork, array: Array | None = None, arithmetic: Ari
 def prepare_layer(layer: IntegerLayer, array: Array, arithmetic: Arithmetic = "fastest") -> EngineLayer:
     """Put a layer on the device; raise ValueError where `arithmetic` is not exact for its psums."""
     conv, low, high = layer.spec, layer.activation_low, layer.activation_high
-    psums = psum_range(conv, array, layer.weight, low, high)
+    psums = psum_range(array, layer.weight, low, high)
     tiles = tile_weight(layer.weight, array).swapaxes(-1, -2).astype(_sum_type(conv, psums, arithmetic))
     matrix = layer.weight.transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
     matrix = matrix.astype(np.int32 if arithmetic == "int32" else np.float32)

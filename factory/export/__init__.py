@@ -17,9 +17,9 @@ from factory.export.plan import Plan as Plan
 from factory.export.plan import make_plan as make_plan
 from factory.export.request import ExportRequest as ExportRequest
 from factory.export.source import ExportSource as ExportSource
-from factory.export.write import Progress, write_plan
+from factory.export.write import write_plan
 from factory.memfile import Profile, load_profile
-from factory.spec import InputError
+from factory.spec import InputError, Progress
 from factory.store import open_store
 from factory.testbench import testbench_files
 

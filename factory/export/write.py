@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
@@ -18,10 +18,8 @@ from factory.export.beside import MOST_PENDING, Beside
 from factory.export.fileset import FileSet
 from factory.export.plan import LayerPlan, Plan
 from factory.export.render import RUN_BYTES, pieces, runs
-from factory.spec import InputError
+from factory.spec import InputError, Progress
 
-Progress = Callable[[int, int, str], None]
-"""Called with the files written, the files in all, and what is being written."""
 _LARGE = 1 << 16
 
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from factory.simulate.run import Progress as Progress
 from factory.simulate.run import SimulationResult as SimulationResult
 from factory.simulate.run import compile_bench as compile_bench
 from factory.simulate.run import run_bench as run_bench
 from factory.simulate.simulators import SIMULATORS as SIMULATORS
 from factory.simulate.simulators import Simulator as Simulator
 from factory.simulate.simulators import find_simulator as find_simulator
-from factory.spec import InputError
+from factory.spec import InputError, Progress
 from factory.testbench import LIST, bench_of, read_manifest
 
 

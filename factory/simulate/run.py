@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from factory.simulate.simulators import Simulator
-from factory.spec import ComparisonError, InputError
+from factory.spec import ComparisonError, InputError, Progress
 from factory.testbench import DEVICE_LIST, LIST, TOP, Bench
 
-Progress = Callable[[int, int, str], None]
-"""Called with the jobs done, the jobs in all, and what the last one was."""
 _JOB = re.compile(r"JOB (\d+) (.*)")
 _PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
 _WRONG = re.compile(r"(?:MISMATCH|FAIL) (.*)")

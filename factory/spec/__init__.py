@@ -14,6 +14,8 @@ from factory.spec.files import write_whole as write_whole
 from factory.spec.network import IMAGE as IMAGE
 from factory.spec.network import ConvLayer as ConvLayer
 from factory.spec.network import Network as Network
+from factory.spec.progress import Progress as Progress
+from factory.spec.ranges import parse_ranges as parse_ranges
 from factory.spec.trained import BatchNorm as BatchNorm
 from factory.spec.trained import IntegerLayer as IntegerLayer
 from factory.spec.trained import IntegerNetwork as IntegerNetwork

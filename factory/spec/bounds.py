@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Int64, Integer
 
 from factory.spec.array import Array
 from factory.spec.network import ConvLayer
+
+Weights = Integer[np.ndarray, "oc ic kernel kernel"]
+Codes = Integer[np.ndarray, " ic"]
+Products = Int64[np.ndarray, "oc ic kernel kernel"]
 
 _PART = 2**15
 """Weights whose products are computed at once."""
@@ -38,7 +43,7 @@ class Range:
         raise OverflowError(f"range {self.low}..{self.high} needs {self.bits} bits, more than an int32 has")
 
 
-def product_extremes(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def product_extremes(weight: Weights, low: Codes, high: Codes) -> tuple[Products, Products]:
     """Return the least and largest `weight * activation`, int64 `(oc, ic, ki, kj)`.
 
     `weight`: integers `(oc, ic, ki, kj)`; `low`, `high`: integers `(ic,)`, the activation codes' closed range.
@@ -48,20 +53,17 @@ def product_extremes(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> t
     return np.minimum(at_low, at_high), np.maximum(at_low, at_high)
 
 
-def _extremes_in_parts(
-    weight: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _extremes_in_parts(weight: Weights, low: Codes, high: Codes) -> Iterator[tuple[Products, Products]]:
     """Yield `product_extremes` of a few output channels at a time: arrays that fit the caches are 3 times as fast."""
     for part in np.array_split(weight, min(len(weight), weight.size // _PART + 1)):
         yield product_extremes(part, low, high)
 
 
-def psum_range(conv: ConvLayer, array: Array, weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> Range:
-    """Return the exact range of one psum: over all `it, kij, oc`, the sum of a tile's `rows` products.
+def psum_range(array: Array, weight: Weights, low: Codes, high: Codes) -> Range:
+    """Return the range of every sum inside a column: of any of a tile's `rows` products, over all `it, kij, oc`.
 
-    Where `padding` > 0 a padded pixel's psum is 0, so the range holds 0; the sum of a part of the rows stays within
-    the sum of the products' own negative and positive parts, which is what is returned, so that the range bounds
-    every intermediate sum inside a column too.
+    It is the sum of the products' negative parts to that of their positive parts, so it holds 0 (a padded pixel's
+    psum). Where each channel's codes begin at 0 the psums themselves reach both ends.
     """
     ranges = [
         (_tile_sums(np.minimum(least, 0), array).min(), _tile_sums(np.maximum(most, 0), array).max())
@@ -75,7 +77,7 @@ def _tile_sums(values: np.ndarray, array: Array) -> np.ndarray:
     return np.add.reduceat(values, starts, axis=1)
 
 
-def valid_taps(conv: ConvLayer) -> np.ndarray:
+def valid_taps(conv: ConvLayer) -> Bool[np.ndarray, "onij kij"]:
     """Return bool `(onij, kij)`: whether that kernel position reads a pixel of the map rather than the zero padding."""
     ki, kj = np.divmod(np.arange(conv.kij_count), conv.kernel)
     oi, oj = np.divmod(np.arange(conv.onij_count), conv.out_width)
@@ -85,8 +87,8 @@ def valid_taps(conv: ConvLayer) -> np.ndarray:
 
 
 def accumulator_ranges(
-    conv: ConvLayer, weight: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    conv: ConvLayer, weight: Weights, low: Codes, high: Codes
+) -> tuple[Int64[np.ndarray, " oc"], Int64[np.ndarray, " oc"]]:
     """Return the exact least and largest accumulator of each output channel, int64 `(oc,)` each.
 
     The extremes are over all output pixels; a tap on the zero padding adds 0.
@@ -97,7 +99,7 @@ def accumulator_ranges(
     return (by_tap[0] @ taps.T).min(axis=1), (by_tap[1] @ taps.T).max(axis=1)
 
 
-def accumulator_range(conv: ConvLayer, weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> Range:
+def accumulator_range(conv: ConvLayer, weight: Weights, low: Codes, high: Codes) -> Range:
     """Return the exact range of the accumulators of all output channels."""
     least, most = accumulator_ranges(conv, weight, low, high)
     return Range(int(least.min()), int(most.max()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from factory.spec.errors import InputError
 CIFAR_MEAN = (0.491, 0.482, 0.447)
 CIFAR_STD = (0.247, 0.243, 0.262)
 IMAGE = "image"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class ConvLayer:
     pool: int = 1
 
     def __post_init__(self):
+        for field in (item.name for item in dataclasses.fields(self) if item.type == "int"):
+            if not isinstance(getattr(self, field), int):
+                raise InputError(f"{self.name}: {field} must be a whole number, not {getattr(self, field)}")
         least = dict(in_channels=1, out_channels=1, height=1, width=1, kernel=1, stride=1, padding=0, pool=1)
         for field, low in least.items():
             if getattr(self, field) < low:
@@ -140,6 +145,11 @@ class Network:
             raise InputError(f"network {self.name}: it must have a mean and a std > 0 for each colour, and eps > 0")
         seen: dict[str, ConvLayer] = {}
         for layer in self.layers:
+            if not _NAME.fullmatch(layer.name) or layer.name == IMAGE:
+                raise InputError(
+                    f"network {self.name}: a layer's name must be of letters, digits, _, . and -, and not image, "
+                    f"not {layer.name!r}"
+                )
             if layer.name in seen:
                 raise InputError(f"network {self.name}: layer names must be unique, {layer.name} is there twice")
             if layer.source == IMAGE:
@@ -152,6 +162,10 @@ class Network:
             found = (layer.in_channels, layer.height, layer.width)
             if expected != found:
                 raise InputError(f"{layer.name}: its input must be {expected} from {layer.source}, not {found}")
+            if layer.signed and layer.source != IMAGE:
+                raise InputError(
+                    f"{layer.name}: its codes must be unsigned, because they follow a ReLU"
+                )
             seen[layer.name] = layer
 
     @property

@@ -13,6 +13,7 @@ _PART = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M")
 _TAIL = (512, "M", 512, 512, 512, "M")
 PART1_WIDTHS = (*_PART, 8, 8, *_TAIL)
 PART2_WIDTHS = (*_PART, 16, 16, *_TAIL)
+_KEYS = ("channels", "kernel", "stride", "padding", "weight_bits", "activation_bits", "batch_norm")
 
 
 def vgg(
@@ -46,6 +47,9 @@ def vgg(
             height, width, place = height // 2, width // 2, place + 1
             continue
         given = dict(item) if isinstance(item, Mapping) else {"channels": item}
+        for key in given:
+            if key not in _KEYS:
+                raise InputError(f"network {name}: the keys of a width must be of {' '.join(_KEYS)}, not {key}")
         if not isinstance(given.get("channels"), int):
             raise InputError(f"network {name}: a width must be a number of channels, M or a table, not {item!r}")
         fields = dict(

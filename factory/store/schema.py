@@ -213,7 +213,7 @@ def plan_store(
     constants: dict[str, np.ndarray] = {}
     for conv in layers:
         group, layer = layer_path(conv.name), integer.layers[conv.name]
-        psum = psum_range(conv, array, layer.weight, layer.activation_low, layer.activation_high)
+        psum = psum_range(array, layer.weight, layer.activation_low, layer.activation_high)
         groups[group] = layer_attributes(trained.layers[conv.name], layer, psum)
         axes[group] = axis_sizes(conv, array, images.count)
         if layer.threshold is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from factory.spec import InputError
+from factory.spec import InputError, Progress
 from factory.verify.exported import verify_export
-from factory.verify.result import Progress, VerifyReport
+from factory.verify.result import VerifyReport
 from factory.verify.stored import verify_store
 
 

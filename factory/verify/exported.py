@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from factory.spec import ComparisonError
+from factory.spec import ComparisonError, Progress
 from factory.store import Store, open_store
 from factory.verify.contents import FileReader, LayerCheck
 from factory.verify.hardware import Adders
 from factory.verify.pack import MANIFEST, FileSet, check_listing, file_sets, read_file, read_manifest
 from factory.verify.part import Part
-from factory.verify.result import Progress, Tally, VerifyReport
+from factory.verify.result import Tally, VerifyReport
 
 
 def verify_export(

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from factory.spec import ComparisonError
-
-Progress = Callable[[int, int, str], None]
-"""Called as `progress(done, total, text)` while a verification runs."""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from factory.checkpoint import default_weights, load_weights
-from factory.spec import IMAGE, ConvLayer, InputError, TrainedLayer, TrainedNetwork, accumulator_ranges
+from factory.spec import IMAGE, ConvLayer, InputError, Progress, TrainedLayer, TrainedNetwork, accumulator_ranges
 from factory.store import Store, StoredLayer, open_store
 from factory.verify import plain
 from factory.verify.recovered import recover_layers
-from factory.verify.result import Progress, Tally, VerifyReport
+from factory.verify.result import Tally, VerifyReport
 from factory.verify.sample import Unit, choose
 
 
