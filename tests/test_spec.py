@@ -66,6 +66,7 @@ def test_selections_of_layers():
         (lambda: part1().layer("features.1"), f"layer must be one of {' '.join(NAMES)}, not features.1"),
         (lambda: part1().select(" ,"), "the selection of layers must hold at least one layer, it is empty"),
         (lambda: Array(0, 8), "array rows must be at least 1, not 0"),
+        (lambda: Array(10**11), "array rows must be at most 4096, not 100000000000"),
         (lambda: Array(8, -1), "array cols must be at least 1, not -1"),
         (lambda: Array(psum_bits=64), "array psum_bits must be 2 to 32, not 64"),
         (lambda: vgg("v", ["M", 8]), "network v: widths must begin with a convolution, not M"),

@@ -9,7 +9,7 @@ import typer
 import factory
 from factory.cli import networks, stores, vectors
 from factory.cli.cache import use_compilation_cache
-from factory.spec import FactoryError
+from factory.spec import ComparisonError, FactoryError
 
 app = typer.Typer(
     name="factory",
@@ -46,11 +46,17 @@ def main() -> None:
     try:
         app()
     except FactoryError as error:
-        _stop(str(error), error.exit_code)
+        _stop(str(error) if isinstance(error, ComparisonError) else _one_line(str(error)), error.exit_code)
+    except MemoryError as error:
+        _stop(_one_line(f"not enough memory: {error}"), 2)
     except OSError as error:
-        _stop(f"{error.filename or 'input/output'}: {error.strerror or error}", 2)
+        _stop(_one_line(f"{error.filename or 'input/output'}: {error.strerror or error}"), 2)
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
 
 
 def _stop(message: str, code: int) -> None:
-    print(f"factory: {' '.join(message.split())}", file=sys.stderr)
+    print(f"factory: {message}", file=sys.stderr)
     sys.exit(code)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from factory.spec.errors import InputError
 
+MOST_LANES = 4096
+"""Rows or columns of the largest array: far more than any that was built, few enough for the memory of a tile."""
+
 
 @dataclass(frozen=True)
 class Array:
@@ -23,6 +26,8 @@ class Array:
         for field in ("rows", "cols"):
             if getattr(self, field) < 1:
                 raise InputError(f"array {field} must be at least 1, not {getattr(self, field)}")
+            if getattr(self, field) > MOST_LANES:
+                raise InputError(f"array {field} must be at most {MOST_LANES}, not {getattr(self, field)}")
         if not 2 <= self.psum_bits <= 32:
             raise InputError(f"array psum_bits must be 2 to 32, not {self.psum_bits}")
 

@@ -30,8 +30,8 @@ def read_manifest(directory: Path) -> Manifest:
     """Return the manifest of an export; raise InputError where there is none."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{directory}: must be an export, with a {MANIFEST}: {error}") from None
+    except (OSError, ValueError):
+        raise InputError(f"{directory}: must be an export, with a readable {MANIFEST}") from None
     if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
         raise InputError(f"{directory / MANIFEST}: its schema must be {SCHEMA}")
     return manifest
