@@ -210,7 +210,7 @@ def test_what_must_be_there(tmp_path, monkeypatch):
     shutil.rmtree(folder / "testbench")
     with pytest.raises(InputError, match="must have a testbench, there is no testbench/testbench.f; export with --te"):
         simulate(folder)
-    with pytest.raises(InputError, match=f"^{tmp_path}: must be an export, with a manifest.json: "):
+    with pytest.raises(InputError, match=f"^{tmp_path}: must be an export, with a readable manifest.json$"):
         simulate(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(InputError, match=f"^{tmp_path}/manifest.json: its schema must be factory-pack-1$"):
