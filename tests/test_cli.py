@@ -247,3 +247,24 @@ def test_every_command_reports_where_it_is(factory, store, tmp_path, monkeypatch
         seen.clear()
         assert factory(*command)[0] == 0
         assert seen and seen[-1][0] == seen[-1][1], command
+
+
+def test_a_failed_export_leaves_its_neighbours(factory, store, tmp_path):
+    """Two exports into one new folder at once: the one that fails takes away nothing but its own."""
+    from factory.export.atomic import whole_directory
+
+    with pytest.raises(RuntimeError):
+        with whole_directory(tmp_path / "new/a", False, lambda path: False):
+            assert factory("export", store, "--dataflow", "ws", "-o", tmp_path / "new/b")[0] == 0
+            raise RuntimeError
+    assert "b" in left_in(tmp_path) and "a" not in left_in(tmp_path)
+    assert (tmp_path / "new/b/manifest.json").is_file()
+
+
+def test_an_address_memory_begins_at_0_whatever_is_added_to_its_addresses(factory, store, tmp_path):
+    arguments = ["--dataflow", "ws", "--include", "address", "--format", "mif", "--address-base", "1"]
+    assert factory("export", store, *arguments, "-o", tmp_path / "v")[0] == 0
+    lines = (tmp_path / "v/features.27/address.mif").read_text().splitlines()
+    assert lines[0] == "DEPTH = 144;" and lines[5].split(":")[0].strip("0 ") == ""
+    assert lines[5].endswith(f"{1:011b};")
+    assert factory("verify", tmp_path / "v")[0] == 0

@@ -66,6 +66,8 @@ def export(
         if value not in known:
             raise InputError(f"{name} must be one of {' '.join(filter(None, known))}, not {value}")
     chosen = profile if isinstance(profile, Profile) else load_profile(profile, dataflow)
+    if dataflow not in (None, chosen.dataflow):
+        raise InputError(f"dataflow must be {chosen.dataflow} with profile {chosen.name}, not {dataflow}")
     with nullcontext(store) if not isinstance(store, (str, Path)) else open_store(store) as source:
         array = chosen.tile_array(source.array)
         array = array if psum_bits is None else replace(array, psum_bits=psum_bits)

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from factory.spec import InputError
@@ -38,8 +38,9 @@ def whole_directory(target: Path, force: bool, is_ours: Callable[[Path], bool]) 
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     except BaseException as error:
-        if made:
-            shutil.rmtree(made[-1], ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # another export may have gone there meanwhile
+                parent.rmdir()
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"{target}: cannot be written: {error.strerror}") from None
         raise

@@ -198,11 +198,11 @@ def _warnings(plan: Plan, wrapped: Mapping[tuple[str, Layout], int]) -> Iterable
     for (layer, layout), count in wrapped.items():
         if not count:
             continue
-        if ROLES[layout.role].sums or layout.role == "next":
+        if ROLES[layout.role].sums:
             yield f"{layer}: {count} sums of {layout.name} do not fit {limit}"
         else:
             kind = "signed" if layout.signed else "unsigned"
             yield (
                 f"{layer}: {count} {layout.name} codes do not fit {layout.lane_bits} bits {kind}; the files hold their "
-                "low bits, and the outputs follow from those"
+                f"low bits{', and the outputs follow from those' if layout.role in ('activation', 'weight') else ''}"
             )

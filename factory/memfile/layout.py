@@ -36,7 +36,8 @@ class Layout:
     file, `lines` count its words (outer axis first), `lanes` are the fields of a word (most significant axis first); a
     `-` before an axis reverses it. A word is `lane_bits` for each lane, lane 0 rightmost or, with `lane0_left`,
     leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes); `words` is the least number of words,
-    zeros after the last line. `base` is the address of the first word. Codes are two's complement where `signed`.
+    zeros after the last line. `base` is the address of the first word; of role `address`, what is added to every
+    address that the file holds. Codes are two's complement where `signed`.
     """
 
     name: str
@@ -133,9 +134,8 @@ class Layout:
 
     def memory(self, lines: int, lanes: int) -> Memory:
         """Return the memory of one file of `lines` lines of `lanes` lanes."""
-        return Memory(
-            max(lines, self.words), lanes, self.lane_bits, self.signed, self.lane0_left, self.word_bits, self.base
-        )
+        words, base = max(lines, self.words), 0 if self.role == "address" else self.base
+        return Memory(words, lanes, self.lane_bits, self.signed, self.lane0_left, self.word_bits, base)
 
     def lane_names(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
         """Return the names of a word's lanes, leftmost first, such as `row7`, from the sizes of the layout's axes."""

@@ -163,9 +163,7 @@ class Network:
             if expected != found:
                 raise InputError(f"{layer.name}: its input must be {expected} from {layer.source}, not {found}")
             if layer.signed and layer.source != IMAGE:
-                raise InputError(
-                    f"{layer.name}: its codes must be unsigned, because they follow a ReLU"
-                )
+                raise InputError(f"{layer.name}: its codes must be unsigned, because they follow a ReLU")
             seen[layer.name] = layer
 
     @property

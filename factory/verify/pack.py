@@ -56,7 +56,7 @@ class FileSet:
             word_bits=record["word_bits"],
             signed=record["signed"],
             lane0_left=layout["lane0_left"],
-            base=layout["base"],
+            base=0 if layout["role"] == "address" else layout["base"],
         )
 
     @property
