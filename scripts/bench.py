@@ -1,4 +1,29 @@
-"""Everything that is promised about speed and memory, each figure beside its reference of the same run."""
+"""Everything that is promised about speed and memory, each figure beside its reference of the same run.
+
+Only ratios of one run say something: a machine that others use too changes from minute to minute. Tasks take turns and
+the best time of each counts. The engine uses all cores, filling memory one: where other work runs, the engine loses
+more. What was learnt on the way, on two cores (AVX-512, 32 MiB of shared cache, jax 0.10):
+
+- Engine. Filling 96 MB of warm memory takes 3 ms, new memory 10 ms: its pages are made on first use. Psums took 8 ms;
+  6.2 with their operands laid out before the loop (`factory/engine/layer.py`); 5.2 when they took the memory of psums
+  that were done with; 5.1 as a single call for all layers, which was not worth the longer compilation. Layers
+  under 1 MB cost what calling a compiled function costs, 50 us. Codes and accumulators took 16 ms, now 6: weights lie
+  ready in the matrix product's type and order.
+- Images go one at a time where the whole network is chosen: batches of four took as long an image or longer.
+- Build. Computing an image takes 12 ms, copying it to the system 23 ms: the thread that writes is the bottleneck, and
+  two layers may wait for it. What does not depend on the images took 0.85 s, half of it exact bounds, whose arrays of
+  19 MB were made six times a layer; now 0.45 s, in parts that fit the caches. So a store that fits the system's cache
+  takes two to four times as long as `tofile`, and one that does not is as fast as the disk. Asking the system to begin
+  writing at once (`sync_file_range`, `posix_fadvise`) changed nothing that could be told from the disk's own moods.
+- Layout. Uncompressed variables are contiguous, with the image outermost: a layer of a batch is one `pwrite`, a tile of
+  one image one run, and a scan reads the file in its order. Compressed ones have chunks of whole inner axes of one
+  image, up to 256 KiB. Of 12 MB psums of features.10 in lz4, with 64 KiB, 256 KiB, 1 MiB and 4 MiB: one tile of four
+  images took 0.17, 0.44, 1.2 and 5.7 ms, a scan 1.6, 1.6, 1.9 and 1.7 GB/s, and the file 17.3, 15.3, 14.7 and 14.7 MB.
+- Compiled functions are kept between commands (`factory/cli/cache.py`): 79 of them, 0.5 MB; a build of one image went
+  from 9 s to 5 on a busy machine.
+- The system's cache: a file is written several times faster where the memory of a removed one is free than where a
+  virtual machine must first find some. So each file is removed before the next is written.
+"""
 
 import argparse
 import json
@@ -29,7 +54,8 @@ def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
     engine = prepare(lower(trained))
     yield "Engine", engine_figures(engine, pixels, 20 if quick else 100)
     yield "Growth", growth_figures(5 if quick else 30)
-    yield "Build", build_figures(folder, trained, *((4, 2) if quick else (16, 4)))
+    for images, rounds in [(4, 2)] if quick else [(48, 3), (16, 3)]:
+        yield f"Build, {images} images", build_figures(folder, trained, images, rounds)
     yield "Read", read_figures(folder, trained, *((2, 2) if quick else (16, 4)))
     store = build(folder / "export.h5", trained)
     with open_store(store) as opened:

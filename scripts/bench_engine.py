@@ -34,7 +34,7 @@ class Psums:
 
 
 def engine_figures(engine: EngineNetwork, pixels: np.ndarray, rounds: int) -> list[Figure]:
-    """Return the figures of one image, `pixels` `(1, colour, y, x)`."""
+    """Return the figures of one image, `pixels` `(1, colour, y, x)`, whose psums are int16."""
     values = list(forward(engine, pixels))
     psums = Psums(values)
     memory = np.ones(psums.nbytes // 2, np.int16)
@@ -59,7 +59,14 @@ def engine_figures(engine: EngineNetwork, pixels: np.ndarray, rounds: int) -> li
         Figure("the same, from pixels, with all codes and accumulators", speed["pixels"], *reference),
         Figure("the same psums, into memory that is new", speed["new"], *reference),
     ]
-    return [*figures, *_rivals(values, psums, seconds["psums"]), *_layers(values, rounds, speed["fill"])]
+    alone = [Psums([value]) for value in values]
+    taken = [best_seconds(rounds, dict(compute=layer.compute))["compute"] for layer in alone]
+    best = psums.nbytes / sum(taken) / 1e9
+    figures.append(Figure("the same psums, the sum of each layer's best time", best, *reference))
+    for layer, own in zip(alone, taken, strict=True):
+        name = f"psums of {layer.values[0].layer.conv.name}, {layer.nbytes / 1e6:.2f} MB"
+        figures.append(Figure(name, layer.nbytes / own / 1e9, *reference))
+    return [*figures, *_rivals(values, psums, seconds["psums"])]
 
 
 def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list[Figure]:
@@ -69,7 +76,8 @@ def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list
     weight = np.asarray(tile.layer.row_weight)[0, 0, 0].T
     sample = np.tile(activation, (-(-NOTEBOOK_CALLS // len(activation)), 1))
     found, taken = min((notebook_loop(sample, weight, NOTEBOOK_CALLS) for _ in range(3)), key=lambda pair: pair[1])
-    if not np.array_equal(found[: len(activation)], np.asarray(tile_psum(psums, values.index(tile)))[: len(found)]):
+    ours = np.asarray(psums.arrays[values.index(tile)][0, 0, 0, 0])
+    if not np.array_equal(found[: len(ours)], ours[: len(found)]):
         raise ValueError("the notebook's loop and the engine must give the same psums")
     what = "an nn.Linear for every pixel" if HAS_TORCH else "a NumPy product for every pixel: torch is not there"
     against = f"the notebook's loop, {what}, {NOTEBOOK_CALLS:,} calls timed"
@@ -91,24 +99,9 @@ def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list
     return figures
 
 
-def tile_psum(psums: Psums, layer: int) -> jax.Array:
-    """Return the psums `(nij, col)` of a layer's first tile at its first kernel position."""
-    return psums.arrays[layer][0, 0, 0, 0]
-
-
-def _layers(values: Sequence[LayerValues], rounds: int, fill: float) -> list[Figure]:
-    figures = []
-    for value in values:
-        psums = Psums([value])
-        speed = psums.nbytes / best_seconds(rounds, dict(psums=psums.compute))["psums"] / 1e9
-        name = f"psums of {value.layer.conv.name}, {psums.nbytes / 1e6:.2f} MB"
-        figures.append(Figure(name, speed, fill, "GB/s", "array[:] = 1 over all layers' bytes"))
-    return figures
-
-
 def growth_figures(rounds: int) -> list[Figure]:
     """Return how the time of a layer's psums grows, beside how their bytes grow."""
-    base = ConvLayer("layer", "image", 64, 64, 16, 16)
+    base = ConvLayer("layer", "image", 64, 64, 32, 32)
     cases = {
         "images, 1 to 16": [(n, base, Array(), n) for n in (1, 2, 4, 8, 16)],
         "channels, 32 to 256": [

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench_figure import Figure, best_seconds, limit
+from bench_store import noise
 
 _PEAK = """
 import json, resource, sys
@@ -23,12 +24,7 @@ print(lines["VmHWM"].split()[0] if lines else resource.getrusage(resource.RUSAGE
 
 def memory_figures(folder: Path, cases: Mapping[int, str]) -> list[Figure]:
     """Return the most memory of builds of noise: `cases` maps a number of images to the layers."""
-    import numpy as np
-
-    images, store = folder / "noise.npy", folder / "peak.h5"
-    noise = np.random.default_rng(0).integers(0, 256, (max(cases), 32, 32, 3), dtype=np.uint8)
-    np.save(images, noise)
-    figures = []
+    images, store, figures = noise(folder, max(cases)), folder / "peak.h5", []
     for count, layers in cases.items():
         options = json.dumps(dict(images=str(images), pick=f"0:{count}", layers=layers))
         done = subprocess.run([sys.executable, "-c", _PEAK, str(store), options], capture_output=True, check=True)

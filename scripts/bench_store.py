@@ -16,14 +16,21 @@ QUERY = "features.3"
 COMPRESSED = dict(layers="features.10,squeezed", pick="0:4")
 
 
+def noise(folder: Path, count: int) -> Path:
+    """Write a file of `count` images of noise, and return its path."""
+    path = folder / f"noise{count}.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8))
+    return path
+
+
 def build_figures(folder: Path, trained: TrainedNetwork, images: int, rounds: int) -> list[Figure]:
-    """Return the speed of building a store of the whole network of samples against `tofile` of as many bytes.
+    """Return the speed of building a store of the whole network against `tofile` of as many bytes.
 
     Functions are compiled before. Each file is removed before the next is written, so that both find the same memory
     free for the system's cache.
     """
     path = folder / "build.h5"
-    options = dict(weights=trained, pick=f"0:{images}")
+    options = dict(weights=trained, images=noise(folder, images), pick=f"0:{images}")
     build(path, **options)
     data = np.ones(path.stat().st_size, np.uint8)
     path.unlink()

@@ -1,0 +1,116 @@
+"""The benchmark's arithmetic, and that what it compares the engine with computes the same psums."""
+
+import json
+
+import bench_rivals
+import numpy as np
+import pytest
+from bench_engine import Psums, engine_figures, growth_figures
+from bench_figure import Figure, best_seconds, limit, slope, table
+from helpers_network import integer_network, odd_network, random_pixels
+from helpers_twin import twin_psums
+
+from factory.engine import forward, prepare
+from factory.spec import Array
+from factory.tiling import tile_activation, tile_weight
+
+ARRAY = Array(4, 8)
+LAYERS = [conv.name for conv in odd_network().layers]
+
+
+def rival_case(name: str):
+    """Return a layer, its codes for one image and its tiled weights `(it, ot, kij, row, col)`."""
+    layer = integer_network(odd_network()).layers[name]
+    conv = layer.spec
+    shape = (conv.in_channels, conv.height, conv.width)
+    codes = np.random.default_rng(0).integers(layer.activation_low.max(), 16, shape).astype(np.int16)
+    return layer, codes, tile_weight(layer.weight, ARRAY).swapaxes(-1, -2).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_einsum_computes_the_same_psums(name):
+    layer, codes, weight = rival_case(name)
+    found = bench_rivals.einsum_psums(codes, weight, layer.spec, ARRAY)
+    np.testing.assert_array_equal(found, twin_psums(layer, ARRAY, codes))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", LAYERS)
+def test_torch_computes_the_same_psums(name):
+    layer, codes, weight = rival_case(name)
+    found = bench_rivals.torch_psums(codes, bench_rivals.rival_weight(weight), layer.spec, ARRAY)
+    assert found.dtype == np.int16 and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, twin_psums(layer, ARRAY, codes))
+
+
+@pytest.mark.parametrize("has_torch", [pytest.param(True, marks=pytest.mark.torch), False])
+def test_the_notebooks_loop_computes_the_same_psums(has_torch, monkeypatch):
+    monkeypatch.setattr(bench_rivals, "HAS_TORCH", has_torch)
+    layer, codes, weight = rival_case(LAYERS[1])
+    activation = tile_activation(codes, layer.spec, ARRAY)[0]
+    found, seconds = bench_rivals.notebook_loop(activation, weight[0, 0, 0].T, 11)
+    np.testing.assert_array_equal(found, twin_psums(layer, ARRAY, codes)[0, 0, 0, :11])
+    assert seconds > 0
+
+
+def test_psums_are_computed_anew():
+    values = list(forward(prepare(integer_network(odd_network())), random_pixels(odd_network(), 1)))
+    psums = Psums(values)
+    before = [np.array(array) for array in psums.arrays]
+    old = psums.arrays
+    psums.compute()
+    assert all(array.is_deleted() for array in old)
+    for array, expected in zip(psums.arrays, before, strict=True):
+        np.testing.assert_array_equal(array, expected)
+    assert psums.nbytes == sum(array.nbytes for array in before)
+
+
+def test_the_engine_is_measured_on_any_network(monkeypatch):
+    monkeypatch.setattr("bench_engine.NOTEBOOK_CALLS", 20)
+    network = odd_network()
+    figures = engine_figures(prepare(integer_network(network)), random_pixels(network, 1), 1)
+    assert all(figure.measured > 0 and figure.reference > 0 for figure in figures)
+    assert [figure.target for figure in figures if figure.target] == [0.5, 10_000]
+    assert len(figures) == 4 + 2 + bench_rivals.HAS_TORCH + len(network.layers)
+
+
+def test_the_bytes_of_psums_grow_as_they_must():
+    images, channels, array = growth_figures(1)
+    assert images.reference == pytest.approx(1)
+    assert channels.reference == pytest.approx(2)
+    assert array.reference == pytest.approx(-1)
+
+
+# Figures
+
+
+def test_ratios_and_targets():
+    assert Figure("f", 3, 4, "GB/s", "r").passed is None
+    assert (Figure("f", 3, 4, "GB/s", "r", 0.75).passed, Figure("f", 3, 4, "GB/s", "r", 0.76).passed) == (True, False)
+    assert (limit("f", 2, 2, "s").passed, limit("f", 2.1, 2, "s").passed) == (True, False)
+    assert json.loads(json.dumps(limit("f", 3, 2, "s").record()))["ratio"] == 1.5
+
+
+def test_table():
+    figures = [
+        Figure("fast", 1234.5, 10, "MB/s", "slow", 100),
+        limit("small", 1, 4, "s"),
+        Figure("plain", 1, 2, "", "x"),
+    ]
+    assert table(figures).splitlines()[2:] == [
+        "| fast | 1,234 MB/s | 10.00 MB/s, slow | 123 | 100 | yes |",
+        "| small | 1.00 s | 4.00 s, the limit | 0.25 | at most 1 | yes |",
+        "| plain | 1.00 | 2.00, x | 0.50 |  |  |",
+    ]
+
+
+def test_slope_is_the_exponent():
+    sizes = [1, 2, 4, 8]
+    assert slope(sizes, [3 * size**1.5 for size in sizes]) == pytest.approx(1.5)
+
+
+def test_every_round_runs_every_task():
+    calls = []
+    seconds = best_seconds(3, dict(a=lambda: calls.append("a"), b=lambda: calls.append("b")))
+    assert calls == ["a", "b"] * 3
+    assert set(seconds) == {"a", "b"} and all(taken >= 0 for taken in seconds.values())
