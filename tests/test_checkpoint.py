@@ -396,7 +396,8 @@ def test_an_installed_package_takes_the_weights_that_it_carries(tmp_path, monkey
 
 def test_loading_and_lowering_need_neither_torch_nor_jax():
     code = (
-        "import sys, factory; factory.lower_network(factory.load_weights()); print({'torch', 'jax', 'flax'} & set(sys.modules))"
+        "import sys, factory; factory.lower_network(factory.load_weights()); "
+        "print({'torch', 'jax', 'flax'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
