@@ -20,7 +20,7 @@ more. What was learnt on the way, on two cores (AVX-512, 32 MiB of shared cache,
   image, up to 256 KiB. Of 12 MB psums of features.10 in lz4, with 64 KiB, 256 KiB, 1 MiB and 4 MiB: one tile of four
   images took 0.17, 0.44, 1.2 and 5.7 ms, a scan 1.6, 1.6, 1.9 and 1.7 GB/s, and the file 17.3, 15.3, 14.7 and 14.7 MB.
 - Compiled functions are kept between commands (`factory/cli/cache.py`): 79 of them, 0.5 MB; a build of one image went
-  from 9 s to 5 on a busy machine.
+  from 9.4 s to 3.3 on a busy machine.
 - The system's cache: a file is written several times faster where the memory of a removed one is free than where a
   virtual machine must first find some. So each file is removed before the next is written.
 """
