@@ -37,7 +37,8 @@ def export(
         str, typer.Option(help="A profile's name (see `factory profiles`) or a TOML file.")
     ] = "notebook",
     format: Annotated[
-        str | None, typer.Option(metavar="[bin|hex|coe|mif|npy|raw]", help="Default: the profile's (bin).")
+        str | None,
+        typer.Option(metavar="[bin|hex|coe|coe-hex|mif|mif-hex|npy|raw]", help="Default: the profile's (bin)."),
     ] = None,
     header: Annotated[
         str | None,

@@ -43,9 +43,11 @@ class ExportRequest:
 
     def select_layers(self, store: ExportSource) -> tuple[ConvLayer, ...]:
         """Return the selected layers, in the network's order; `all` is every layer of the store."""
-        if self.layers == "all":
-            return tuple(store.layer(name).spec for name in store.layers)
-        return tuple(store.layer(spec.name).spec for spec in store.network.select(self.layers))
+        words = self.layers.split(",") if isinstance(self.layers, str) else self.layers
+        chosen = store.network.select(self.layers)
+        if "all" in map(str.strip, words):
+            chosen = tuple(spec for spec in chosen if spec.name in store.layers)
+        return tuple(store.layer(spec.name).spec for spec in chosen)
 
     def select_images(self, store: ExportSource) -> tuple[int, ...]:
         """Return the selected images' places in the store."""
