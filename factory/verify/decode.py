@@ -18,7 +18,7 @@ _SHORT = 29
 
 @dataclass(frozen=True)
 class Form:
-    """How one file holds its words, as the manifest says; see FORMATS.md.
+    """How one file holds its words, as the manifest says; `factory.memfile` describes the fields.
 
     A word is `lanes` fields of `lane_bits`, zero-extended on the left to `word_bits`; lane 0 is the rightmost field, or
     the leftmost with `lane0_left`. `base` is the address of the first word.

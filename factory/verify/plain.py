@@ -11,7 +11,7 @@ from factory.spec import IMAGE, Array, ConvLayer, Network, TrainedLayer
 def input_codes(
     pixels: UInt8[np.ndarray, "colour y x"], network: Network, first: ConvLayer, alpha: np.float32
 ) -> Int64[np.ndarray, "colour y x"]:
-    """Return the codes of an image: DESIGN.md's float32 formula on each pixel, with no table."""
+    """Return the codes of an image: the float32 formula of the input quantizer on each pixel, with no table."""
     mean, std = (np.array(x, np.float32)[:, None, None] for x in (network.mean, network.std))
     real = (pixels.astype(np.float32) / np.float32(255) - mean) / std
     return quantize(real, first, alpha)
