@@ -186,8 +186,9 @@ def test_an_unreadable_image_leaves_nothing(pixels):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(pick="5"), "images must be 0 to 4, not 5"),
-        (dict(pick="2:2"), "the pick of images must hold at least one image, '2:2' is empty"),
+        (dict(pick="5"), "pick must be 0 to 4, not 5"),
+        (dict(pick="2:2"), "pick must select at least one index, '2:2' selects none"),
+        (dict(pick=""), "pick must select at least one index, '' selects none"),
         (dict(layers="conv1"), "layer must be one of features.0 features.3, not conv1"),
         (dict(layers=","), "the selection of layers must hold at least one layer, it is empty"),
         (dict(batch=0), "batch must be at least 1, not 0"),
@@ -220,7 +221,7 @@ sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 from test_build import *
 build_odd(Path.cwd(), pick="all", images=Path.cwd() / f"{sys.argv[1]}.npy", name=f"{sys.argv[1]}.h5")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
 
 

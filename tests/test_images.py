@@ -256,13 +256,7 @@ def test_samples_come_in_any_size_and_all_differ():
 # Picks
 
 
-@pytest.mark.parametrize(
-    ("pick", "places"),
-    [
-        (None, range(20)), ("all", range(20)), ("3", [3]), ("0:16", range(16)), ("1,5:7", [1, 5, 6]), ("18:", [18, 19]),
-        (":2", [0, 1]), (" 4 , 2 ", [4, 2]), ("5,5", [5, 5]), ("19", [19]), ("0:20", range(20)),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("pick", "places"), [(None, range(20)), ("all", range(20)), ("18:,3,3", [18, 19, 3, 3])])
 def test_picks(pick, places):
     assert pick_images(pick, 20).tolist() == list(places)
 
@@ -270,14 +264,9 @@ def test_picks(pick, places):
 @pytest.mark.parametrize(
     ("pick", "message"),
     [
-        ("20", "images must be 0 to 19, not 20"),
-        ("18:30", "images must be 0 to 19, not 20"),
-        ("25:30", "images must be 0 to 19, not 25"),
-        ("5:5", "the pick of images must hold at least one image, '5:5' is empty"),
-        ("", "the pick of images must hold at least one image, '' is empty"),
-        ("-1", "a pick of images must be all, or numbers and ranges such as 0:16,20, not '-1'"),
-        ("a:b", "a pick of images must be all, or numbers and ranges such as 0:16,20, not 'a:b'"),
-        ("0:9:2", "a pick of images must be all, or numbers and ranges such as 0:16,20, not '0:9:2'"),
+        ("20", "pick must be 0 to 19, not 20"),
+        ("", "pick must select at least one index, '' selects none"),
+        ("-1", "pick must be all, or indices and ranges such as 0:4,7, not -1"),
     ],
 )
 def test_picks_that_are_refused(pick, message):

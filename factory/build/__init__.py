@@ -46,7 +46,7 @@ def build(
         raise InputError(f"batch must be at least 1, not {batch}")
     trained = weights if isinstance(weights, TrainedNetwork) else load_weights(weights)
     chosen = trained.network.select(layers)
-    source = load_images(images, split, pick or "0", network=trained.network)
+    source = load_images(images, split, "0" if pick is None else pick, network=trained.network)
     integer = lower(trained)
     tiles = {conv.name: tile_weight(integer.layers[conv.name].weight, array) for conv in chosen}
     plan = plan_store(
