@@ -192,6 +192,27 @@ def test_numpy_files_that_are_broken(tmp_path):
     with zipfile.ZipFile(npz, "w") as archive:
         archive.writestr("pixels.npy", whole.getvalue()[:-1])
     assert refused(npz) == f"{npz}: pixels must be a whole array: it ends in row 9"
+    np.savez(npy.with_suffix(""), pixels=PIXELS)
+    npy.with_suffix(".npz").replace(npy)
+    assert refused(npy) == f"{npy}: must be a NumPy array: it is an archive of arrays (.npz)"
+
+
+def test_labels_that_are_none(tmp_path):
+    npz = tmp_path / "a.npz"
+    for wrong in (-1, 32768, 65535):
+        np.savez(npz, pixels=PIXELS, labels=np.array([*range(9), wrong]))
+        assert refused(npz) == f"{npz}: labels: must be 0 to 32767, not {wrong}"
+    np.savez(npz, pixels=PIXELS, labels=np.full(10, 32767, np.uint16))
+    assert load(npz).batch(0, 10).label.tolist() == [32767] * 10
+    np.savez(npz, pixels=PIXELS, labels=LABELS.astype(np.float32))
+    assert refused(npz) == f"{npz}: labels: must be integers (10,), not float32 (10,)"
+    labels = np.arange(9000, dtype=np.int64)
+    np.savez(npz, pixels=np.zeros((9000, 4, 4, 3), np.uint8), labels=labels)
+    damaged = bytearray(npz.read_bytes())
+    damaged[damaged.rindex(labels.tobytes()) + 70_000] ^= 1
+    npz.write_bytes(damaged)
+    whole = f"{npz}: labels must be a whole array: Bad CRC-32 for file 'labels.npy'"
+    assert refused(npz, network=tiny_network()) == whole
 
 
 # Image files
@@ -243,7 +264,7 @@ def test_samples_are_the_same_bytes_everywhere():
 
 
 def test_samples_come_in_any_size_and_all_differ():
-    for shape in ((3, 32, 32), (1, 5, 7), (4, 1, 1)):
+    for shape in ((3, 32, 32), (1, 5, 7), (4, 1, 1), (13, 4, 4), (14, 4, 4), (40, 4, 4)):
         colours = shape[0]
         network = vgg("any", [4], image=shape, mean=(0.5,) * colours, std=(0.2,) * colours)
         pixels = load("samples", network=network).batch(0, 16).pixels

@@ -14,14 +14,18 @@ from factory.images.collection import Collection, unlabelled
 from factory.spec import InputError
 
 _LABELS = ("labels", "label")
+_MAX_LABEL = np.iinfo(np.int16).max
 
 
 def open_npy(path: Path, image_shape: tuple[int, int, int]) -> Collection:
     """Open uint8 `(image, y, x, colour)`; `image_shape` is what the network takes, `(colour, y, x)`."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: must be a NumPy array: {_one_line(error)}") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise InputError(f"{path}: must be a NumPy array: it is an archive of arrays (.npz)")
     _check(str(path), array.shape, array.dtype, image_shape)
 
     def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -49,10 +53,7 @@ def open_npz(path: Path, image_shape: tuple[int, int, int]) -> Collection:
     labels = _labels(path, members, pixels.shape[0])
 
     def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            found = pixels.rows(index)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{address} must be a whole array: {_one_line(error)}") from None
+        found = pixels.rows(index)
         return found if planar else np.ascontiguousarray(found.transpose(0, 3, 1, 2)), labels[index]
 
     return Collection(path.name, pixels.shape[0], read)
@@ -89,7 +90,10 @@ def _labels(path: Path, members: dict[str, _Member], count: int) -> np.ndarray:
     member = members[name]
     if member.shape != (count,) or member.dtype.kind not in "iu":
         raise InputError(f"{path}: {name}: must be integers ({count},), not {member.dtype} {member.shape}")
-    return member.rows(np.arange(count)).astype(np.int16)
+    labels = member.rows(np.arange(count))
+    for wrong in labels[(labels < 0) | (labels > _MAX_LABEL)][:1]:
+        raise InputError(f"{path}: {name}: must be 0 to {_MAX_LABEL}, not {wrong}")
+    return labels.astype(np.int16)
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,14 @@ class _Member:
         return cls(path, name, stream.tell(), shape, dtype, columns_first and len(shape) > 1)
 
     def rows(self, index: np.ndarray) -> np.ndarray:
-        """Return the array's rows at `index`; consecutive ones are read at once."""
+        """Return the array's rows at `index`, consecutive ones read at once; raise InputError for a damaged array."""
+        try:
+            return self._rows(index)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            address = f"{self.path}: {self.name.removesuffix('.npy')}"
+            raise InputError(f"{address} must be a whole array: {_one_line(error)}") from None
+
+    def _rows(self, index: np.ndarray) -> np.ndarray:
         row = self.dtype.itemsize * math.prod(self.shape[1:])
         parts = []
         with zipfile.ZipFile(self.path) as archive, archive.open(self.name) as stream:

@@ -84,5 +84,5 @@ def _blobs(random: np.ndarray, colours: int, height: int, width: int) -> np.ndar
     for disc in random[16 : 16 + 8 * 16].reshape(8, 16):
         centre_y, centre_x, radius = disc[0] % height, disc[1] % width, 2 + disc[2] % (max(height, width) // 4 + 1)
         inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 <= radius**2
-        image = np.where(inside, disc[3 : 3 + colours].reshape(colours, 1, 1), image)
+        image = np.where(inside, np.resize(disc[3:], (colours, 1, 1)), image)
     return image.astype(np.uint8)
