@@ -1,5 +1,6 @@
 import errno
 import os
+import stat
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from factory.lower import lower
 from factory.spec import Array, InputError
-from factory.store import ImageOrigin, StorePlan, create_store, open_store, partial_folder, plan_store
+from factory.store import ImageOrigin, StorePlan, create_store, open_store, partial_folder, plan_store, writer
 from factory.store.file import chunk_shape
 from factory.tiling import tile_weight
 
@@ -208,6 +209,46 @@ def test_a_restart_of_the_machine_starts_afresh(tmp_path, monkeypatch):
         write_batch(writer, contents(plan), 0, 5)
 
 
+@pytest.fixture
+def disk(monkeypatch):
+    """Return what happens to the file of a store, in order: the wait for the disk, the mark, the name."""
+    events = []
+
+    def log(event, function):
+        def call(*arguments):
+            events.append(event(*arguments))
+            return function(*arguments)
+
+        return call
+
+    def kind(file: int) -> str:
+        return "wait for folder" if stat.S_ISDIR(os.fstat(file).st_mode) else "wait for file"
+
+    monkeypatch.setattr(os, "fsync", log(kind, os.fsync))
+    monkeypatch.setattr("factory.store.writer.mark_complete", log(lambda *_: "complete", writer.mark_complete))
+    monkeypatch.setattr(Path, "replace", log(lambda source, _: source.name, Path.replace))
+    return events
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_data_is_on_the_disk_before_the_mark_and_the_mark_before_the_name(tmp_path, disk, compression):
+    plan = make_plan(compression=compression)
+    write_store(tmp_path / "s.h5", plan, contents(plan), batch=5)
+    ending = disk[disk.index("progress.json.new") + 1 :]
+    assert ending == ["wait for file", "wait for folder", "complete", "wait for file", "store.h5", "wait for folder"]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_commits_wait_for_the_disk_where_a_restart_has_no_name(tmp_path, monkeypatch, disk, compression):
+    monkeypatch.setattr("factory.store.writer._boot", lambda: "")
+    path, plan = tmp_path / "s.h5", make_plan(compression=compression)
+    interrupt(path, plan, contents(plan), after=1)
+    assert disk[-3:] == ["wait for file", "wait for folder", "progress.json.new"]
+    with create_store(path, plan) as writer:
+        assert writer.done == 1
+        write_batch(writer, contents(plan), 1, 5)
+
+
 def test_an_exception_removes_what_was_written(tmp_path):
     plan = make_plan()
     with pytest.raises(ZeroDivisionError), create_store(tmp_path / "s.h5", plan) as writer:
@@ -373,6 +414,51 @@ def test_missing_and_misshapen_datasets(stored):
     with h5py.File(stored, "r+") as file:
         file["layers/features.0/psum"] = np.zeros((5, 1, 1, 9, 36, 4), np.int16)
     assert refused(stored) == f"{stored}: features.0: psum must be (5, 1, 1, 9, 36, 8), not (5, 1, 1, 9, 36, 4)"
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [
+        ("/", "compression"),
+        ("/", "network"),
+        ("/", "psum_bits"),
+        ("/", "image_source"),
+        ("/layers/features.0", "alpha_a"),
+    ],
+)
+def test_missing_attributes(stored, group, name):
+    with h5py.File(stored, "r+") as file:
+        del file[group].attrs[name]
+    assert refused(stored) == (
+        f"{stored}: must hold attribute {name} of {group} of schema factory-store/1, it does not"
+    )
+
+
+WHOLE = "must be a whole store of schema factory-store/1: "
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "value", "message"),
+    [
+        ("/", "network", "{", WHOLE + "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+        ("/", "network", "{}", "network description: 'layers'"),
+        ("/", "network", 3, WHOLE + "the JSON object must be str, bytes or bytearray, not int64"),
+        ("/", "psum_bits", "x", WHOLE + "invalid literal for int() with base 10: 'x'"),
+        ("/", "array_rows", 0, "array rows must be at least 1, not 0"),
+        ("/layers/features.0", "alpha_w", "one", WHOLE + "could not convert string to float: 'one'"),
+    ],
+)
+def test_damaged_attributes(stored, group, name, value, message):
+    with h5py.File(stored, "r+") as file:
+        file[group].attrs[name] = value
+    assert refused(stored) == f"{stored}: {message}"
+
+
+def test_a_group_in_place_of_a_dataset(stored):
+    with h5py.File(stored, "r+") as file:
+        del file["layers/features.0/psum"]
+        file.create_group("layers/features.0/psum")
+    assert refused(stored) == f"{stored}: must hold layers/features.0/psum of schema factory-store/1, it does not"
 
 
 def test_reading_needs_no_jax(stored):

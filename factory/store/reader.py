@@ -19,6 +19,9 @@ from factory.store.writer import partial_folder
 if TYPE_CHECKING:
     import xarray
 
+_ATTRIBUTES = ("compression", "network", "weights_sha256", "image_source", "array_rows", "array_cols", "psum_bits")
+_LAYER_ATTRIBUTES = ("alpha_w", "alpha_a")
+
 Values = h5py.Dataset | np.ndarray
 """What is sliced as an array: a dataset of an open file, or an array in memory."""
 
@@ -126,6 +129,10 @@ def open_store(path: str | Path) -> Store:
     file = _open_file(path)
     try:
         return _read_store(path, file)
+    except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
+        file.close()
+        reason = str(error.args[0] if error.args else error).partition("\n")[0]
+        raise InputError(f"{path}: must be a whole store of schema {SCHEMA}: {reason}") from None
     except BaseException:
         file.close()
         raise
@@ -150,15 +157,20 @@ def _read_store(path: Path, file: h5py.File) -> Store:
         raise InputError(f"{path}: schema must be {SCHEMA}, not {schema}")
     if not file.attrs.get("complete", 0):
         raise InputError(f"{path}: must be a finished store, it is still being written")
+    _check_attributes(path, file, _ATTRIBUTES)
     require_plugin(file.attrs["compression"])
-    network = Network.from_dict(json.loads(file.attrs["network"]))
-    array = Array(*(int(file.attrs[name]) for name in ("array_rows", "array_cols", "psum_bits")))
+    try:
+        network = Network.from_dict(json.loads(file.attrs["network"]))
+        array = Array(*(int(file.attrs[name]) for name in ("array_rows", "array_cols", "psum_bits")))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     _check_paths(path, file, [f"images/{name}" for name in IMAGE_AXES])
     images = StoredImages(**{name: file[f"images/{name}"] for name in IMAGE_AXES})
     layers = {}
     for conv in network.layers:
         if layer_path(conv.name) in file:
             _check_paths(path, file, [f"{layer_path(conv.name)}/{name}" for name in variable_axes(network, conv)])
+            _check_attributes(path, file[layer_path(conv.name)], _LAYER_ATTRIBUTES)
             layers[conv.name] = _read_layer(file, network, conv, array)
     for layer in layers.values():
         _check_shapes(path, network, layer, images.pixels.shape[0])
@@ -167,15 +179,22 @@ def _read_store(path: Path, file: h5py.File) -> Store:
 
 def _check_paths(path: Path, file: h5py.File, names: list[str]) -> None:
     for name in names:
-        if name not in file:
+        if not isinstance(file.get(name), h5py.Dataset):
             raise InputError(f"{path}: must hold {name} of schema {SCHEMA}, it does not")
+
+
+def _check_attributes(path: Path, group: h5py.Group, names: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in group.attrs:
+            where = f"attribute {name} of {group.name}"
+            raise InputError(f"{path}: must hold {where} of schema {SCHEMA}, it does not")
 
 
 def _read_layer(file: h5py.File, network: Network, conv: ConvLayer, array: Array) -> StoredLayer:
     group = file[layer_path(conv.name)]
     datasets = {name: group[name] for name in variable_axes(network, conv)}
     datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
-    alphas = {name: np.float32(group.attrs[name]) for name in ("alpha_w", "alpha_a")}
+    alphas = {name: np.float32(group.attrs[name]) for name in _LAYER_ATTRIBUTES}
     return StoredLayer(conv, array, **alphas, **datasets)
 
 

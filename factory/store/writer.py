@@ -64,8 +64,11 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
                     writer.finish()
             with _input_errors(path):
                 (partial / _PROGRESS).unlink()  # nothing resumes a file whose metadata is being changed
+                _reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
                 mark_complete(partial / _STORE, _now())
+                _reach_disk(partial / _STORE)
                 (partial / _STORE).replace(path)
+                _reach_disk(path.parent)
                 shutil.rmtree(partial)
         except Exception:
             shutil.rmtree(partial, ignore_errors=True)
@@ -118,9 +121,22 @@ def _now() -> str:
 
 
 def _boot() -> str:
-    """Return a name of this start of the machine: what a killed process wrote outlives the process, not a power cut."""
+    """Return a name of this start of the machine: what a killed process wrote outlives the process, not a power cut.
+
+    Empty where the system has none: there a commit waits for the disk.
+    """
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.exists() else ""
+
+
+def _reach_disk(*paths: Path) -> None:
+    """Wait until the contents of files, and the names in folders, are on the disk."""
+    for path in paths:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def _committed(partial: Path, plan: StorePlan) -> int:
@@ -181,6 +197,8 @@ class StoreWriter:
         """Record that every variable of the first `done` images is written."""
         with _input_errors(self._path):
             self._seal()
+            if not _boot():
+                _reach_disk(*self._partial.iterdir(), self._partial)
             _record(self._partial, self._plan, done)
         self.done = done
 
