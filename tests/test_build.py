@@ -17,7 +17,7 @@ from factory.build.stream import batch_size
 from factory.checkpoint import save_weights
 from factory.lower import lower
 from factory.spec import Array, InputError
-from factory.store import open_store
+from factory.store import StoreWriter, open_store
 from factory.tiling import tile_activation, tile_weight
 
 NOW = "2025-12-13T00:00:00+00:00"
@@ -171,6 +171,24 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(pixels, monkeypatch):
         build_tiny(pixels)
     assert str(error.value) == f"{pixels}/s.h5: must be writable: No space left on device"
     assert listing(pixels) == before
+
+
+@pytest.mark.parametrize("failing", ["images/label", "features.0/psum", "features.3/conv"])
+def test_a_batch_that_is_not_whole_is_not_committed(pixels, monkeypatch, failing):
+    """The error of a write is seen late; what is queued behind it by then, commits too, must not be done."""
+    commits = []
+    commit, write = StoreWriter.commit, StoreWriter.write
+
+    def fail(writer, variable, first, values):
+        if first == 2 and variable.endswith(failing):
+            raise InputError("disk")
+        write(writer, variable, first, values)
+
+    monkeypatch.setattr(StoreWriter, "write", fail)
+    monkeypatch.setattr(StoreWriter, "commit", lambda writer, done: commits.append(done) or commit(writer, done))
+    with pytest.raises(InputError) as error:
+        build_tiny(pixels, batch=1)
+    assert (str(error.value), commits) == ("disk", [1, 2])
 
 
 def test_an_unreadable_image_leaves_nothing(pixels):

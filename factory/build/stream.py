@@ -55,14 +55,17 @@ def fill_store(
             if progress:
                 progress(done, image_bytes * plan.image_count, text)
 
+        before: list[Future[int]] = []
         for first in range(writer.done, source.count, batch):
             images = source.batch(first, min(first + batch, source.count))
             count = len(images.pixels)
             for text, values in _batch_values(engine, layers, images, batch, written):
-                waiting.append((pool.submit(_write, writer, first, count, values), text, values))
-                if len(waiting) > _WRITES_AHEAD:
+                before.append(pool.submit(_write, writer, first, count, values))
+                waiting.append((before[-1], text, values))
+                while len(waiting) > _WRITES_AHEAD:
                     finish_oldest()
-            waiting.append((pool.submit(_commit, writer, first + count), f"{first + count} images", {}))
+            before = [pool.submit(_commit, writer, first + count, before)]
+            waiting.append((before[-1], f"{first + count} images", {}))
         while waiting:
             finish_oldest()
 
@@ -98,6 +101,9 @@ def _write(writer: StoreWriter, first: int, count: int, values: Values) -> int:
     return sum(array.nbytes for array in arrays.values())
 
 
-def _commit(writer: StoreWriter, done: int) -> int:
+def _commit(writer: StoreWriter, done: int, before: Sequence[Future[int]]) -> int:
+    """Commit where all that was to be done `before` has been done; raise its error where it has failed."""
+    for future in before:
+        future.result()
     writer.commit(done)
     return 0
