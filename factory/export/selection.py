@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from factory.spec import InputError
-
-_ITEM = re.compile(r"(\d+)|(\d*):(\d*)")
+from factory.spec import InputError, parse_ranges
 
 
 def parse_indices(text: str, count: int, what: str) -> tuple[int, ...]:
-    """Return the indices, ascending and each once, that `text` selects of `0 .. count - 1`.
-
-    Items with commas: `7`, or `0:4` (0 to 3; an end left out is the first or the last); `all` is every index. Raise
-    InputError, which begins with `what`, for another text, an index out of range and a selection of nothing.
-    """
-    if text.strip() == "all":
-        return tuple(range(count))
-    chosen: set[int] = set()
-    for item in filter(None, (part.strip() for part in text.split(","))):
-        match = _ITEM.fullmatch(item)
-        if not match:
-            raise InputError(f"{what} must be all, or indices and ranges such as 0:4,7, not {text}")
-        single, start, stop = match.groups()
-        first, end = (int(single), int(single) + 1) if single else (int(start or 0), int(stop) if stop else count)
-        for index in (first, end - 1):
-            if first < end and index >= count:
-                raise InputError(f"{what} must be 0 to {count - 1}, not {index}")
-        chosen.update(range(first, end))
-    if not chosen:
-        raise InputError(f"{what} must select at least one index, {text!r} selects none")
-    return tuple(sorted(chosen))
+    """Return the indices that `parse_ranges` gives for `text` of `0 .. count - 1`, ascending and each once."""
+    return tuple(sorted(set(parse_ranges(text, count, what))))
 
 
 def parse_tiles(text: str, counts: Mapping[str, int], what: str) -> dict[str, tuple[int, ...]]:
