@@ -101,17 +101,24 @@ def words(store: Store, folder: Path, rounds: int) -> Figure:
 
 
 def small_files(store: Store, folder: Path, rounds: int, layers: str) -> Figure:
-    """Return the files a second of an export of all weight tiles against a bare loop that creates such files."""
+    """Return the files a second of an export of all weight tiles against a bare loop that creates the same files.
+
+    The loop makes the same names in the same folders: how fast a disk creates files depends on where.
+    """
     options = dict(layers=layers, include="weight")
     summary = export(store, folder / "size", **options)
+    folders: dict[str, list[str]] = {}
+    for path in (folder / "size").glob("*/*"):
+        folders.setdefault(path.parent.name, []).append(path.name)
     shutil.rmtree(folder / "size")
     data = b"0" * (summary.bytes // summary.files)
 
     def bare(target: Path) -> None:
-        target.mkdir()
-        for number in range(summary.files):
-            with (target / f"weight_itile0_otile0_kij{number}.txt").open("wb") as file:
-                file.write(data)
+        for layer, names in folders.items():
+            (target / layer).mkdir(parents=True)
+            for name in names:
+                with (target / layer / name).open("wb") as file:
+                    file.write(data)
 
     ours, theirs = best_of(folder, rounds, exporter(store, options), bare)
     name = f"export: {summary.files:,} weight files of {len(data)} bytes"
