@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -268,3 +269,17 @@ def test_an_address_memory_begins_at_0_whatever_is_added_to_its_addresses(factor
     assert lines[0] == "DEPTH = 144;" and lines[5].split(":")[0].strip("0 ") == ""
     assert lines[5].endswith(f"{1:011b};")
     assert factory("verify", tmp_path / "v")[0] == 0
+
+
+def test_an_export_is_checked_whole(factory, store, tmp_path):
+    assert factory("export", store, "--dataflow", "ws", "-o", tmp_path / "v")[0] == 0
+    code, out, err = factory("verify", tmp_path / "v", "--sample", "5%")
+    assert (code, out) == (2, "")
+    assert err == f"factory: {tmp_path / 'v'}: a sample must be of a store, not of an export, which is checked whole\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    command = f"set -o pipefail; {sys.executable} -m factory profiles | head -1; test $? -ne 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ws  notebook")

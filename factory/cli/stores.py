@@ -66,7 +66,9 @@ def verify(
     path: Annotated[
         Path, typer.Argument(metavar="STORE|DIR", help="A store, or a folder that `factory export` wrote.")
     ],
-    sample: Annotated[str, typer.Option(help="Share of a store to recompute, such as `5%`, a count, or `all`.")] = "5%",
+    sample: Annotated[
+        str | None, typer.Option(help="Share of a store to recompute: `5%` (the default), a count, or `all`.")
+    ] = None,
     weights: options.Weights = None,
     store: Annotated[Path | None, typer.Option(help="The store that an export came from, to compare with.")] = None,
     recovered: Annotated[
