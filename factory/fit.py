@@ -18,7 +18,7 @@ from jaxtyping import Int32, UInt8
 
 from factory.checkpoint import import_checkpoint, import_float_weights, load_weights, save_weights, trained_network
 from factory.images import load_images
-from factory.model import QuantNetwork, create_model, from_trained, to_tensors
+from factory.model import QuantNetwork, create_model, from_trained, to_tensors, transfer
 from factory.spec import InputError, Network, load_network, write_whole
 from factory.train import (
     Checkpoints,
@@ -75,7 +75,16 @@ class TrainResult:
     weights: Path
 
 
-Report = Callable[[Progress | EpochResult], None]
+@dataclass(frozen=True)
+class Transfer:
+    """Which layers (and `classifier`) of a network start from the weights in `source`, and which anew."""
+
+    source: str
+    taken: tuple[str, ...]
+    anew: tuple[str, ...]
+
+
+Report = Callable[[Progress | EpochResult | Transfer], None]
 
 
 @dataclass(frozen=True)
@@ -105,17 +114,17 @@ def fit(
 ) -> TrainResult:
     """Train, and keep in `folder`: `config.json`, `metrics.jsonl` (the curve), `checkpoints/`, `best.safetensors`.
 
-    `report` is called with a Progress every few steps and with an EpochResult after each epoch. With `resume` a run
-    that was stopped anywhere goes on from its newest checkpoint (from the start, if it has none) and ends with the bits
-    that it would have had, on the same machine (a GPU adds in a fixed order only under
-    `XLA_FLAGS=--xla_gpu_deterministic_ops=true`). Raise InputError where the folder is not empty, or, with `resume`,
-    where it holds no run or one of another configuration.
+    `report` is called with a Transfer where a run starts from another network's weights, with a Progress every few
+    steps and with an EpochResult after each epoch. With `resume` a run that was stopped anywhere goes on from its
+    newest checkpoint (from the start, if it has none) and ends with the bits that it would have had, on the same
+    machine (a GPU adds in a fixed order only under `XLA_FLAGS=--xla_gpu_deterministic_ops=true`). Raise InputError
+    where the folder is not empty, or, with `resume`, where it holds no run or one of another configuration.
     """
     folder, network = Path(folder), load_network(config.network)
     train, test = (_load_split(config.data, split, network) for split in ("train", "test"))
     if (steps := len(train.labels) // config.batch) == 0:
         raise InputError(f"batch must be at most the {len(train.labels)} images of the train split, not {config.batch}")
-    model = _initial_model(config, network)
+    model = _initial_model(config, network, report)
     _open_folder(folder, config, resume)
     with Checkpoints(folder / CHECKPOINTS) as checkpoints:
         optimizer = make_optimizer(model, config, steps)
@@ -130,13 +139,21 @@ def _load_split(data: str, split: str, network: Network) -> _Split:
     return _Split(images.pixels, images.label.astype(np.int32))
 
 
-def _initial_model(config: TrainConfig, network: Network) -> QuantNetwork:
+def _initial_model(config: TrainConfig, network: Network, report: Report) -> QuantNetwork:
     if config.init is None:
         return create_model(network, config.seed)
+    theirs = "auto" if config.transfer else network
     if config.init.endswith(".safetensors"):
         trained, floats = load_weights(config.init), None
     else:
-        trained, floats = import_checkpoint(config.init, network), import_float_weights(config.init, network)
+        trained, floats = import_checkpoint(config.init, theirs), import_float_weights(config.init, theirs)
+    if config.transfer:
+        model = create_model(network, config.seed)
+        if not (taken := transfer(from_trained(trained, floats), model)):
+            raise InputError(f"{config.init}: must have a layer that fits the network {config.network}, it has none")
+        parts = [*(layer.name for layer in network.layers), "classifier"]
+        report(Transfer(config.init, taken, tuple(name for name in parts if name not in taken)))
+        return model
     if trained.network != network:
         raise InputError(f"{config.init}: must be weights of the network {config.network}, not of another")
     return from_trained(trained, floats)

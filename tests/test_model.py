@@ -22,7 +22,7 @@ SPECS = [
     ConvLayer("small", IMAGE, 6, 4, height=2, width=2),
     ConvLayer("padded", IMAGE, 1, 2, height=2, width=3, kernel=2, stride=3, padding=2),
 ]
-FORMS = [ops._xla_convolution, ops._gather_and_multiply]
+FORMS = [ops._convolve_xla, ops._convolve_patches]
 
 
 def slow_convolution(activation: np.ndarray, weight: np.ndarray, spec: ConvLayer) -> np.ndarray:
@@ -77,14 +77,26 @@ def test_convolution_is_the_plain_loops(form, spec):
     np.testing.assert_array_equal(np.asarray(found).transpose(0, 3, 1, 2), expected)
 
 
+@pytest.mark.parametrize("patch_bytes", [1, 1 << 30], ids=["image by image", "at once"])
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_both_forms_of_convolution_have_the_same_gradients(spec):
+def test_both_forms_of_convolution_have_the_same_gradients(spec, patch_bytes, monkeypatch):
+    monkeypatch.setattr(ops, "_PATCH_BYTES", patch_bytes)
     activation, weight = integers(spec)
     arguments = jnp.asarray(activation.transpose(0, 2, 3, 1), jnp.float32), jnp.asarray(weight, jnp.float32)
     first, second = (jax.vjp(lambda a, w, form=form: form(a, w, spec), *arguments) for form in FORMS)
     g = jnp.asarray(np.random.default_rng(8).integers(-3, 4, first[0].shape), jnp.float32)
     for ours, theirs in zip(first[1](g), second[1](g), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_bfloat16_products_are_summed_in_float32(spec):
+    """Codes are exact in bfloat16, and so are their sums."""
+    activation, weight = integers(spec)
+    arguments = jnp.asarray(activation.transpose(0, 2, 3, 1), jnp.bfloat16), jnp.asarray(weight, jnp.bfloat16)
+    found = ops.convolve(*arguments, spec)
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(np.asarray(found).transpose(0, 3, 1, 2), slow_convolution(activation, weight, spec))
 
 
 @pytest.mark.parametrize(("spec", "gathers"), [(SPECS[0], False), (SPECS[4], True)], ids=["large", "small"])

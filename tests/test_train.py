@@ -17,7 +17,7 @@ from helpers_network import random_pixels, tiny_network, trained_network
 
 from factory import fit as fit_module
 from factory.checkpoint import load_weights, save_weights
-from factory.fit import EpochResult, Progress, fit
+from factory.fit import EpochResult, Progress, Transfer, fit
 from factory.model import create_model, from_trained, predict, to_tensors
 from factory.spec import InputError, load_network
 from factory.train import (
@@ -103,6 +103,7 @@ def tiny_batch(count: int = 8) -> tuple[jax.Array, jax.Array]:
         (dict(label_smoothing=-0.1), "label_smoothing must be at least 0 and less than 1, not -0.1"),
         (dict(weight_decay=-1.0), "weight_decay must be at least 0 and less than inf, not -1.0"),
         (dict(schedule="linear"), "schedule must be one of step cosine, not linear"),
+        (dict(transfer=True), "transfer needs weights to start from: init must be given"),
         (dict(dtype="float16"), "dtype must be one of float32 bfloat16, not float16"),
     ],
 )
@@ -346,6 +347,30 @@ def test_a_run_starts_from_given_weights(toy, unbroken, tmp_path):
     for name, layer in given.layers.items():
         np.testing.assert_array_equal(found.layers[name].weight_code, layer.weight_code)
         assert found.layers[name].alpha_a == layer.alpha_a
+
+
+def test_a_run_takes_the_layers_of_another_network_that_fit(toy, unbroken, tmp_path):
+    """The middle layer is wider here, so it and the one behind it start anew; activations have other bits."""
+    wider = NETWORK.replace('"M", 8', '"M", 10').replace('name = "toy"', 'name = "wide"\nactivation_bits = 2')
+    (tmp_path / "wide.toml").write_text(wider)
+    init = str(unbroken / "best.safetensors")
+    config = dataclasses.replace(toy, network=str(tmp_path / "wide.toml"), epochs=1, lr=1e-20, init=init, transfer=True)
+    records = []
+    found = load_weights(fit(config, tmp_path / "run", report=records.append).weights)
+    names = [layer.name for layer in found.network.layers]
+    assert records[0] == Transfer(init, (names[0], "classifier"), tuple(names[1:]))
+    given, fresh = load_weights(init), to_tensors(create_model(found.network, config.seed))
+    np.testing.assert_array_equal(found.layers[names[0]].weight_code, given.layers[names[0]].weight_code)
+    np.testing.assert_array_equal(found.layers[names[1]].weight_code, fresh[f"{names[1]}.weight_code"])
+    np.testing.assert_array_equal(found.classifier_weight, given.classifier_weight)
+
+
+def test_weights_of_which_nothing_fits_are_refused(toy, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_weights(trained_network(tiny_network()), path)
+    with pytest.raises(InputError) as error:
+        fit(dataclasses.replace(toy, init=str(path), transfer=True), tmp_path / "run")
+    assert str(error.value) == f"{path}: must have a layer that fits the network {toy.network}, it has none"
 
 
 @pytest.mark.torch

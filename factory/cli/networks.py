@@ -64,6 +64,9 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="A torch checkpoint or weights to start from; default: none.")
     ] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Take the layers of --init that fit, and start the others anew.")
+    ] = False,
     checkpoint_steps: Annotated[int, typer.Option(help="Steps between checkpoints within an epoch; 0: none.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
 ) -> None:
@@ -84,6 +87,7 @@ def train(
         dtype=dtype,
         seed=seed,
         init=init,
+        transfer=transfer,
         checkpoint_steps=checkpoint_steps,
     )
     with options.training_meter() as report:

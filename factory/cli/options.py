@@ -68,7 +68,7 @@ def progress_bar() -> Iterator[Progress | None]:
 @contextmanager
 def training_meter() -> Iterator[Callable[[object], None]]:
     """Yield a callback that prints a line an epoch, and on a terminal keeps loss, accuracy, images/s and time left."""
-    from factory.fit import EpochResult
+    from factory.fit import EpochResult, Transfer
 
     with progress_bar() as bar:
 
@@ -81,6 +81,8 @@ def training_meter() -> Iterator[Callable[[object], None]]:
                     f"{record.images_per_second:.0f} images/s",
                     flush=True,
                 )
+            elif isinstance(record, Transfer):
+                print(f"from {record.source}: {' '.join(record.taken)}; anew: {' '.join(record.anew)}", flush=True)
             elif bar:
                 text = f"epoch {record.epoch + 1}/{record.epochs} loss {record.loss:.4f} accuracy {record.accuracy:.4f}"
                 bar(record.step, record.steps, f"{text} {record.images_per_second:.0f} images/s")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from factory.model.layers import QuantBatchNorm, QuantConv, QuantLayer
 from factory.model.network import QuantNetwork
@@ -47,6 +48,33 @@ def from_trained(trained: TrainedNetwork, float_weights: Mapping[str, np.ndarray
         )
     classifier = jnp.asarray(trained.classifier_weight), jnp.asarray(trained.classifier_bias)
     return QuantNetwork(trained.network, layers, *classifier)
+
+
+def transfer(donor: QuantNetwork, model: QuantNetwork) -> tuple[str, ...]:
+    """Give a model the values of the donor's layers that fit, and of its classifier; return their names.
+
+    A layer fits where the donor's of the same name has weights of the same shape and bits, and a batch norm or none
+    as well; the bits and the scale of activations may differ.
+    """
+    taken = tuple(
+        name for name, layer in model.layers.items() if name in donor.layers and _fits(donor.layers[name], layer)
+    )
+    for name in taken:
+        model.layers[name].conv.normalize = donor.layers[name].conv.normalize
+        nnx.update(model.layers[name], nnx.state(donor.layers[name]))
+    if donor.network.classifier_shape != model.network.classifier_shape:
+        return taken
+    model.classifier_weight[...], model.classifier_bias[...] = donor.classifier_weight[...], donor.classifier_bias[...]
+    return (*taken, "classifier")
+
+
+def _fits(donor: QuantLayer, layer: QuantLayer) -> bool:
+    theirs, ours = donor.conv.spec, layer.conv.spec
+    return (theirs.weight_shape, theirs.weight_bits, theirs.batch_norm) == (
+        ours.weight_shape,
+        ours.weight_bits,
+        ours.batch_norm,
+    )
 
 
 def to_tensors(model: QuantNetwork) -> dict[str, np.ndarray]:

@@ -16,7 +16,8 @@ class TrainConfig:
     """All that decides the weights that come out.
 
     `network` is a network's name or TOML file. `data` is an image source with the splits `train` and `test`. `init` is
-    a torch checkpoint or a weights file to start from; None starts from random weights. The rate is `lr`, times 0.1 at
+    a torch checkpoint or a weights file to start from; None starts from random weights. With `transfer` it may be of
+    another network: the layers that fit start from it, the others from random weights. The rate is `lr`, times 0.1 at
     each epoch of `milestones` (schedule `step`, the notebook's), or falls to 0 along a half `cosine` over all epochs.
     `weight_decay` applies to the weights of convolutions and classifier only. `dtype` is that of the convolutions'
     products. A checkpoint is written after each epoch and, where `checkpoint_steps` is not 0, every so many steps.
@@ -35,6 +36,7 @@ class TrainConfig:
     dtype: str = "float32"
     seed: int = 0
     init: str | None = None
+    transfer: bool = False
     checkpoint_steps: int = 0
 
     def __post_init__(self):
@@ -46,6 +48,8 @@ class TrainConfig:
         for field, high in dict(momentum=1, label_smoothing=1, weight_decay=math.inf).items():
             if not 0 <= getattr(self, field) < high:
                 raise InputError(f"{field} must be at least 0 and less than {high}, not {getattr(self, field)}")
+        if self.transfer and self.init is None:
+            raise InputError("transfer needs weights to start from: init must be given")
         for field, choices in dict(schedule=SCHEDULES, dtype=DTYPES).items():
             if getattr(self, field) not in choices:
                 raise InputError(f"{field} must be one of {' '.join(choices)}, not {getattr(self, field)}")
