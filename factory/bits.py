@@ -30,11 +30,10 @@ def code_dtype(bits: int, signed: bool) -> np.dtype:
 
 def wrap(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Integer[np.ndarray, "*shape"]:
     """Return what a field reads back that took the low `bits` of each value, in `code_dtype(bits, signed)`."""
-    low, high = field_range(bits, signed)
-    held, dtype = np.iinfo(values.dtype), code_dtype(bits, signed)
-    if low <= held.min and held.max <= high:
+    dtype, held_bits = code_dtype(bits, signed), np.iinfo(values.dtype).bits
+    if _fits(values.dtype, *field_range(bits, signed)):
         return values.astype(dtype, copy=False)
-    field = (values if bits < held.bits else values.astype(np.int64)) & ((1 << bits) - 1)
+    field = (values if bits < held_bits else values.astype(np.int64)) & ((1 << bits) - 1)
     if signed:
         field = (field ^ (1 << (bits - 1))) - (1 << (bits - 1))
     return field.astype(dtype)
@@ -42,11 +41,21 @@ def wrap(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Inte
 
 def hold(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> tuple[Integer[np.ndarray, "*shape"], int]:
     """Return `wrap` of the values, and how many of them a field of `bits` does not hold as they are."""
-    low, high = field_range(bits, signed)
-    if not values.size or (values.min() >= low and values.max() <= high):
+    if _within(values, *field_range(bits, signed)):
         return values.astype(code_dtype(bits, signed), copy=False), 0
     held = wrap(values, bits, signed)
     return held, int(np.count_nonzero(held != values))
+
+
+def _fits(dtype: np.dtype, low: int, high: int) -> bool:
+    """Return whether every value of an integer dtype is within a range."""
+    held = np.iinfo(dtype)
+    return low <= held.min and held.max <= high
+
+
+def _within(values: Integer[np.ndarray, "*shape"], low: int, high: int) -> bool:
+    """Return whether the values are within a range; a dtype that holds no others is not looked through."""
+    return _fits(values.dtype, low, high) or not values.size or bool(values.min() >= low and values.max() <= high)
 
 
 def pack(codes: Integer[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray, "word byte"]:
@@ -55,7 +64,7 @@ def pack(codes: Integer[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray
     Raise ValueError where a code is in neither the signed nor the unsigned range of its lane: wrapping is `wrap`'s.
     """
     low, high = -(1 << (bits - 1)), (1 << bits) - 1
-    if codes.size and (codes.min() < low or codes.max() > high):
+    if not _within(codes, low, high):
         raise ValueError(f"codes in {bits} bits must be {low} to {high}, not {codes.min()} to {codes.max()}")
     if bits in (1, 2, 4):
         return _reverse(_join(codes.astype(np.uint8, copy=False) & np.uint8(high), bits))

@@ -405,6 +405,23 @@ def test_progress_counts_files(tmp_path):
     assert calls[-1] == (11, 11, "features.13, image 0")
 
 
+def test_files_and_progress_do_not_depend_on_the_workers(tmp_path):
+    written, calls = {}, {}
+    for workers in (1, 2, 5):
+        folder, calls[workers] = tmp_path / str(workers), []
+        options = dict(layers="features.9,features.13", images="all", include="activation,weight,out,psum")
+        export(STORE, folder, **options, workers=workers, progress=lambda *call, to=calls[workers]: to.append(call))
+        written[workers] = files_of(folder)
+    assert written[1] == written[2] == written[5] and len(written[1]) > 100
+    assert calls[1] == calls[2] == calls[5] and len(calls[1]) > 4
+
+
+def test_there_must_be_a_worker(tmp_path):
+    with pytest.raises(InputError) as caught:
+        export(STORE, tmp_path / "x", workers=0)
+    assert str(caught.value) == "workers must be at least 1, not 0"
+
+
 @pytest.mark.reference
 def test_the_pool_of_an_output_stationary_tile_is_two_rows(reference, tmp_path):
     store: MemoryStore = reference_store(reference, "w4a4")

@@ -1,10 +1,12 @@
 """An export's directory is the old one, the new one, or none: whatever fails, and whenever the process is killed."""
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -52,6 +54,16 @@ def test_a_full_disk_leaves_the_old_export(tmp_path, monkeypatch):
         export(STORE, tmp_path / "x", force=True, **OPTIONS)
     assert files_of(tmp_path / "x") == before
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_the_failure_of_one_worker_ends_the_others(tmp_path, monkeypatch):
+    write_all, calls, threads = writing._write_all, itertools.count(), threading.active_count()
+    monkeypatch.setattr(writing, "_write_all", lambda *call: (no_space if next(calls) == 100 else write_all)(*call))
+    with pytest.raises(InputError) as caught:
+        export(odd_store(images=9), tmp_path / "x", layers="features.9,features.13", images="all", workers=3)
+    assert str(caught.value) == f"{tmp_path / 'x'}: cannot be written: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == threads
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):

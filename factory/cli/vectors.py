@@ -63,6 +63,9 @@ def export(
     ] = False,
     flat: Annotated[bool, typer.Option("--flat", help="One layer and image, straight into DIR.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that write files; the files do not depend on it.", show_default="cores")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write.")] = Path(
         "vectors"
     ),
@@ -95,6 +98,7 @@ def export(
             testbench=testbench,
             flat=flat,
             force=force,
+            workers=workers,
             progress=progress,
         )
     for warning in summary.warnings:

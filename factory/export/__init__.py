@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,6 +26,7 @@ from factory.testbench import testbench_files
 
 FILES = ("tile", "layer")
 PE_ACTIVATIONS = ("unsigned", "signed")
+MOST_WORKERS = 8
 
 
 def export(
@@ -50,6 +52,7 @@ def export(
     testbench: bool = False,
     flat: bool = False,
     force: bool = False,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> ExportSummary:
     """Export part of a store to the new directory `out_dir`, with a manifest, and return what was written.
@@ -58,10 +61,13 @@ def export(
     `address_base` leaves the profile's own, for `psum_bits` the store's. `tiles` is `all` or such as `it=0:2,ot=5` (WS)
     and `pt=0,ot=0:4` (OS); `input_channels` are the first ones to sum over (OS). `files` is `tile`, or `layer` for one
     file a layer and role. `testbench` adds a self-checking SystemVerilog testbench. `flat` puts one layer and image
-    straight into `out_dir`; `force` replaces an earlier export. `progress` is called with the files written, the files
-    in all, and what is being written. Raise InputError for anything that does not fit the store or cannot be written;
-    `out_dir` is then as it was.
+    straight into `out_dir`; `force` replaces an earlier export. `workers` threads write the files (None: one for each
+    processor, 8 at most); the files are the same whatever their number. `progress` is called with the files written,
+    the files in all, and what is being written. Raise InputError for anything that does not fit the store or cannot be
+    written; `out_dir` is then as it was.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, not {workers}")
     for name, value, known in (("files", files, FILES), ("pe_activation", pe_activation, (None, *PE_ACTIVATIONS))):
         if value not in known:
             raise InputError(f"{name} must be one of {' '.join(filter(None, known))}, not {value}")
@@ -94,7 +100,9 @@ def export(
             merge=files == "layer",
             flat=flat,
         )
-        return run_export(source, request, Path(out_dir), testbench=testbench, force=force, progress=progress)
+        return run_export(
+            source, request, Path(out_dir), testbench=testbench, force=force, workers=workers, progress=progress
+        )
 
 
 def run_export(
@@ -104,12 +112,15 @@ def run_export(
     *,
     testbench: bool = False,
     force: bool = False,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> ExportSummary:
     """Write what a request asks for to `out_dir`, whole or not at all, and return what was written."""
     plan = make_plan(store, request)
     with whole_directory(out_dir, force, is_export) as root:
-        manifest = record(store, plan, write_plan(plan, root, progress))
+        manifest = record(
+            store, plan, write_plan(plan, root, workers or min(os.cpu_count() or 1, MOST_WORKERS), progress)
+        )
         if testbench:
             files = testbench_files(json.loads(manifest.text()))
             for path, data in files.items():

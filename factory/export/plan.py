@@ -79,6 +79,11 @@ class Plan:
             for layer in self.layers
         )
 
+    @property
+    def group_count(self) -> int:
+        """Number of groups: of a layer itself, or of one of its images."""
+        return sum(bool(layer.own) + bool(layer.of_image) * len(self.images) for layer in self.layers)
+
     def directory(self, layer: LayerPlan, image: int | None, files: FileSet) -> str:
         """Return the directory of a set of files, from the export's own, without a slash at its end."""
         if self.request.flat:

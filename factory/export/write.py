@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from factory.dataflow import Vectors
-from factory.export.beside import MOST_PENDING, Beside
+from factory.export.beside import Beside, InTurn
 from factory.export.fileset import FileSet
 from factory.export.plan import LayerPlan, Plan
 from factory.export.render import RUN_BYTES, pieces, runs
@@ -53,34 +55,65 @@ class Group:
     image: int | None
     sets: tuple[WrittenSet, ...]
 
+    @property
+    def file_count(self) -> int:
+        """Number of files."""
+        return sum(len(written.written) for written in self.sets)
 
-def write_plan(plan: Plan, root: Path, progress: Progress | None = None) -> Iterator[Group]:
-    """Write the files of a plan below `root`, and yield what was written, group by group in the plan's order."""
-    done, total = 0, plan.file_count
-    with Beside() as beside:
-        writer = _Writer(root, beside, cycle([np.empty(RUN_BYTES, np.uint8) for _ in range(MOST_PENDING + 3)]))
-        for layer in plan.layers:
-            for image in (None, *(plan.images if layer.of_image else ())):
-                vectors = layer.vectors if image is None else layer.image_vectors(image)
-                sets = []
-                for files in layer.own if image is None else layer.of_image:
-                    sets.append(writer.write(files, vectors, image, plan.directory(layer, image, files)))
-                    done += files.count
-                    if progress:
-                        progress(done, total, vectors.where)
-                if sets:
-                    yield Group(layer, image, tuple(sets))
+    @property
+    def where(self) -> str:
+        """The layer and image, for messages."""
+        return self.layer.name if self.image is None else f"{self.layer.name}, image {self.image}"
+
+
+def write_plan(plan: Plan, root: Path, workers: int, progress: Progress | None = None) -> Iterator[Group]:
+    """Write the files of a plan below `root`, and yield what was written, group by group in the plan's order.
+
+    Groups are written by as many threads as there are `workers`. Where there is but one, or one group, its words are
+    formatted and its files hashed by two more threads beside the writing.
+    """
+    jobs, done, total = _jobs(plan), 0, plan.file_count
+    alone = workers == 1 or plan.group_count == 1
+    with ThreadPoolExecutor(workers) as pool:
+        write = partial(_write_group, plan, root, Beside if alone else InTurn)
+        pending = deque(pool.submit(write, *job) for job in islice(jobs, workers + 1))
+        try:
+            while pending:
+                group = pending.popleft().result()
+                pending.extend(pool.submit(write, *job) for job in islice(jobs, 1))
+                done += group.file_count
+                if progress:
+                    progress(done, total, group.where)
+                yield group
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _jobs(plan: Plan) -> Iterator[tuple[LayerPlan, int | None]]:
+    for layer in plan.layers:
+        if layer.own:
+            yield layer, None
+        if layer.of_image:
+            yield from ((layer, image) for image in plan.images)
+
+
+def _write_group(plan: Plan, root: Path, beside: Callable, layer: LayerPlan, image: int | None) -> Group:
+    vectors = layer.vectors if image is None else layer.image_vectors(image)
+    with beside() as helper:
+        writer = _Writer(root, helper, cycle([np.empty(RUN_BYTES, np.uint8) for _ in range(helper.buffers)]))
+        sets = tuple(
+            writer.write(files, vectors, image, plan.directory(layer, image, files))
+            for files in (layer.own if image is None else layer.of_image)
+        )
+    return Group(layer, image, sets)
 
 
 @dataclass(frozen=True)
 class _Writer:
-    """What all sets of files are written with.
-
-    One of `buffers` is being written while the next one is made, and up to `MOST_PENDING` wait to be hashed.
-    """
+    """What all sets of files of a group are written with: `buffers` are reused as `beside` allows."""
 
     root: Path
-    beside: Beside
+    beside: Beside | InTurn
     buffers: Iterator[np.ndarray]
 
     def write(self, files: FileSet, vectors: Vectors, image: int | None, directory: str) -> WrittenSet:
