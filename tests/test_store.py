@@ -249,6 +249,24 @@ def test_commits_wait_for_the_disk_where_a_restart_has_no_name(tmp_path, monkeyp
         write_batch(writer, contents(plan), 1, 5)
 
 
+@pytest.mark.parametrize("at_end", [False, True], ids=["on the way", "at the end"])
+def test_a_disk_that_fails_later_fails_the_build(tmp_path, monkeypatch, at_end):
+    def flush(file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    plan, path = make_plan(), tmp_path / "s.h5"
+    if at_end:
+        monkeypatch.setattr("factory.store.writer._ContiguousWriter._put", lambda self, *_: None)
+    with pytest.raises(InputError) as error, create_store(path, plan) as store:
+        if at_end:
+            store._flushed = store._flusher.submit(flush, 0)
+        monkeypatch.setattr("factory.store.writer._flush", flush)
+        write_batch(store, contents(plan), 0, 5)
+        store.commit(5)
+    assert str(error.value) == f"{path}: must be writable: Input/output error"
+    assert listing(tmp_path) == []
+
+
 def test_an_exception_removes_what_was_written(tmp_path):
     plan = make_plan()
     with pytest.raises(ZeroDivisionError), create_store(tmp_path / "s.h5", plan) as writer:

@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from factory.store.schema import SCHEMA, StorePlan, Variable
 
 _STORE, _PROGRESS, _SHARD = "store.h5", "progress.json", "shard.h5"
 _MAX_WRITE = 2**30
+_flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def partial_folder(path: Path) -> Path:
@@ -204,12 +206,17 @@ class StoreWriter:
 
 
 class _ContiguousWriter(StoreWriter):
-    """Writes each batch at its place in the file."""
+    """Writes each batch at its place in the file.
+
+    The data goes on to the disk while more is computed, so that little is left to wait for when the store is finished.
+    """
 
     def __init__(self, path: Path, plan: StorePlan, done: int):
         super().__init__(path, plan, done)
         self._offsets = data_offsets(self._partial / _STORE, plan)
         self._file = os.open(self._partial / _STORE, os.O_RDWR)
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushed = self._flusher.submit(int)  # nothing yet
 
     def _put(self, variable: Variable, first_image: int, values: np.ndarray) -> None:
         offset = self._offsets[variable.path] + first_image * (variable.nbytes // variable.shape[0])
@@ -217,14 +224,19 @@ class _ContiguousWriter(StoreWriter):
         while data:
             written = os.pwrite(self._file, data[:_MAX_WRITE], offset)
             data, offset = data[written:], offset + written
+        if self._flushed.done():
+            self._flushed.result()
+            self._flushed = self._flusher.submit(_flush, self._file)
 
     def _seal(self) -> None:
         """Do nothing: what was written is in its place."""
 
     def finish(self) -> None:
-        """Do nothing: the file is whole."""
+        """Raise the error of a flush that failed: no later one would tell it."""
+        self._flushed.result()
 
     def close(self) -> None:
+        self._flusher.shutdown()
         os.close(self._file)
 
 
