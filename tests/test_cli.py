@@ -271,6 +271,18 @@ def test_an_address_memory_begins_at_0_whatever_is_added_to_its_addresses(factor
     assert factory("verify", tmp_path / "v")[0] == 0
 
 
+def test_a_profile_of_ones_own_begins_as_a_shipped_one(factory, store, tmp_path):
+    code, text, err = factory("profiles", "ws-reversed", "--toml")
+    assert (code, err) == (0, "")
+    (tmp_path / "mine.toml").write_text(text.replace('"output.txt"', '"expected.txt"'))
+    assert factory("export", store, "--profile", tmp_path / "mine.toml", "-o", tmp_path / "mine")[0] == 0
+    assert factory("export", store, "--profile", "ws-reversed", "-o", tmp_path / "theirs")[0] == 0
+    mine, theirs = (tmp_path / name / "features.27/image0" for name in ("mine", "theirs"))
+    assert (mine / "expected.txt").read_bytes() == (theirs / "output.txt").read_bytes()
+    assert factory("profiles", "notebook", "--dataflow", "os", "--toml")[1].startswith('name = "notebook"')
+    assert factory("profiles", "--toml") == (2, "", "factory: --toml and --dataflow need the name of a profile\n")
+
+
 def test_an_export_is_checked_whole(factory, store, tmp_path):
     assert factory("export", store, "--dataflow", "ws", "-o", tmp_path / "v")[0] == 0
     code, out, err = factory("verify", tmp_path / "v", "--sample", "5%")

@@ -247,7 +247,14 @@ def test_profiles_read_back_from_their_own_toml(dataflow, name, tmp_path):
     assert load_profile(str(path)) == profile
     assert load_profile(str(path), dataflow) == profile
     assert explain(profile) in explain_profile(name)
+    assert explain(profile) == explain_profile(name, dataflow)
     assert f"{dataflow}  {name} " in list_profiles()
+
+
+def test_any_text_of_a_profile_reads_back(tmp_path):
+    profile = replace(load_profile("ws-wide"), about='two 𝟚 lanes, "quoted" \\ and \x7f \n')
+    (tmp_path / "ws-wide.toml").write_text(profile_to_toml(profile), encoding="utf-8")
+    assert load_profile(str(tmp_path / "ws-wide.toml")) == profile
 
 
 def test_the_default_names_fit_the_registers_of_testbenches():

@@ -34,6 +34,14 @@ Layers = Annotated[
     str,
     typer.Option("--layers", metavar="NAMES", help="`all`, `squeezed`, or names with commas, such as `features.27`."),
 ]
+Dataflow = Annotated[
+    str | None,
+    typer.Option(
+        "--dataflow",
+        metavar="[ws|os]",
+        help="Weight- or output-stationary; may be left out where the profile has only one.",
+    ),
+]
 PsumBits = Annotated[int, typer.Option("--psum-bits", help="Width of the array's adders, in bits.")]
 PeActivation = Annotated[
     str | None,

@@ -19,12 +19,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def export(
     store: Annotated[Path | None, typer.Argument(help="Default: the default store, which is built if need be.")] = None,
-    dataflow: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[ws|os]", help="Weight- or output-stationary; may be left out where the profile has only one."
-        ),
-    ] = None,
+    dataflow: options.Dataflow = None,
     layers: options.Layers = "squeezed",
     images: Annotated[str, typer.Option(help="Places in the store: `all`, or such as `0:4,7`.")] = "0",
     tiles: Annotated[str, typer.Option(help="`all`, or such as `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os).")] = "all",
@@ -108,11 +103,20 @@ def export(
 
 def profiles(
     name: Annotated[str | None, typer.Argument(help="A profile to explain: its files, and one line drawn.")] = None,
+    dataflow: options.Dataflow = None,
+    toml: Annotated[
+        bool, typer.Option("--toml", help="Print it as the TOML that `export --profile FILE.toml` takes.")
+    ] = False,
 ) -> None:
     """List the profiles of memory files that ship, or explain one with a drawing of a line."""
-    from factory.memfile import explain_profile, list_profiles
+    from factory.memfile import explain_profile, list_profiles, load_profile, profile_to_toml
 
-    print(list_profiles() if name is None else explain_profile(name))
+    if name is None and (toml or dataflow):
+        raise InputError("--toml and --dataflow need the name of a profile")
+    if toml:
+        print(profile_to_toml(load_profile(name, dataflow)), end="")
+    else:
+        print(list_profiles() if name is None else explain_profile(name, dataflow))
 
 
 def simulate(

@@ -22,9 +22,9 @@ def list_profiles() -> str:
     return "\n".join(f"{profile.dataflow}  {profile.name:{width}}  {profile.about}" for profile in shipped)
 
 
-def explain_profile(name: str) -> str:
-    """Return the explanation of a shipped profile, in each dataflow that has it, or of a TOML file."""
-    flows = [flow for flow in DATAFLOWS if name in profile_names(flow)] or [None]
+def explain_profile(name: str, dataflow: str | None = None) -> str:
+    """Return the explanation of a shipped profile, in each dataflow that has it or in one, or of a TOML file."""
+    flows = [flow for flow in DATAFLOWS if name in profile_names(flow) and not dataflow] or [dataflow]
     return "\n\n".join(explain(load_profile(name, flow)) for flow in flows)
 
 
