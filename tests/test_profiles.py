@@ -307,6 +307,7 @@ def test_padding_of_words_and_files_is_data(tmp_path):
     assert lines[20:] == ["0" * 130] * 12
 
 
+HUGE = 10**23
 MINE = 'extends = "notebook"\n'
 OUT = MINE + "[layouts.out]\n"
 MISTAKES = [
@@ -327,6 +328,17 @@ MISTAKES = [
     (MINE + 'post = "tanh"', "profile mine: post must be one of relu none leaky relu+maxpool2, not tanh"),
     (MINE + "pixel_block = [2]", "pixel_block must be a list of two whole numbers, not [2]"),
     (MINE + "pixel_block = [2, 0]", "profile mine: pixel_block must be two numbers of at least 1, not [2, 0]"),
+    (MINE + f"rows = {HUGE}", f"profile mine: rows must be at most 4096, not {HUGE}"),
+    (MINE + "cols = 4097", "profile mine: cols must be at most 4096, not 4097"),
+    (MINE + f"simd = {HUGE}", f"profile mine: simd must be at most 4096, not {HUGE}"),
+    (
+        MINE + f"pixel_block = [{HUGE}, 1]",
+        f"profile mine: pixel_block must be two numbers of at most 65536, not [{HUGE}, 1]",
+    ),
+    ("rows = 1" + "0" * 5000, "must be TOML without numbers of thousands of digits"),
+    ("rows = 0x" + "f" * 5000, "must be TOML without numbers of thousands of digits"),
+    ("rows = " + "[" * 20_000 + "]" * 20_000, "must be TOML without lists or tables nested hundreds deep"),
+    ("rows" + ".a" * 2_000 + " = 1", "must be TOML without lists or tables nested hundreds deep"),
     (MINE + "layouts = 1", "layouts must be tables by name"),
     (MINE + "[layouts]\nout = 1", "layouts must be tables by name"),
     (
@@ -336,6 +348,10 @@ MISTAKES = [
     (OUT + "lane_bits = 40", "layout out: lane_bits must be 1 to 32, not 40"),
     (OUT + "signed = 1", "layout out: signed must be true or false, not 1"),
     (OUT + "words = -1", "layout out: words must be at least 0, not -1"),
+    (OUT + f"words = {HUGE}", f"layout out: words must be at most 1048576, not {HUGE}"),
+    (OUT + f"word_bits = {HUGE}", f"layout out: word_bits must be at most 1048576, not {HUGE}"),
+    (OUT + f"word_bits = {10**10}", f"layout out: word_bits must be at most 1048576, not {10**10}"),
+    (OUT + f"base = {HUGE}\nformat = 'mif'", f"layout out: base must be at most 4294967295, not {HUGE}"),
     (OUT + 'lines = "onij"', "layout out: lines must be a list of strings, not 'onij'"),
     (
         OUT + 'role = "rows"',
@@ -357,6 +373,10 @@ MISTAKES = [
         "profile mine: layout out: files, lines and lanes must be the axes col onij ot, not col nij ot",
     ),
     (MINE + '[layouts.mine]\nfile = "a"', "layout mine: the key files must be there"),
+    (
+        OUT + 'name = "my layout"',
+        "layout my layout: name must be of letters, digits, _ and -, not 'my layout'",
+    ),
     (OUT + "split = [3]", "layout out: split must be a list of tables, not [3]"),
     (
         OUT + 'split = [{axis = "row", outer = "a", inner = "b", size = 2}]',
@@ -377,6 +397,52 @@ def test_profiles_say_what_is_wrong_with_them(text, message, tmp_path):
     with pytest.raises(InputError) as caught:
         load_profile(str(path))
     assert str(caught.value) == f"{path}: {message}"
+
+
+def test_a_profile_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b'about = "\xff"')
+    with pytest.raises(InputError) as caught:
+        load_profile(str(path))
+    assert (
+        str(caught.value)
+        == f"{path}: must be TOML: 'utf-8' codec can't decode byte 0xff in position 9: invalid start byte"
+    )
+
+
+def test_the_largest_numbers_of_a_profile_are_exported(tmp_path):
+    path = tmp_path / "mine.toml"
+    options = dict(profile=str(path), layers="features.9", tiles="ot=0", include="out", flat=True)
+    path.write_text(OUT + f"words = {1 << 20}\nbase = {(1 << 32) - 1}\nformat = 'mif-hex'\n")
+    export(STORE, tmp_path / "deep", **options)
+    with (tmp_path / "deep" / "out.mif").open("rb") as file:
+        assert file.readline() == b"DEPTH = %d;\n" % ((1 << 32) - 1 + (1 << 20))
+    path.write_text(MINE + f"pixel_block = [65536, 65536]\n[layouts.out]\nword_bits = {1 << 20}\n")
+    export(STORE, tmp_path / "wide", dataflow="os", kij="all", **options | dict(tiles="ot=0,pt=0"))
+    lines = (tmp_path / "wide" / "out.txt").read_text().splitlines()
+    assert [len(text) for text in lines] == [1 << 20] * 8
+
+
+@pytest.mark.parametrize("name", ["my layout", "", "a.b", "a\nb", "ä"])
+def test_a_layouts_name_is_a_key_of_toml(name):
+    layout = load_profile("notebook").layouts[0]
+    with pytest.raises(InputError) as caught:
+        replace(layout, name=name)
+    assert str(caught.value) == f"layout {name}: name must be of letters, digits, _ and -, not {name!r}"
+
+
+def test_layouts_with_any_name_that_is_allowed_read_back(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        MINE
+        + "[layouts.-1_Z]\n"
+        + 'role = "out"\ninclude = "out"\nfile = "z.txt"\n'
+        + ('files = ["ot"]\nlines = ["onij"]\nlanes = ["col"]\nlane_bits = 16\nsigned = true\n')
+    )
+    profile = load_profile(str(path))
+    assert profile.layouts[-1].name == "-1_Z"
+    path.write_text(profile_to_toml(profile))
+    assert load_profile(str(path)) == profile
 
 
 @pytest.mark.parametrize(

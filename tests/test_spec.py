@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from factory.spec import (
     part1,
     part2,
     psum_range,
+    read_toml,
     vgg,
 )
 
@@ -52,6 +54,112 @@ def test_a_toml_file_describes_a_network(tmp_path):
     assert network.name == "tiny"
     assert [layer.weight_shape for layer in network.layers] == [(4, 3, 3, 3), (20, 4, 5, 5)]
     assert network.classifier_shape == (2, 20 * 4 * 4)
+
+
+def test_a_toml_network_may_have_whole_numbers_and_any_text(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        'name = "träge 𝟚"\nwidths = [{channels = 4, batch_norm = false}]\nmean = [0, 0.5, 1]\nstd = [1, 1, 2]\n',
+        "utf-8",
+    )
+    network = load_network(str(path))
+    assert (network.name, network.mean, network.std) == ("träge 𝟚", (0.0, 0.5, 1.0), (1.0, 1.0, 2.0))
+    assert all(type(value) is float for value in (*network.mean, *network.std))
+    assert not network.layers[0].batch_norm
+
+
+def test_a_toml_network_is_utf8_whatever_the_locale(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text('name = "träge"\nwidths = [4]\n', encoding="utf-8")
+    code = "import sys; from factory.spec import load_network; print(ascii(load_network(sys.argv[1]).name))"
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code, str(path)],
+        env=os.environ | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("'tr\\xe4ge'\n", "")
+
+
+KEYS = "name widths weight_bits activation_bits no_batch_norm_inputs image classes mean std"
+WIDTH_KEYS = "channels kernel stride padding weight_bits activation_bits batch_norm"
+RANGE = "a list of numbers in float32's range"
+HUGE = 10**23
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("widths = ", "must be TOML: Invalid value (at end of document)"),
+        ("classes = 1" + "0" * 5000, "must be TOML without numbers of thousands of digits"),
+        ("classes = 0b" + "1" * 50_000, "must be TOML without numbers of thousands of digits"),
+        ("widths = " + "[" * 20_000 + "]" * 20_000, "must be TOML without lists or tables nested hundreds deep"),
+        ("widths" + ".a" * 2_000 + " = 1", "must be TOML without lists or tables nested hundreds deep"),
+        ("", "the key widths must be there"),
+        ("widths = 5", "widths must be a list, not 5"),
+        ("widths = []", "network tiny: it must have at least one layer"),
+        ("widths = [4]\nfoo = 1", f"keys must be of {KEYS}, not foo"),
+        ("widths = [4]\nname = 5", "name must be a string, not 5"),
+        ("widths = [4]\nclasses = 1.5", "classes must be a whole number, not 1.5"),
+        ("widths = [4]\nclasses = true", "classes must be a whole number, not True"),
+        (f"widths = [4]\nclasses = {HUGE}", f"network tiny: classes must be at most 65536, not {HUGE}"),
+        ("widths = [4]\nweight_bits = '4'", "weight_bits must be a whole number, not '4'"),
+        ("widths = [4]\nactivation_bits = 4.0", "activation_bits must be a whole number, not 4.0"),
+        ("widths = [4]\nactivation_bits = 9", "features.0: activation_bits must be 1 to 8, not 9"),
+        ("widths = [4]\nno_batch_norm_inputs = 3", "no_batch_norm_inputs must be a list of whole numbers, not 3"),
+        (
+            "widths = [4]\nno_batch_norm_inputs = [false]",
+            "no_batch_norm_inputs must be a list of whole numbers, not [False]",
+        ),
+        ("widths = [4]\nimage = 3", "image must be a list of three whole numbers, not 3"),
+        ("widths = [4]\nimage = [3, 4]", "image must be a list of three whole numbers, not [3, 4]"),
+        ("widths = [4]\nimage = [3, 4, 4.5]", "image must be a list of three whole numbers, not [3, 4, 4.5]"),
+        (f"widths = [4]\nimage = [3, {HUGE}, 4]", f"features.0: height must be at most 65536, not {HUGE}"),
+        ("widths = [4]\nmean = 0.5", f"mean must be {RANGE}, not 0.5"),
+        ("widths = [4]\nmean = ['a', 'b', 'c']", f"mean must be {RANGE}, not ['a', 'b', 'c']"),
+        ("widths = [4]\nmean = [0, true, 0]", f"mean must be {RANGE}, not [0, True, 0]"),
+        ("widths = [4]\nmean = [0, nan, 0]", f"mean must be {RANGE}, not [0, nan, 0]"),
+        ("widths = [4]\nstd = [1, inf, 1]", f"std must be {RANGE}, not [1, inf, 1]"),
+        ("widths = [4]\nstd = [1, 1e39, 1]", f"std must be {RANGE}, not [1, 1e+39, 1]"),
+        (f"widths = [4]\nstd = [1, {10**400}, 1]", f"std must be {RANGE}, not [1, {10**400}, 1]"),
+        (
+            "widths = [4]\nstd = [1, 0, 1]",
+            "network tiny: it must have a mean and a std > 0 for each colour, and eps > 0",
+        ),
+        ("widths = [true]", "network tiny: a width must be a number of channels, M or a table, not True"),
+        (f"widths = [{HUGE}]", f"features.0: out_channels must be at most 65536, not {HUGE}"),
+        (
+            "widths = [{channels = 4, name = 'x'}]",
+            f"network tiny: the keys of a width must be of {WIDTH_KEYS}, not name",
+        ),
+        (
+            "widths = [{kernel = 4}]",
+            "network tiny: the table of a width must have the key channels, not {'kernel': 4}",
+        ),
+        ("widths = [{}]", "network tiny: the table of a width must have the key channels, not {}"),
+        ("widths = [{channels = 4, kernel = true}]", "features.0: kernel must be a whole number, not True"),
+        (f"widths = [{{channels = 4, padding = {HUGE}}}]", f"features.0: padding must be at most 65536, not {HUGE}"),
+    ],
+)  # fmt: skip
+def test_toml_networks_say_what_is_wrong_with_them(text, message, tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_network(str(path))
+    assert str(error.value) == f"{path}: {message}"
+
+
+def test_a_toml_network_must_be_utf8_and_readable(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_bytes(b'name = "\xff"')
+    with pytest.raises(InputError) as error:
+        load_network(str(path))
+    assert (
+        str(error.value)
+        == f"{path}: must be TOML: 'utf-8' codec can't decode byte 0xff in position 8: invalid start byte"
+    )
+    with pytest.raises(InputError) as error:
+        read_toml(tmp_path / "none.toml", "network")
+    assert str(error.value) == "must be a network's TOML file: No such file or directory"
 
 
 def test_selections_of_layers():
@@ -146,8 +254,31 @@ def test_bounds_are_reached_and_never_passed(padding):
     assert psum_range(Array(1, 1), weight, low, high) == Range(min(products), max(products))
 
 
-def test_a_fraction_is_no_size():
+def test_values_of_other_types_are_refused():
     """Run where no test machinery checks the types first."""
-    code = "from factory.spec import vgg; vgg('v', [{'channels': 8, 'stride': 1.5}])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1].endswith("InputError: features.0: stride must be a whole number, not 1.5")
+    cases = {
+        "vgg('v', [{'channels': 8, 'stride': 1.5}])": "features.0: stride must be a whole number, not 1.5",
+        "vgg('v', [4, {'channels': 'x'}])": "features.3: out_channels must be a whole number, not 'x'",
+        "vgg('v', [{'channels': 4, 'padding': []}])": "features.0: padding must be a whole number, not []",
+        "vgg('v', [{'channels': 4, 'kernel': True}])": "features.0: kernel must be a whole number, not True",
+        "vgg('v', [{'channels': 4, 'batch_norm': 1}])": "features.0: batch_norm must be true or false, not 1",
+        "vgg('v', [1.5])": "network v: a width must be a number of channels, M or a table, not 1.5",
+        "vgg('v', [[4]])": "network v: a width must be a number of channels, M or a table, not [4]",
+        "replace(part1(), name=5)": "network 5: name must be a string, not 5",
+        "replace(part1(), classes=1.5)": "network part1: classes must be a whole number, not 1.5",
+        "replace(part1(), mean=('a',))": f"network part1: mean must be {RANGE}, not ('a',)",
+        "replace(part1(), std=1)": f"network part1: std must be {RANGE}, not 1",
+        "replace(part1(), eps='x')": "network part1: eps must be a number in float32's range, not 'x'",
+        "Network.from_dict(part1().to_dict() | {'classes': [10]})": (
+            "network part1: classes must be a whole number, not (10,)"
+        ),
+        "replace(part1().layers[0], source=5)": "features.0: source must be a string, not 5",
+    }
+    code = (
+        "import json, sys\nfrom dataclasses import replace\nfrom factory.spec import *\n"
+        "def message(act):\n    try:\n        return repr(eval(act))\n"
+        "    except InputError as error:\n        return str(error)\n"
+        "print(json.dumps([message(act) for act in json.loads(sys.argv[1])]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(list(cases))], capture_output=True, text=True)
+    assert json.loads(done.stdout) == list(cases.values()), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,8 +13,15 @@ from factory.memfile.memory import Memory
 from factory.memfile.named import Named
 from factory.memfile.names import check_template
 from factory.memfile.roles import INCLUDES, ROLES
-from factory.spec import InputError
+from factory.spec import InputError, check_range
 
+MOST_WORD_BITS = 1 << 20
+"""Width of the widest word that is asked for: far wider than any memory, and a line of digits still fits in memory."""
+MOST_WORDS = 1 << 20
+"""Words of the longest file that is asked for: deeper than memories on a chip, and its zeros still fit in memory."""
+MOST_BASE = (1 << MOST_BITS) - 1
+"""The largest first address: the last one that a field of codes holds."""
+_NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
 _TIME_AXES = ("nij", "onij", "px", "kij")
 
 
@@ -31,13 +39,13 @@ class Split:
 class Layout:
     """One kind of memory file.
 
-    `name` is the layout's own in its profile, `role` what it holds, `include` the word that asks for it. `file` is the
-    template of the file's name. The role's axes, after `split`, are each in one of three places: `files` select the
-    file, `lines` count its words (outer axis first), `lanes` are the fields of a word (most significant axis first); a
-    `-` before an axis reverses it. A word is `lane_bits` for each lane, lane 0 rightmost or, with `lane0_left`,
-    leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes); `words` is the least number of words,
-    zeros after the last line. `base` is the address of the first word; of role `address`, what is added to every
-    address that the file holds. Codes are two's complement where `signed`.
+    `name` is the layout's own in its profile (letters, digits, `_` and `-`), `role` what it holds, `include` the word
+    that asks for it. `file` is the template of the file's name. The role's axes, after `split`, are each in one of
+    three places: `files` select the file, `lines` count its words (outer axis first), `lanes` are the fields of a word
+    (most significant axis first); a `-` before an axis reverses it. A word is `lane_bits` for each lane, lane 0
+    rightmost or, with `lane0_left`, leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes);
+    `words` is the least number of words, zeros after the last line. `base` is the address of the first word; of role
+    `address`, what is added to every address that the file holds. Codes are two's complement where `signed`.
     """
 
     name: str
@@ -64,6 +72,8 @@ class Layout:
             raise InputError(f"layout {self.name}: {error}") from None
 
     def _check(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InputError(f"name must be of letters, digits, _ and -, not {self.name!r}")
         if not self.include:
             object.__setattr__(self, "include", self.role)
         for field, value, known in (
@@ -76,9 +86,8 @@ class Layout:
                 raise InputError(f"{field} must be one of {' '.join(known)}, not {value}")
         if not 1 <= self.lane_bits <= MOST_BITS:
             raise InputError(f"lane_bits must be 1 to {MOST_BITS}, not {self.lane_bits}")
-        for field in ("word_bits", "words", "base"):
-            if getattr(self, field) < 0:
-                raise InputError(f"{field} must be at least 0, not {getattr(self, field)}")
+        for field, most in dict(word_bits=MOST_WORD_BITS, words=MOST_WORDS, base=MOST_BASE).items():
+            check_range(field, getattr(self, field), 0, most)
         if any(split.size < 1 for split in self.split):
             raise InputError(f"split must have sizes of at least 1, not {min(split.size for split in self.split)}")
         if self.header != "none" and not FORMATS[self.format].header:

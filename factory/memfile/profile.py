@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from factory.memfile.layout import Layout
 from factory.memfile.roles import DATAFLOWS, INCLUDES, ROLES
-from factory.spec import Array, InputError
+from factory.spec import MOST_LANES, MOST_SIZE, Array, InputError, check_range
 
 POSTS = ("relu", "none", "leaky", "relu+maxpool2")
 
@@ -45,10 +45,11 @@ class Profile:
         if self.dataflow == "os" and self.simd != 1:
             raise InputError(f"simd must be 1 in dataflow os, not {self.simd}")
         for field, least in dict(rows=0, cols=0, simd=1).items():
-            if getattr(self, field) < least:
-                raise InputError(f"{field} must be at least {least}, not {getattr(self, field)}")
+            check_range(field, getattr(self, field), least, MOST_LANES)
         if len(self.pixel_block) != 2 or min(self.pixel_block) < 1:
             raise InputError(f"pixel_block must be two numbers of at least 1, not {list(self.pixel_block)}")
+        if max(self.pixel_block) > MOST_SIZE:  # the side of the largest map
+            raise InputError(f"pixel_block must be two numbers of at most {MOST_SIZE}, not {list(self.pixel_block)}")
         names = [layout.name for layout in self.layouts]
         if len(set(names)) != len(names):
             raise InputError(f"layouts must have different names, not {' '.join(names)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -12,17 +11,10 @@ from typing import Any
 from factory.memfile.layout import Layout, Split
 from factory.memfile.profile import Profile
 from factory.memfile.roles import DATAFLOWS
-from factory.spec import InputError
+from factory.spec import InputError, read_toml, typed_values
 
 _SHIPPED = Path(__file__).parent / "profiles"
 _SUFFIX = ".toml"
-_KINDS = {
-    "str": "a string",
-    "int": "a whole number",
-    "bool": "true or false",
-    "tuple[str, ...]": "a list of strings",
-    "tuple[int, int]": "a list of two whole numbers",
-}
 
 
 def profile_names(dataflow: str) -> tuple[str, ...]:
@@ -63,12 +55,7 @@ def _shipped_path(name: str, dataflow: str | None) -> Path:
 
 def _read(path: Path, dataflow: str | None) -> dict[str, Any]:
     """Return a file's data, laid over that of the profile it extends."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"must be a profile's TOML file: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"must be TOML: {error}") from None
+    data = read_toml(path, "profile")
     tables = data.get("layouts", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise InputError("layouts must be tables by name")
@@ -96,30 +83,10 @@ def _layout(name: str, table: Mapping[str, Any]) -> Layout:
 
 
 def _record(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
-    """Build a record from TOML values, lists as tuples; raise InputError for a missing, unknown or misshapen key."""
-    known = {field.name: field for field in fields(kind)}
-    for name, value in values.items():
-        if name not in known:
-            raise InputError(f"{where}keys must be of {' '.join(known)}, not {name}")
-        if not _is(value, known[name].type):
-            raise InputError(f"{where}{name} must be {_KINDS.get(known[name].type, 'a table')}, not {value!r}")
-    missing = [name for name, field in known.items() if field.default is MISSING and name not in values]
-    if missing:
-        raise InputError(f"{where}the key {missing[0]} must be there")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
-def _is(value: Any, annotation: str) -> bool:
-    """Return whether a TOML value is of an annotation's type: a plain one, or a tuple of one."""
-    outer, _, inner = annotation.removesuffix("]").partition("[")
-    if outer != "tuple":
-        return type(value).__name__ == outer
-    item, size = inner.split(", ")
-    return (
-        isinstance(value, list)
-        and all(type(each).__name__ == item for each in value)
-        and (size == "..." or len(value) == inner.count(item))
-    )
+    """Build a record from TOML values; raise InputError for a missing, unknown or misshapen key."""
+    kinds = {field.name: field.type for field in fields(kind)}
+    required = [field.name for field in fields(kind) if field.default is MISSING]
+    return kind(**typed_values(values, kinds, required, where))
 
 
 def profile_to_toml(profile: Profile) -> str:

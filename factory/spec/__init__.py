@@ -1,5 +1,6 @@
 """Words and records: network, layer, array, trained values, exact range bounds, exceptions."""
 
+from factory.spec.array import MOST_LANES as MOST_LANES
 from factory.spec.array import Array as Array
 from factory.spec.bounds import Range as Range
 from factory.spec.bounds import accumulator_range as accumulator_range
@@ -10,8 +11,12 @@ from factory.spec.bounds import valid_taps as valid_taps
 from factory.spec.errors import ComparisonError as ComparisonError
 from factory.spec.errors import FactoryError as FactoryError
 from factory.spec.errors import InputError as InputError
+from factory.spec.files import check_range as check_range
+from factory.spec.files import read_toml as read_toml
+from factory.spec.files import typed_values as typed_values
 from factory.spec.files import write_whole as write_whole
 from factory.spec.network import IMAGE as IMAGE
+from factory.spec.network import MOST_SIZE as MOST_SIZE
 from factory.spec.network import ConvLayer as ConvLayer
 from factory.spec.network import Network as Network
 from factory.spec.progress import Progress as Progress

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from factory.spec.errors import InputError
+from factory.spec.files import check_kind, check_range
 
 CIFAR_MEAN = (0.491, 0.482, 0.447)
 CIFAR_STD = (0.247, 0.243, 0.262)
 IMAGE = "image"
+MOST_SIZE = 1 << 16
+"""Most channels, classes or pixels of a side: far more than any network has, few enough to count a map's pixels."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
 
 
@@ -43,13 +46,11 @@ class ConvLayer:
     pool: int = 1
 
     def __post_init__(self):
-        for field in (item.name for item in dataclasses.fields(self) if item.type == "int"):
-            if not isinstance(getattr(self, field), int):
-                raise InputError(f"{self.name}: {field} must be a whole number, not {getattr(self, field)}")
+        for field in dataclasses.fields(self):
+            check_kind(f"{self.name}: {field.name}", getattr(self, field.name), field.type)
         least = dict(in_channels=1, out_channels=1, height=1, width=1, kernel=1, stride=1, padding=0, pool=1)
         for field, low in least.items():
-            if getattr(self, field) < low:
-                raise InputError(f"{self.name}: {field} must be at least {low}, not {getattr(self, field)}")
+            check_range(f"{self.name}: {field}", getattr(self, field), low, MOST_SIZE)
         for field, low in dict(weight_bits=2, activation_bits=1).items():
             if not low <= getattr(self, field) <= 8:
                 raise InputError(f"{self.name}: {field} must be {low} to 8, not {getattr(self, field)}")
@@ -137,10 +138,11 @@ class Network:
     eps: float = 1e-5
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check_kind(f"network {self.name}: {field.name}", getattr(self, field.name), field.type)
         if not self.layers:
             raise InputError(f"network {self.name}: it must have at least one layer")
-        if self.classes < 1:
-            raise InputError(f"network {self.name}: classes must be at least 1, not {self.classes}")
+        check_range(f"network {self.name}: classes", self.classes, 1, MOST_SIZE)
         if not (len(self.mean) == len(self.std) and all(value > 0 for value in (*self.std, self.eps))):
             raise InputError(f"network {self.name}: it must have a mean and a std > 0 for each colour, and eps > 0")
         seen: dict[str, ConvLayer] = {}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from factory.spec.errors import InputError
+from factory.spec.files import is_kind, read_toml, typed_values
 from factory.spec.network import CIFAR_MEAN, CIFAR_STD, IMAGE, ConvLayer, Network
 
 _PART = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M")
@@ -14,6 +14,17 @@ _TAIL = (512, "M", 512, 512, 512, "M")
 PART1_WIDTHS = (*_PART, 8, 8, *_TAIL)
 PART2_WIDTHS = (*_PART, 16, 16, *_TAIL)
 _KEYS = ("channels", "kernel", "stride", "padding", "weight_bits", "activation_bits", "batch_norm")
+_KINDS = {
+    "name": "str",
+    "widths": "list",
+    "weight_bits": "int",
+    "activation_bits": "int",
+    "no_batch_norm_inputs": "tuple[int, ...]",
+    "image": "tuple[int, int, int]",
+    "classes": "int",
+    "mean": "tuple[float, ...]",
+    "std": "tuple[float, ...]",
+}
 
 
 def vgg(
@@ -46,29 +57,24 @@ def vgg(
             layers[-1]["pool"] *= 2
             height, width, place = height // 2, width // 2, place + 1
             continue
+        if not isinstance(item, Mapping) and not is_kind(item, "int"):
+            raise InputError(f"network {name}: a width must be a number of channels, M or a table, not {item!r}")
         given = dict(item) if isinstance(item, Mapping) else {"channels": item}
         for key in given:
             if key not in _KEYS:
                 raise InputError(f"network {name}: the keys of a width must be of {' '.join(_KEYS)}, not {key}")
-        if not isinstance(given.get("channels"), int):
-            raise InputError(f"network {name}: a width must be a number of channels, M or a table, not {item!r}")
+        if "channels" not in given:
+            raise InputError(f"network {name}: the table of a width must have the key channels, not {given}")
         fields = dict(
             name=f"features.{place}", source=source, in_channels=channels, out_channels=given.pop("channels"),
             height=height, width=width, weight_bits=weight_bits, activation_bits=activation_bits,
             signed=source == IMAGE, batch_norm=channels not in bare, pool=1,
         )  # fmt: skip
-        layer = _layer(name, fields | given)
+        layer = ConvLayer(**fields | given)
         layers.append(fields | given)
         channels, height, width = layer.out_channels, layer.out_height, layer.out_width
         source, place = layer.name, place + 2 + layer.batch_norm
-    return Network(name, tuple(_layer(name, fields) for fields in layers), classes, tuple(mean), tuple(std))
-
-
-def _layer(network: str, fields: dict) -> ConvLayer:
-    try:
-        return ConvLayer(**fields)
-    except TypeError as error:
-        raise InputError(f"network {network}: {error}") from None
+    return Network(name, tuple(ConvLayer(**fields) for fields in layers), classes, tuple(mean), tuple(std))
 
 
 def part1() -> Network:
@@ -88,7 +94,7 @@ def load_network(name: str) -> Network:
     """Return the network called `name` (`part1`, `part2`), or the one that the TOML file `name` describes.
 
     The file's keys are those of `vgg`: `name`, `widths`, and optionally `weight_bits`, `activation_bits`,
-    `no_batch_norm_inputs`, `image`, `classes`, `mean`, `std`.
+    `no_batch_norm_inputs`, `image`, `classes`, `mean`, `std`. Raise InputError for anything else.
     """
     if name in NAMED:
         return NAMED[name]()
@@ -96,14 +102,7 @@ def load_network(name: str) -> Network:
     if not path.is_file():
         raise InputError(f"network must be one of {' '.join(NAMED)} or a TOML file, not {name}")
     try:
-        data = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: must be TOML: {error}") from None
-    if "widths" not in data:
-        raise InputError(f"{path}: must have the key widths")
-    widths = data.pop("widths")
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
-    try:
-        return vgg(fields.pop("name", path.stem), widths, **fields)
-    except (TypeError, ValueError) as error:
+        values = typed_values(read_toml(path, "network"), _KINDS, required=("widths",))
+        return vgg(**{"name": path.stem} | values)
+    except InputError as error:
         raise InputError(f"{path}: {error}") from None
