@@ -124,10 +124,12 @@ def fit(
     train, test = (_load_split(config.data, split, network) for split in ("train", "test"))
     if (steps := len(train.labels) // config.batch) == 0:
         raise InputError(f"batch must be at most the {len(train.labels)} images of the train split, not {config.batch}")
-    model = _initial_model(config, network, report)
+    model, transferred = _initial_model(config, network)
     _open_folder(folder, config, resume)
     with Checkpoints(folder / CHECKPOINTS) as checkpoints:
         optimizer = make_optimizer(model, config, steps)
+        if transferred and checkpoints.newest is None:
+            report(transferred)
         return _go_on(_Run(config, folder, network, train, test, model, optimizer, steps, checkpoints, report))
 
 
@@ -139,9 +141,9 @@ def _load_split(data: str, split: str, network: Network) -> _Split:
     return _Split(images.pixels, images.label.astype(np.int32))
 
 
-def _initial_model(config: TrainConfig, network: Network, report: Report) -> QuantNetwork:
+def _initial_model(config: TrainConfig, network: Network) -> tuple[QuantNetwork, Transfer | None]:
     if config.init is None:
-        return create_model(network, config.seed)
+        return create_model(network, config.seed), None
     theirs = "auto" if config.transfer else network
     if config.init.endswith(".safetensors"):
         trained, floats = load_weights(config.init), None
@@ -152,11 +154,10 @@ def _initial_model(config: TrainConfig, network: Network, report: Report) -> Qua
         if not (taken := transfer(from_trained(trained, floats), model)):
             raise InputError(f"{config.init}: must have a layer that fits the network {config.network}, it has none")
         parts = [*(layer.name for layer in network.layers), "classifier"]
-        report(Transfer(config.init, taken, tuple(name for name in parts if name not in taken)))
-        return model
+        return model, Transfer(config.init, taken, tuple(name for name in parts if name not in taken))
     if trained.network != network:
         raise InputError(f"{config.init}: must be weights of the network {config.network}, not of another")
-    return from_trained(trained, floats)
+    return from_trained(trained, floats), None
 
 
 def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
@@ -168,10 +169,11 @@ def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
         return write_whole(path, (json.dumps(ours, indent=2) + "\n").encode())
     if not path.is_file():
         raise InputError(f"{folder}: must be a run to resume, it holds no {CONFIG}")
-    theirs = _parse(path, path.read_text())
+    defaults = dataclasses.asdict(TrainConfig("", "", 1))  # of options that are newer than the run
+    theirs = json.loads(json.dumps(defaults)) | _parse(path, path.read_text())
     for key in ours:
-        if ours[key] != theirs.get(key):
-            raise InputError(f"{folder}: {key} must be {theirs.get(key)}, as when the run began, not {ours[key]}")
+        if ours[key] != theirs[key]:
+            raise InputError(f"{folder}: {key} must be {theirs[key]}, as when the run began, not {ours[key]}")
     return None
 
 
@@ -280,11 +282,17 @@ def _read_curve(path: Path, epochs: int) -> list[EpochResult]:
     lines = path.read_text().splitlines()[:epochs] if epochs else []
     if len(lines) < epochs:
         raise InputError(f"{path}: must hold the {epochs} epochs that are done, not {len(lines)}")
-    return [EpochResult(**_parse(path, line)) for line in lines]
+    try:
+        return [EpochResult(**_parse(path, line)) for line in lines]
+    except TypeError:
+        raise InputError(f"{path}: must be the curve of a run, with the fields of each epoch") from None
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: must be JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: must be JSON objects, not {text[:20]}")
+    return value

@@ -13,7 +13,7 @@ more. What was learnt on the way, on two cores (AVX-512, 32 MiB of shared cache,
 - Build. Computing an image takes 12 ms, copying it to the system 23 ms: the thread that writes is the bottleneck, and
   two layers may wait for it. What does not depend on the images took 0.85 s, half of it exact bounds, whose arrays of
   19 MB were made six times a layer; now 0.45 s, in parts that fit the caches. A build ends when its store lies on the
-  disk; the disk works meanwhile, since every write is followed by a flush on another thread: 16 images took 1.25 s, and
+  disk; the disk works meanwhile, since another thread flushes what is written: 16 images took 1.25 s, and
   1.6 with one flush at the end. A `tofile` that only fills the system's cache is two to four times as fast.
 - Layout. Uncompressed variables are contiguous, with the image outermost: a layer of a batch is one `pwrite`, a tile of
   one image one run, and a scan reads the file in its order. Compressed ones have chunks of whole inner axes of one

@@ -1,5 +1,6 @@
 """An export's directory is the old one, the new one, or none: whatever fails, and whenever the process is killed."""
 
+import dataclasses
 import errno
 import itertools
 import os
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers_export import files_of, odd_store
@@ -64,6 +66,36 @@ def test_the_failure_of_one_worker_ends_the_others(tmp_path, monkeypatch):
     assert str(caught.value) == f"{tmp_path / 'x'}: cannot be written: No space left on device"
     assert list(tmp_path.iterdir()) == []
     assert threading.active_count() == threads
+
+
+def test_an_error_beside_the_writers_ends_them_first(tmp_path):
+    class Places(dict):
+        def __getitem__(self, image):
+            if image == 1:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return image
+
+    store, threads = odd_store(images=9), threading.active_count()
+    store = dataclasses.replace(store, images=SimpleNamespace(source_index=Places()))
+    with pytest.raises(InputError) as caught:
+        export(store, tmp_path / "x", layers="features.9,features.13", images="all", workers=3)
+    assert str(caught.value) == f"{tmp_path / 'x'}: cannot be written: Input/output error"
+    assert threading.active_count() == threads
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "testbench/testbench.f"])
+def test_no_layout_takes_a_name_of_the_export_itself(name, tmp_path):
+    (tmp_path / "mine.toml").write_text(f'extends = "notebook"\n[layouts.out]\nfile = "{name.rpartition("/")[2]}"\n')
+    options = dict(profile=str(tmp_path / "mine.toml"), dataflow="ws", tiles="it=0,ot=0", flat=True)
+    if "/" in name:
+        export(STORE, tmp_path / "x", testbench=True, **OPTIONS, **options)
+        assert (tmp_path / "x" / "testbench.f").is_file() and (tmp_path / "x" / name).is_file()
+        return
+    with pytest.raises(InputError) as caught:
+        export(STORE, tmp_path / "x", **OPTIONS, **options)
+    assert str(caught.value) == "layouts must give each file a name of its own, manifest.json would be there twice"
+    assert not (tmp_path / "x").exists()
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
     {"bits", "quant"},
-    {"model", "images", "lower", "tiling", "store", "memfile", "fetch"},
+    {"model", "images", "lower", "tiling", "store", "memfile", "manifest", "fetch"},
     {"engine", "dataflow", "checkpoint", "train", "testbench", "audit"},
     {"build", "export", "verify", "report", "simulate", "evaluate", "fit"},
     {"cli", "cocotb"},

@@ -436,6 +436,15 @@ def test_weights_of_another_network_are_refused(toy, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_from_before_an_option_was_there_is_resumed(toy, unbroken, tmp_path):
+    run = tmp_path / "run"
+    subprocess.run(["cp", "-r", unbroken, run], check=True)
+    config = json.loads((run / "config.json").read_text())
+    del config["transfer"]
+    (run / "config.json").write_text(json.dumps(config))
+    assert len(fit(toy, run, resume=True).curve) == toy.epochs
+
+
 def test_labels_must_be_classes_of_the_network(toy, tmp_path):
     for path in Path(toy.data).glob("*.bin"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -454,6 +463,16 @@ def test_labels_must_be_classes_of_the_network(toy, tmp_path):
             {},
             "{run}/config.json: must be JSON: Expecting value: line 1 column 1 (char 0)",
         ),
+        (
+            lambda run: (run / "config.json").write_text("[]"),
+            {},
+            "{run}/config.json: must be JSON objects, not []",
+        ),
+        (
+            lambda run: (run / "metrics.jsonl").write_text('{"step": 1}\n' * 3),
+            {},
+            "{run}/metrics.jsonl: must be the curve of a run, with the fields of each epoch",
+        ),
         (lambda run: None, dict(lr=0.5), "{run}: lr must be 0.03, as when the run began, not 0.5"),
         (
             lambda run: (run / "metrics.jsonl").write_text(""),
@@ -461,7 +480,7 @@ def test_labels_must_be_classes_of_the_network(toy, tmp_path):
             "{run}/metrics.jsonl: must hold the 3 epochs that are done, not 0",
         ),
     ],
-    ids=["no config", "damaged config", "another config", "no curve"],
+    ids=["no config", "damaged config", "no object", "a foreign curve", "another config", "no curve"],
 )
 def test_what_is_no_run_of_this_configuration_is_not_resumed(break_run, changes, message, toy, unbroken, tmp_path):
     run = tmp_path / "run"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +76,10 @@ def progress_bar() -> Iterator[Progress | None]:
 
 @contextmanager
 def training_meter() -> Iterator[Callable[[object], None]]:
-    """Yield a callback that prints a line an epoch, and on a terminal keeps loss, accuracy, images/s and time left."""
+    """Yield a callback that prints a line an epoch, and on a terminal keeps loss, accuracy, images/s and time left.
+
+    A run that starts from another network's weights first prints which layers took theirs.
+    """
     from factory.fit import EpochResult, Transfer
 
     with progress_bar() as bar:
@@ -93,7 +97,8 @@ def training_meter() -> Iterator[Callable[[object], None]]:
                 print(f"from {record.source}: {' '.join(record.taken)}; anew: {' '.join(record.anew)}", flush=True)
             elif bar:
                 text = f"epoch {record.epoch + 1}/{record.epochs} loss {record.loss:.4f} accuracy {record.accuracy:.4f}"
-                bar(record.step, record.steps, f"{text} {record.images_per_second:.0f} images/s")
+                left = timedelta(seconds=round(record.seconds_left))
+                bar(record.step, record.steps, f"{text} {record.images_per_second:.0f} images/s, {left} left in all")
 
         yield report
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from factory.export.atomic import whole_directory
-from factory.export.manifest import MANIFEST as MANIFEST
 from factory.export.manifest import ExportSummary as ExportSummary
-from factory.export.manifest import is_export as is_export
 from factory.export.manifest import record
 from factory.export.plan import Plan as Plan
 from factory.export.plan import make_plan as make_plan
 from factory.export.request import ExportRequest as ExportRequest
 from factory.export.source import ExportSource as ExportSource
-from factory.export.write import write_plan
+from factory.export.write import write_new, write_plan
+from factory.manifest import MANIFEST as MANIFEST
+from factory.manifest import is_export
 from factory.memfile import Profile, load_profile
 from factory.spec import InputError, Progress
 from factory.store import open_store
@@ -62,7 +62,7 @@ def export(
     and `pt=0,ot=0:4` (OS); `input_channels` are the first ones to sum over (OS). `files` is `tile`, or `layer` for one
     file a layer and role. `testbench` adds a self-checking SystemVerilog testbench. `flat` puts one layer and image
     straight into `out_dir`; `force` replaces an earlier export. `workers` threads write the files (None: one for each
-    processor, 8 at most); the files are the same whatever their number. `progress` is called with the files written,
+    processor), 8 at most; the files are the same whatever their number. `progress` is called with the files written,
     the files in all, and what is being written. Raise InputError for anything that does not fit the store or cannot be
     written; `out_dir` is then as it was.
     """
@@ -71,6 +71,10 @@ def export(
     for name, value, known in (("files", files, FILES), ("pe_activation", pe_activation, (None, *PE_ACTIVATIONS))):
         if value not in known:
             raise InputError(f"{name} must be one of {' '.join(filter(None, known))}, not {value}")
+    words = include.split(",") if isinstance(include, str) else include
+    included = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+    if address_base is not None and "address" not in included:
+        raise InputError(f"address_base must be given with include address, not with {','.join(included)}")
     chosen = profile if isinstance(profile, Profile) else load_profile(profile, dataflow)
     if dataflow not in (None, chosen.dataflow):
         raise InputError(f"dataflow must be {chosen.dataflow} with profile {chosen.name}, not {dataflow}")
@@ -86,7 +90,6 @@ def export(
             psum_bits=array.psum_bits,
             merge=files == "layer",
         )
-        words = include.split(",") if isinstance(include, str) else include
         request = ExportRequest(
             profile=chosen,
             array=array,
@@ -96,7 +99,7 @@ def export(
             tiles=tiles,
             kij=kij,
             input_channels=input_channels,
-            include=tuple(dict.fromkeys(word.strip() for word in words if word.strip())),
+            include=included,
             merge=files == "layer",
             flat=flat,
         )
@@ -117,15 +120,14 @@ def run_export(
 ) -> ExportSummary:
     """Write what a request asks for to `out_dir`, whole or not at all, and return what was written."""
     plan = make_plan(store, request)
+    workers = min(workers or os.cpu_count() or 1, MOST_WORKERS, plan.group_count)
     with whole_directory(out_dir, force, is_export) as root:
-        manifest = record(
-            store, plan, write_plan(plan, root, workers or min(os.cpu_count() or 1, MOST_WORKERS), progress)
-        )
+        with closing(write_plan(plan, root, workers, progress)) as groups:  # an error ends the writers first
+            manifest = record(store, plan, groups)
         if testbench:
             files = testbench_files(json.loads(manifest.text()))
             for path, data in files.items():
-                (root / path).parent.mkdir(parents=True, exist_ok=True)
-                (root / path).write_bytes(data)
+                write_new(root / path, data)
             manifest = manifest.with_testbench(files)
-        (root / MANIFEST).write_text(manifest.text())
+        write_new(root / MANIFEST, manifest.text().encode())
     return manifest.summary(out_dir)

@@ -18,10 +18,9 @@ import factory
 from factory.export.plan import LayerPlan, Plan
 from factory.export.source import ExportSource
 from factory.export.write import Group, WrittenSet
+from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, ROLES, Layout
 
-MANIFEST = "manifest.json"
-SCHEMA = "factory-pack-1"
 _DATASETS = {
     "activation": "activation",
     "weight": "weight",
@@ -47,14 +46,6 @@ class ExportSummary:
     bytes: int
     wrapped: int
     warnings: tuple[str, ...]
-
-
-def is_export(directory: Path) -> bool:
-    """Return whether a directory has a manifest of ours."""
-    try:
-        return json.loads((directory / MANIFEST).read_bytes())["schema"] == SCHEMA
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 @dataclass(frozen=True)

@@ -69,13 +69,12 @@ class Group:
 def write_plan(plan: Plan, root: Path, workers: int, progress: Progress | None = None) -> Iterator[Group]:
     """Write the files of a plan below `root`, and yield what was written, group by group in the plan's order.
 
-    Groups are written by as many threads as there are `workers`. Where there is but one, or one group, its words are
-    formatted and its files hashed by two more threads beside the writing.
+    Groups are written by as many threads as there are `workers`. Where there is but one, the words are formatted and
+    the files hashed by two more threads beside the writing. Closing the iterator ends the threads.
     """
     jobs, done, total = _jobs(plan), 0, plan.file_count
-    alone = workers == 1 or plan.group_count == 1
     with ThreadPoolExecutor(workers) as pool:
-        write = partial(_write_group, plan, root, Beside if alone else InTurn)
+        write = partial(_write_group, plan, root, Beside if workers == 1 else InTurn)
         pending = deque(pool.submit(write, *job) for job in islice(jobs, workers + 1))
         try:
             while pending:
@@ -136,14 +135,24 @@ class _Writer:
                     size += len(piece)
                     _write_all(file, piece)
                     if ends:
-                        os.close(file)
-                        file = None
+                        ended, file = file, None  # a close that fails is not tried again
+                        os.close(ended)
         finally:
             if file is not None:
                 os.close(file)
         self.beside.finish_hashes()
         written = tuple(WrittenFile(name, digest.hexdigest(), place) for name, digest, place in hashed)
         return WrittenSet(files, directory, written, wrapped, size)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that is not there yet; raise InputError where a layout has taken its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = _create(str(path))
+    try:
+        _write_all(file, data)
+    finally:
+        os.close(file)
 
 
 def _create(path: str) -> int:

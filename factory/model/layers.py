@@ -45,8 +45,7 @@ class QuantConv(nnx.Module):
     def __call__(self, x: Float32[Array, "image y x ic"], dtype: DTypeLike) -> Float32[Array, "image oy ox oc"]:
         """Quantize and convolve; the product is computed in `dtype`."""
         activation = quantize_activation(x, self.alpha_a[...], self.spec.activation_bits)
-        product = convolve(activation.astype(dtype), self.quantized_weight().astype(dtype), self.spec)
-        return product.astype(jnp.float32)
+        return convolve(activation.astype(dtype), self.quantized_weight().astype(dtype), self.spec)
 
 
 class QuantBatchNorm(nnx.Module):

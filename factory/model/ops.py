@@ -17,11 +17,12 @@ _PATCH_BYTES = 4 << 20  # of the patches gathered at a time: they stay in the ca
 def convolve(
     activation: Float[Array, "image y x ic"], weight: Float[Array, "oc ic ki kj"], spec: ConvLayer
 ) -> Float32[Array, "image oy ox oc"]:
-    """Convolve with the layer's stride and zero padding; products of any dtype are summed in float32.
+    """Convolve with the layer's stride and zero padding.
 
-    XLA's convolution, but on a CPU a matrix product of gathered patches for bfloat16, which XLA would convolve in
-    float32, and for maps with fewer output pixels than the kernel has positions: there XLA's is up to 80 times slower
-    (512 channels, 2x2 maps), elsewhere as fast or faster.
+    XLA's convolution, whose sums are rounded to the operands' dtype. But on a CPU a matrix product of gathered patches,
+    whose sums are float32, for bfloat16, which XLA would convolve more slowly than float32, and for maps with fewer
+    output pixels than the kernel has positions: there XLA's is up to 80 times slower (512 channels, 2x2 maps),
+    elsewhere as fast or faster.
     """
     if jax.default_backend() == "cpu" and (activation.dtype == jnp.bfloat16 or spec.onij_count < spec.kij_count):
         return _convolve_patches(activation, weight, spec)
@@ -102,8 +103,9 @@ def _correlate_weight(padded: Array, g: Array, spec: ConvLayer) -> Float32[Array
 
 def _parts(values: Array, padded: Array, kernel: int) -> Array:
     """Split the images into as few equal parts as keep the patches of one part of `padded` within _PATCH_BYTES."""
-    count, patch_bytes = len(padded), max(padded[0].size * padded.itemsize * kernel**2, 1)
-    size = next(n for n in range(count, 0, -1) if count % n == 0 and (n == 1 or n * patch_bytes <= _PATCH_BYTES))
+    count, patch_bytes = len(padded), padded.itemsize * kernel**2 * padded[:1].size
+    fitting = (n for n in range(count, 0, -1) if count % n == 0 and n * patch_bytes <= _PATCH_BYTES)
+    size = next(fitting, 1)
     return values.reshape(-1, size, *values.shape[1:])
 
 

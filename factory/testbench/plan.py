@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from factory.manifest import read_manifest as read_any_manifest
 from factory.memfile import Layout, Split
-from factory.spec import ConvLayer, InputError
+from factory.spec import ComparisonError, ConvLayer, InputError
 from factory.testbench.address import Held
 from factory.testbench.jobs import Group, jobs_of
 from factory.testbench.records import POST_OPS, Bench, Device, Job, Load, Stream
 
 Manifest = Mapping[str, Any]
-MANIFEST = "manifest.json"
-SCHEMA = "factory-pack-1"
 _LEAST_DEPTH = 1 << 16
 _LEAST_PIXELS = 1 << 10
 _STREAMS = {"activation": "act", "weight": "weight", "psum": "psum", "partial": "partial", "conv": "acc", "out": "out"}
@@ -27,14 +25,11 @@ _WORD_AXES = {
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Return the manifest of an export; raise InputError where there is none."""
+    """Return the manifest of an export; raise InputError where there is none, or one that its schema does not allow."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_text())
-    except (OSError, ValueError):
-        raise InputError(f"{directory}: must be an export, with a readable {MANIFEST}") from None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        raise InputError(f"{directory / MANIFEST}: its schema must be {SCHEMA}")
-    return manifest
+        return read_any_manifest(directory)
+    except ComparisonError as error:
+        raise InputError(f"{directory}: {error}") from None
 
 
 def bench_of(manifest: Manifest) -> Bench:

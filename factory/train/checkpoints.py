@@ -35,13 +35,17 @@ class Checkpoints:
 
         self._manager.save(step, args=ocp.args.StandardSave(tree))
 
+    @property
+    def newest(self) -> int | None:
+        """The step of the newest checkpoint; None where there is none."""
+        return self._manager.latest_step()
+
     def restore(self, like: Any) -> Any | None:
         """Return the newest checkpoint, with the shapes and dtypes of the tree `like`; None where there is none."""
         import orbax.checkpoint as ocp
 
-        step = self._manager.latest_step()
-        if step is None:
+        if self.newest is None:
             return None
         return self._manager.restore(
-            step, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+            self.newest, args=ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
         )

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from factory.manifest import MANIFEST
 from factory.spec import ComparisonError, Progress
 from factory.store import StoredLayer
 from factory.verify.decode import decode
 from factory.verify.hardware import Adders, read_field
-from factory.verify.pack import MANIFEST, FileSet, check_record, read_file
+from factory.verify.pack import FileSet, check_record, read_file
 from factory.verify.part import Part
 from factory.verify.places import layout_axes, places
 from factory.verify.result import Tally

@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from factory.manifest import MANIFEST, read_manifest
 from factory.spec import ComparisonError, Progress
 from factory.store import Store, open_store
 from factory.verify.contents import FileReader, LayerCheck
 from factory.verify.hardware import Adders
-from factory.verify.pack import MANIFEST, FileSet, check_listing, file_sets, read_file, read_manifest
+from factory.verify.pack import FileSet, check_listing, file_sets, read_file
 from factory.verify.part import Part
 from factory.verify.result import Tally, VerifyReport
 

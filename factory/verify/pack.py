@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,12 +10,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from factory.spec import ComparisonError, InputError
+from factory.manifest import MANIFEST
+from factory.spec import ComparisonError
 from factory.verify.decode import RADIX, Form
 from factory.verify.names import check_name
-from factory.verify.part import MANIFEST, Part
+from factory.verify.part import Part
 from factory.verify.places import Layout
-from factory.verify.schema import check_schema, manifest_schema
 
 MOST_LANE_BITS = 32
 _DATASETS = {"partial": "psum", "out": "conv", "next": "conv"}
@@ -68,19 +67,6 @@ class FileSet:
         """Return a file's path below the export's folder."""
         directory = self.record["directory"]
         return f"{directory}/{entry['name']}" if directory else entry["name"]
-
-
-def read_manifest(root: Path) -> dict[str, Any]:
-    """Return the manifest of an export; raise InputError where there is none, ComparisonError where it is damaged."""
-    path = root / MANIFEST
-    if not path.is_file():
-        raise InputError(f"{root}: must be an export, it has no {MANIFEST}")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ComparisonError(f"{MANIFEST}: must be JSON: {error}") from None
-    check_schema(manifest, manifest_schema(), manifest_schema(), MANIFEST)
-    return manifest
 
 
 def file_sets(manifest: Mapping[str, Any]) -> list[FileSet]:

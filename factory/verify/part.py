@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, Integer
 
+from factory.manifest import MANIFEST
 from factory.spec import Array, ComparisonError, ConvLayer, InputError
 from factory.verify import plain
 from factory.verify.hardware import after_post, pixel_order, pixels_read
 
-MANIFEST = "manifest.json"
 POOLED_PIXELS = 4
 
 Field = tuple[int, bool]
