@@ -28,6 +28,7 @@ more. What was learnt on the way, on two cores (AVX-512, 32 MiB of shared cache,
 import argparse
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ from bench_engine import engine_figures, growth_figures
 from bench_export import export_rows
 from bench_figure import Figure, table
 from bench_process import cold_figures, memory_figures, start_figures
-from bench_store import build_figures, compression_figures, read_figures
+from bench_store import build_figures, build_growth, compression_figures, read_figures
 
 from factory.build import build
 from factory.checkpoint import load_weights
@@ -45,6 +46,9 @@ from factory.engine import prepare
 from factory.images import load_images
 from factory.lower import lower
 from factory.store import open_store
+
+ROOM = 40e9
+"""Bytes of disk that must be free for a store of the whole network and 256 images, 25 GB."""
 
 
 def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
@@ -56,13 +60,15 @@ def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
     yield "Growth", growth_figures(5 if quick else 30)
     for images, rounds in [(4, 2)] if quick else [(48, 3), (16, 3)]:
         yield f"Build, {images} images", build_figures(folder, trained, images, rounds)
+    yield "Build, growth", [build_growth(folder, trained, (1, 2) if quick else (1, 4, 16), 1 if quick else 3)]
     yield "Read", read_figures(folder, trained, *((2, 2) if quick else (16, 4)))
     store = build(folder / "export.h5", trained)
     with open_store(store) as opened:
         yield "Export", [Figure(**vars(row)) for row in export_rows(opened, folder, quick)]
     yield "Start", start_figures(folder, store, 2 if quick else 5)
     store.unlink()
-    yield "Memory", memory_figures(folder, {2: "squeezed"} if quick else {1: "all", 16: "all", 256: "features.14"})
+    large = "all" if shutil.disk_usage(folder).free > ROOM else "features.14"
+    yield "Memory", memory_figures(folder, {2: "squeezed"} if quick else {1: "all", 16: "all", 256: large})
     if not quick:
         yield "Compression", compression_figures(folder, trained)
         yield "Cold start", cold_figures(folder)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench_figure import Figure, best_seconds, slope
+from bench_figure import Figure, best_seconds, growth
 from bench_rivals import HAS_TORCH, einsum_psums, notebook_loop, rival_weight, torch_psums
 
 from factory.engine import EngineNetwork, LayerValues, activation_tiles, forward, layer_psums, prepare_layer
@@ -117,11 +117,8 @@ def growth_figures(rounds: int) -> list[Figure]:
         tasks = {str(place): job.compute for place, job in enumerate(jobs)}
         seconds = best_seconds(rounds, tasks)
         places = [size for size, *_ in sizes]
-        exponent = slope(places, list(seconds.values()))
-        against = "that of their bytes"
-        figures.append(
-            Figure(f"growth with {name}", exponent, slope(places, [job.nbytes for job in jobs]), "log-log", against)
-        )
+        nbytes = [job.nbytes for job in jobs]
+        figures.append(growth(f"of a layer's psums' time with {name}", places, list(seconds.values()), nbytes))
     return figures
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_figure import Figure, best_seconds, table
+from bench_figure import Figure, best_seconds, growth, table
 
 from factory.build import build, default_store
 from factory.export import export
@@ -158,11 +158,25 @@ def small_files(store: Store, folder: Path, rounds: int, layers: str) -> Figure:
     return Figure(name, summary.files / ours[0], summary.files / theirs[0], "files/s", "a bare loop of creates", 0.5)
 
 
+def export_growth(store: Store, folder: Path, rounds: int) -> Figure:
+    """Return how the time of exporting a layer's psums to one file grows with their words."""
+    counts, seconds, sizes = [], [], []
+    for layer in ("features.27", "features.10", "features.3"):
+        options = dict(layers=layer, include="psum", files="layer")
+        summary = export(store, folder / "size", **options)
+        shutil.rmtree(folder / "size")
+        counts.append(summary.words)
+        sizes.append(summary.bytes)
+        seconds.append(best_of(folder, rounds, exporter(store, options))[0][0])
+    return growth(f"of an export's time with words, {counts[0]:,} to {counts[-1]:,}", counts, seconds, sizes)
+
+
 def export_rows(store: Store, folder: Path, quick: bool = False) -> list[Figure]:
     """Return all figures of a store with features.3, features.10 and features.27 (`quick`) or the whole network."""
     rounds = 3 if quick else 10
     small = small_files(store, folder, 1 if quick else 3, "features.10" if quick else "all")
-    return [*large_files(store, folder, rounds), words(store, folder, rounds), small]
+    large = large_files(store, folder, rounds)
+    return [*large, words(store, folder, rounds), small, export_growth(store, folder, rounds)]
 
 
 def main() -> None:

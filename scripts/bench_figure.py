@@ -60,6 +60,11 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
+def growth(name: str, sizes: Sequence[float], values: Sequence[float], nbytes: Sequence[float]) -> Figure:
+    """Return the exponent with which `values` grow with `sizes`, beside that of the bytes that they are of."""
+    return Figure(f"growth {name}", slope(sizes, values), slope(sizes, nbytes), "log-log", "that of the bytes")
+
+
 def table(figures: Iterable[Figure]) -> str:
     """Return the figures as a Markdown table."""
     lines = ["| figure | measured | reference | ratio | target | pass |", "| --- | ---: | --- | ---: | ---: | --- |"]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench_figure import Figure, best_seconds, limit
+from bench_figure import Figure, best_seconds, growth, limit
 from bench_store import noise
 
 _PEAK = """
@@ -24,13 +24,17 @@ print(lines["VmHWM"].split()[0] if lines else resource.getrusage(resource.RUSAGE
 
 def memory_figures(folder: Path, cases: Mapping[int, str]) -> list[Figure]:
     """Return the most memory of builds of noise: `cases` maps a number of images to the layers."""
-    images, store, figures = noise(folder, max(cases)), folder / "peak.h5", []
+    images, store, figures, sizes = noise(folder, max(cases)), folder / "peak.h5", [], []
     for count, layers in cases.items():
         options = json.dumps(dict(images=str(images), pick=f"0:{count}", layers=layers))
         done = subprocess.run([sys.executable, "-c", _PEAK, str(store), options], capture_output=True, check=True)
         name = f"peak memory of a build: {count} images, layers {layers}, {store.stat().st_size / 1e9:.2f} GB"
         figures.append(limit(name, int(done.stdout) / 1024, 2048, "MiB"))
+        sizes.append(store.stat().st_size)
         store.unlink()
+    if len(set(cases.values())) == 1 < len(cases):
+        peaks = [figure.measured for figure in figures]
+        figures.append(growth(f"of the peak memory with images, {min(cases)} to {max(cases)}", [*cases], peaks, sizes))
     return figures
 
 

@@ -2,11 +2,11 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from bench_figure import Figure, best_seconds
+from bench_figure import Figure, best_seconds, growth
 
 from factory.build import build
 from factory.spec import TrainedNetwork
@@ -51,6 +51,18 @@ def build_figures(folder: Path, trained: TrainedNetwork, images: int, rounds: in
                "tofile and fsync", 0.6),
         Figure(f"{name}, until the system has it", speed["build"], speed["tofile"], "GB/s", "tofile"),
     ]  # fmt: skip
+
+
+def build_growth(folder: Path, trained: TrainedNetwork, counts: Sequence[int], rounds: int) -> Figure:
+    """Return how the time of a build of the whole network grows with images."""
+    path, images, seconds, sizes = folder / "growth.h5", noise(folder, max(counts)), [], []
+    for count in counts:
+        run = functools.partial(build, path, trained, images, pick=f"0:{count}", force=True)
+        run()  # compiles
+        seconds.append(best_seconds(rounds, dict(build=run))["build"])
+        sizes.append(path.stat().st_size)
+        path.unlink()
+    return growth(f"of a build's time with images, {counts[0]} to {counts[-1]}", counts, seconds, sizes)
 
 
 def _write_seconds(path: Path, write: Callable[[], object]) -> tuple[float, float]:
