@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ from jaxtyping import Float, Int, UInt8
 from factory import engine, model
 from factory.checkpoint import load_weights
 from factory.images import NO_LABEL, load_images
+from factory.images.npz import Member, open_members
 from factory.lower import lower, max_pool
 from factory.quant.host import dequantize_accumulator
 from factory.spec import ConvLayer, InputError, Progress, TrainedNetwork
 
 BATCH = 128
+_KINDS = {"integers": "iu", "floats": "f"}
 
 
 @dataclass(frozen=True)
@@ -112,28 +113,32 @@ def compare_with_reference(reference: str | Path, weights: str | Path | None = N
 
 
 def _read_reference(path: Path, trained: TrainedNetwork) -> Mapping[str, np.ndarray]:
-    names = ["pixels", "logits"]
-    for spec in trained.network.layers:
-        names += [f"{spec.name}.{kind}" for kind in ("weight_code", "activation_code", "accumulator")]
-    try:
-        with np.load(path) as file:
-            arrays = {name: file[name] for name in names if name in file}
-    except (OSError, ValueError, zipfile.BadZipFile):
-        raise InputError(f"{path}: must be a readable .npz of reference codes") from None
-    shapes = {"pixels": trained.network.image_shape, "logits": (trained.network.classes,)}
-    for spec in trained.network.layers:
+    """Read the arrays of a reference, pixels as uint8; raise InputError where one is not what it must be."""
+    members, network = open_members(path, "a readable .npz of reference codes"), trained.network
+    shapes: dict[str, tuple[int, ...]] = {"pixels": network.image_shape, "logits": (network.classes,)}
+    for spec in network.layers:
+        shapes[f"{spec.name}.weight_code"] = spec.weight_shape
         shapes[f"{spec.name}.activation_code"] = (spec.in_channels, spec.height, spec.width)
         shapes[f"{spec.name}.accumulator"] = (spec.out_channels, spec.out_height, spec.out_width)
-    count = len(arrays["pixels"]) if "pixels" in arrays else 0
-    for name in names:
-        expected = (
-            (count, *shapes[name]) if name in shapes else trained.network.layer(name.rpartition(".")[0]).weight_shape
-        )
-        if name not in arrays:
+    count = next(iter(members["pixels"].shape), 1) if "pixels" in members else 0
+    for name, shape in shapes.items():
+        if name not in members:
             raise InputError(f"{path}: must hold the array {name}, it does not")
-        if arrays[name].shape != expected:
-            raise InputError(f"{path}: {name} must be {expected}, not {arrays[name].shape}")
-    return arrays
+        expected = shape if name.endswith(".weight_code") else (count, *shape)
+        _check_form(f"{path}: {name}", members[name], expected, "floats" if name == "logits" else "integers")
+    if not count:
+        raise InputError(f"{path}: pixels must hold at least one image, it is empty")
+    arrays = {name: members[name].array() for name in shapes}
+    for wrong in arrays["pixels"][(arrays["pixels"] < 0) | (arrays["pixels"] > 255)][:1]:
+        raise InputError(f"{path}: pixels must be 0 to 255, not {wrong}")
+    for wrong in arrays["logits"][~np.isfinite(arrays["logits"])][:1]:
+        raise InputError(f"{path}: logits must be finite, not {wrong}")
+    return arrays | {"pixels": arrays["pixels"].astype(np.uint8)}
+
+
+def _check_form(address: str, member: Member, shape: tuple[int, ...], kind: str) -> None:
+    if member.shape != shape or member.dtype.kind not in _KINDS[kind]:
+        raise InputError(f"{address} must be {kind} {shape}, not {member.dtype} {member.shape}")
 
 
 def _compare_layer(

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from factory.spec import InputError
@@ -32,8 +32,7 @@ def fetch_cifar10(folder: str | Path, url: str = URL, sha256: str = SHA256, loca
     if target.exists():
         _check(target, target)
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".cifar10-", dir=target.parent) as work:
+    with _folder(target.parent), tempfile.TemporaryDirectory(prefix=".cifar10-", dir=target.parent) as work:
         files = Path(work) / FOLDER
         files.mkdir()
         source = Path(local) if local is not None else _download(url, sha256, Path(work))
@@ -45,6 +44,20 @@ def fetch_cifar10(folder: str | Path, url: str = URL, sha256: str = SHA256, loca
         _check(files, address)
         files.rename(target)
     return target
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder and those it lies in; where the block fails, those that were not there before go again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # something else may have gone there meanwhile
+                path.rmdir()
+        raise
 
 
 def _download(url: str, sha256: str, folder: Path) -> Path:

@@ -94,14 +94,14 @@ def test_another_file_is_refused_and_leaves_nothing(server, tmp_path):
     with pytest.raises(InputError) as error:
         fetch_cifar10(tmp_path / "data", f"{server}/c.tar.gz", "0" * 64)
     assert str(error.value) == f"{server}/c.tar.gz: the file's sha256 must be {'0' * 64}, it is another"
-    assert names(tmp_path / "data") == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_missing_file_is_refused_and_leaves_nothing(server, tmp_path):
     with pytest.raises(InputError) as error:
         fetch_cifar10(tmp_path / "data", f"{server}/none.tar.gz")
     assert str(error.value).startswith(f"{server}/none.tar.gz: must be there to download: 404 ")
-    assert names(tmp_path / "data") == []
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("form", ["archive", "folder", "parent"])
@@ -152,7 +152,15 @@ def test_what_is_no_copy_is_refused_and_leaves_nothing(make, message, tmp_path):
     with pytest.raises(InputError) as error:
         fetch_cifar10(tmp_path / "data", local=local)
     assert str(error.value) == f"{local}: {message}"
-    assert names(tmp_path / "data") == []
+    assert not (tmp_path / "data").exists()
+
+
+def test_folders_that_were_there_before_stay(tmp_path):
+    (tmp_path / "old").mkdir()
+    for folder in ("old", "old/new/data"):
+        with pytest.raises(InputError):
+            fetch_cifar10(tmp_path / folder, local=tmp_path / "none")
+    assert names(tmp_path) == ["old"] and names(tmp_path / "old") == []
 
 
 def test_a_damaged_folder_is_not_taken_for_the_data(tmp_path):

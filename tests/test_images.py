@@ -2,8 +2,12 @@ import hashlib
 import io
 import pickle
 import re
+import struct
 import sys
+import tracemalloc
+import warnings
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -115,6 +119,31 @@ def test_broken_cifar_files(tmp_path):
     assert refused(tmp_path) == f"{tmp_path}/test_batch: data must be uint8 (1, 3072), not uint8 (3, 32, 32)"
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([1, 70_000], "labels: must be 0 to 32767, not 70000"),
+        ([1, -1], "labels: must be 0 to 32767, not -1"),
+        ([1, 2**70], "labels: must be integers (2,), not object (2,)"),
+        ([1, 1.5], "labels: must be integers (2,), not float64 (2,)"),
+        ([[1], [2]], "labels: must be integers (2,), not int64 (2, 1)"),
+        ([1], "data must be uint8 (1, 3072), not uint8 (2, 3072)"),
+    ],
+)
+def test_labels_of_pickles_that_are_none(tmp_path, labels, message):
+    batch = {b"labels": labels, b"data": PIXELS[:2].reshape(2, -1)}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(batch))
+    assert refused(tmp_path) == f"{tmp_path}/test_batch: {message}"
+
+
+def test_pickles_of_nothing(tmp_path):
+    (tmp_path / "test_batch").write_bytes(pickle.dumps({b"labels": [], b"data": np.zeros((0, 3072), np.uint8)}))
+    assert refused(tmp_path) == f"{tmp_path}/test_batch: must hold at least one image, it is empty"
+    (tmp_path / "test_batch").write_bytes(b"h\xff.")
+    address = f"{tmp_path}/test_batch: must be a pickled batch of CIFAR-10"
+    assert refused(tmp_path) == f"{address}: UnpicklingError Memo value not found at index 255"
+
+
 @pytest.mark.cifar
 def test_official_files(cifar):
     images = load(cifar, pick="0:16")
@@ -215,6 +244,89 @@ def test_labels_that_are_none(tmp_path):
     assert refused(npz, network=tiny_network()) == whole
 
 
+def damaged(path, old, new):
+    whole = path.read_bytes()
+    assert old in whole and len(old) == len(new)
+    path.write_bytes(whole.replace(old, new))
+    return path
+
+
+@pytest.mark.parametrize("pick", [None, "0"])
+@pytest.mark.parametrize("name", ["pixels", "images"])
+def test_one_damaged_pixel_of_an_archive(tmp_path, name, pick):
+    npz, last = tmp_path / "a.npz", PIXELS[-1].tobytes()
+    np.savez(npz, **{name: PIXELS.reshape(10, 32, 32, 3), "label": LABELS})
+    damaged(npz, last, last[:-1] + bytes([last[-1] ^ 1]))
+    assert refused(npz, pick=pick) == f"{npz}: {name} must be a whole array: Bad CRC-32 for file '{name}.npy'"
+
+
+def test_damaged_compressed_archive(tmp_path):
+    npz = tmp_path / "a.npz"
+    np.savez_compressed(npz, pixels=PIXELS)
+    with zipfile.ZipFile(npz) as archive, archive.open("pixels.npy"):
+        start = archive.fp.tell()
+    whole = npz.read_bytes()
+    npz.write_bytes(whole[:start] + b"\xff" + whole[start + 1 :])
+    error = "Error -3 while decompressing data: invalid block type"
+    assert refused(npz) == f"{npz}: must be an archive of NumPy arrays: {error}"
+
+
+LOCAL, CENTRAL = b"PK\x03\x04", b"PK\x01\x02"
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "message"),
+    [
+        (2, 1, "File 'pixels.npy' is encrypted, password required for extraction"),
+        (2, 32, "compressed patched data (flag bit 5)"),
+        (4, 99, "pixels.npy must be stored or deflated, not compressed by method 99"),
+        (4, 14, "pixels.npy must be stored or deflated, not compressed by method 14"),
+    ],
+)
+def test_archives_of_another_kind(tmp_path, offset, value, message):
+    """Flags and method lie 6 and 8 bytes into the header of a member, 8 and 10 into its entry in the directory."""
+    npz = tmp_path / "a.npz"
+    with zipfile.ZipFile(npz, "w") as archive, archive.open("pixels.npy", "w") as file:
+        np.save(file, PIXELS)
+    whole = bytearray(npz.read_bytes())
+    whole[whole.index(LOCAL) + 4 + offset] = value
+    whole[whole.index(CENTRAL) + 6 + offset] = value
+    npz.write_bytes(whole)
+    assert refused(npz) == f"{npz}: must be an archive of NumPy arrays: {message}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"(10, 3", b"(-1, 3", "pixels.npy must have a shape that is not negative, not (-1, 32, 32, 3)"),
+        (b", 3), }", b", 3(, }", "its header cannot be read"),
+        (b"|u1", b"|q1", "descr is not a valid dtype descriptor: '|q1'"),
+        (b"\x93NUMPY", b"\x93NUMPX", "the magic string is not correct; expected b'\\x93NUMPY', got b'\\x93NUMPX'"),
+    ],
+)
+def test_damaged_headers(tmp_path, old, new, message):
+    npy, npz = tmp_path / "a.npy", tmp_path / "a.npz"
+    np.save(npy, PIXELS.reshape(10, 32, 32, 3))
+    np.savez(npz, pixels=PIXELS.reshape(10, 32, 32, 3))
+    assert refused(damaged(npz, old, new)) == f"{npz}: must be an archive of NumPy arrays: {message}"
+    assert refused(damaged(npy, old, new)).startswith(f"{npy}: must be ")
+
+
+def test_archives_of_no_images(tmp_path):
+    np.savez(tmp_path / "a.npz", pixels=PIXELS[:0])
+    assert refused(tmp_path / "a.npz") == f"{tmp_path}/a.npz: pixels: must hold at least one image, it is empty"
+
+
+def test_archives_are_read_in_bounded_memory(tmp_path):
+    npz = tmp_path / "a.npz"
+    np.savez_compressed(npz, pixels=np.zeros((20_000, 32, 32, 3), np.uint8))
+    tracemalloc.start()
+    images = load(npz)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert images.count == 20_000 and peak < 8 * 2**20
+
+
 # Image files
 
 
@@ -243,6 +355,41 @@ def test_image_files_that_are_refused(tmp_path):
     assert refused(tmp_path) == f"{tmp_path}/a.png: must be 32x32 pixels, not 32x20"
     (tmp_path / "a.png").write_bytes(b"no image")
     assert re.fullmatch(re.escape(f"{tmp_path}/a.png: must be an image: ") + ".+", refused(tmp_path))
+
+
+def png_of_size(path, width, height):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")))
+
+
+def test_huge_images_are_one_line(tmp_path):
+    pytest.importorskip("PIL.Image")
+    png_of_size(tmp_path / "a.png", 10_000, 10_000)
+    with warnings.catch_warnings(record=True) as caught:
+        assert refused(tmp_path) == f"{tmp_path}/a.png: must be 32x32 pixels, not 10000x10000"
+    assert caught == []
+    png_of_size(tmp_path / "a.png", 20_000, 20_000)
+    assert refused(tmp_path) == (
+        f"{tmp_path}/a.png: must be 32x32 pixels: Image size (400000000 pixels) exceeds limit of 178956970 pixels, "
+        "could be decompression bomb DOS attack."
+    )
+
+
+def test_damaged_images_are_one_line(tmp_path, capfd):
+    image = pytest.importorskip("PIL.Image").fromarray(PIXELS[0].transpose(1, 2, 0))
+    image.save(tmp_path / "a.tiff")
+    whole = (tmp_path / "a.tiff").read_bytes()
+    samples = struct.pack("<HHIH", 277, 3, 1, 3)
+    (tmp_path / "a.tiff").write_bytes(whole.replace(samples, struct.pack("<HHIH", 277, 3, 1, 2048)))
+    assert refused(tmp_path) == f"{tmp_path}/a.tiff: must be an image: cannot identify image file '{tmp_path}/a.tiff'"
+    assert capfd.readouterr() == ("", "")
+    (tmp_path / "a.tiff").unlink()
+    image.save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:1500])
+    assert refused(tmp_path) == f"{tmp_path}/a.png: must be an image: image file is truncated"
 
 
 def test_other_sources_are_refused(tmp_path):

@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import stat
 import subprocess
@@ -207,6 +208,69 @@ def test_a_restart_of_the_machine_starts_afresh(tmp_path, monkeypatch):
     with create_store(path, plan) as writer:
         assert writer.done == 0
         write_batch(writer, contents(plan), 0, 5)
+
+
+def finish_afresh(path, plan):
+    """Finish an interrupted build of which nothing may be used."""
+    with create_store(path, plan) as writer:
+        assert writer.done == 0
+        write_batch(writer, contents(plan, seed=1), 0, plan.image_count)
+    with open_store(path) as store:
+        expected = contents(plan, seed=1)
+        np.testing.assert_array_equal(store.images.pixels, expected["images/pixels"])
+        np.testing.assert_array_equal(store.layer("features.0").psum, expected["layers/features.0/psum"])
+    assert listing(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    "progress",
+    ["", "[]", "5", "null", "{}", "[" * 100_000, "\xff", {"images": None}, {"images": "3"}, {"images": 3.0},
+     {"images": True}, {"images": [3]}, {"images": -1}, {"images": 6}, {"plan": None}, {"boot": 7}, {"more": 1}],
+)  # fmt: skip
+def test_progress_of_another_form_is_none(tmp_path, progress):
+    path, plan = tmp_path / "s.h5", make_plan()
+    interrupt(path, plan, contents(plan), after=3)
+    file = partial_folder(path) / "progress.json"
+    text = progress if isinstance(progress, str) else json.dumps(json.loads(file.read_text()) | progress)
+    file.write_bytes(text.encode("latin1"))
+    finish_afresh(path, plan)
+
+
+def another_store(path):
+    plan = make_plan(array=Array(4, 4))
+    write_store(path.with_name("other.h5"), plan, contents(plan))
+    path.with_name("other.h5").replace(path)
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "empty": lambda path: path.write_bytes(b""),
+    "junk": lambda path: path.write_bytes(b"junk" * 5000),
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+    "another": another_store,
+    "HDF5 of something else": lambda path: h5py.File(path, "w").close(),
+}
+
+
+@pytest.mark.parametrize(("compression", "name"), [(None, "store.h5"), ("gzip", "000000000001.h5")])
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_progress_without_the_data_that_it_promises_is_none(tmp_path, compression, name, damage):
+    path, plan = tmp_path / "s.h5", make_plan(compression=compression)
+    interrupt(path, plan, contents(plan), after=3)
+    damage(partial_folder(path) / name)
+    finish_afresh(path, plan)
+
+
+def test_a_partial_file_that_cannot_be_opened_is_one_line(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("Unable to synchronously open file\nsecond line")
+
+    monkeypatch.setattr("factory.store.writer.data_offsets", fail)
+    with pytest.raises(InputError) as error, create_store(tmp_path / "s.h5", make_plan()):
+        pass
+    assert str(error.value) == f"{tmp_path}/s.h5: must be writable: Unable to synchronously open file"
+    assert listing(tmp_path) == []
 
 
 @pytest.fixture
@@ -460,15 +524,42 @@ WHOLE = "must be a whole store of schema factory-store/1: "
     [
         ("/", "network", "{", WHOLE + "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
         ("/", "network", "{}", "network description: 'layers'"),
-        ("/", "network", 3, WHOLE + "the JSON object must be str, bytes or bytearray, not int64"),
+        ("/", "network", 3, "attribute network must be text, not 3"),
+        ("/", "weights_sha256", 3, "attribute weights_sha256 must be text, not 3"),
+        ("/", "schema", "factory\n/1", "schema must be factory-store/1, not factory\\n/1"),
         ("/", "psum_bits", "x", WHOLE + "invalid literal for int() with base 10: 'x'"),
         ("/", "array_rows", 0, "array rows must be at least 1, not 0"),
         ("/layers/features.0", "alpha_w", "one", WHOLE + "could not convert string to float: 'one'"),
+        ("/layers/features.0", "alpha_w", 1e300, WHOLE + "overflow encountered in cast"),
     ],
 )
 def test_damaged_attributes(stored, group, name, value, message):
     with h5py.File(stored, "r+") as file:
         file[group].attrs[name] = value
+    assert refused(stored) == f"{stored}: {message}"
+
+
+def test_damage_to_the_index_of_a_group(stored):
+    """Some of it h5py tells by a RuntimeError."""
+    whole, found = stored.read_bytes(), 0
+    while (found := whole.find(b"TREE", found + 1)) > 0:
+        stored.write_bytes(whole[:found] + b"tree" + whole[found + 4 :])
+        message = refused(stored)
+        assert message.startswith(f"{stored}: must ") and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("_read_store", WHOLE + "Can't get info (wrong B-tree signature)"),
+        ("h5py.File", "must be a whole HDF5 file: Can't get info (wrong B-tree signature)"),
+    ],
+)
+def test_every_kind_of_error_of_h5py_is_one_line(stored, monkeypatch, function, message):
+    def fail(*_):
+        raise RuntimeError("Can't get info (wrong B-tree signature)\nsecond line")
+
+    monkeypatch.setattr(f"factory.store.reader.{function}", fail)
     assert refused(stored) == f"{stored}: {message}"
 
 

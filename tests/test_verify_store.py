@@ -142,6 +142,15 @@ def test_comparing_nothing_is_a_failure(whole, sample):
     assert str(error.value) == f"{whole.store}: nothing was compared"
 
 
+@pytest.mark.parametrize("sample", ["9" * 5000, "9" * 5000 + "%"])
+def test_a_sample_of_thousands_of_digits_is_refused(whole, sample):
+    with pytest.raises(InputError) as error:
+        verify_store(whole.store, sample, whole.weights)
+    assert str(error.value) == (
+        f"sample must be all, a percentage from 0% to 100%, or a number of output tiles, not {'9' * 40}..."
+    )
+
+
 def test_other_weights_are_an_error(whole, tmp_path):
     other = tmp_path / "other.safetensors"
     save_weights(trained_network(NETWORK, seed=1), other)

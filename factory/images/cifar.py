@@ -9,12 +9,17 @@ from typing import IO, Any
 
 import numpy as np
 
-from factory.images.collection import Collection, concatenate
+from factory.images.collection import Collection, check_label_form, concatenate, to_labels
 from factory.spec import InputError
 
 SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
 _FILES = {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)}
+_DAMAGE = (
+    pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError,
+    SyntaxError, SystemError, MemoryError,
+)  # fmt: skip
+"""What Python and NumPy raise for a pickle that is damaged, or is of something else."""
 _FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
 
 
@@ -67,12 +72,16 @@ def _load_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with path.open("rb") as file:
             batch = _BatchUnpickler(file).load()
-        data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"], np.int16)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise InputError(f"{path}: must be a pickled batch of CIFAR-10: {type(error).__name__} {error}") from None
-    if data.dtype != np.uint8 or data.shape != (len(labels), _PIXELS) or not len(labels):
-        raise InputError(f"{path}: data must be uint8 ({len(labels)}, {_PIXELS}), not {data.dtype} {data.shape}")
-    return data, labels
+        data, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+    except _DAMAGE as error:
+        reason = f"{type(error).__name__} {str(error).partition(chr(10))[0]}".rstrip()
+        raise InputError(f"{path}: must be a pickled batch of CIFAR-10: {reason}") from None
+    if data.dtype != np.uint8 or data.shape != (labels.size, _PIXELS):
+        raise InputError(f"{path}: data must be uint8 ({labels.size}, {_PIXELS}), not {data.dtype} {data.shape}")
+    if not len(data):
+        raise InputError(f"{path}: must hold at least one image, it is empty")
+    check_label_form(f"{path}: labels", labels.shape, labels.dtype, len(data))
+    return data, to_labels(f"{path}: labels", labels)
 
 
 class _BatchUnpickler(pickle.Unpickler):

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int16, Int64, UInt8
 
-from factory.spec import parse_ranges
+from factory.spec import InputError, parse_ranges
 
 NO_LABEL = -1
+_MAX_LABEL = int(np.iinfo(np.int16).max)
 
 Read = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From places int64 `(image,)` to pixels uint8 `(image, colour, y, x)` and labels int16 `(image,)`."""
@@ -45,6 +46,19 @@ def concatenate(name: str, parts: Sequence[Collection]) -> Collection:
 def unlabelled(count: int) -> Int16[np.ndarray, " image"]:
     """Return the labels of `count` images that have none."""
     return np.full(count, NO_LABEL, np.int16)
+
+
+def check_label_form(address: str, shape: tuple[int, ...], dtype: np.dtype, count: int) -> None:
+    """Raise InputError unless the labels of `count` images have the form that they must have."""
+    if shape != (count,) or dtype.kind not in "iu":
+        raise InputError(f"{address}: must be integers ({count},), not {dtype} {shape}")
+
+
+def to_labels(address: str, values: np.ndarray) -> Int16[np.ndarray, " image"]:
+    """Return integers as labels; raise InputError where one is no class."""
+    for wrong in values[(values < 0) | (values > _MAX_LABEL)][:1]:
+        raise InputError(f"{address}: must be 0 to {_MAX_LABEL}, not {wrong}")
+    return values.astype(np.int16)
 
 
 def pick_images(pick: str | None, count: int) -> Int64[np.ndarray, " image"]:

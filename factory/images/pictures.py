@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,12 @@ from factory.images.collection import Collection, unlabelled
 from factory.spec import InputError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_DAMAGE = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError,
+    struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow raises for an image that is damaged."""
+_SILENCE = logging.NullHandler()
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -24,6 +34,7 @@ def open_pictures(folder: Path, files: list[Path], image_shape: tuple[int, int, 
         import PIL  # noqa: F401 (its absence is known before an image is read)
     except ImportError:
         raise InputError("image files need Pillow: pip install 'factory[images]'") from None
+    logging.getLogger("PIL").addHandler(_SILENCE)  # else it prints lines of its own for some images
     if image_shape[0] not in _MODES:
         raise InputError(f"{folder}: image files have 1 or 3 colours, the network takes {image_shape[0]}")
 
@@ -34,15 +45,20 @@ def open_pictures(folder: Path, files: list[Path], image_shape: tuple[int, int, 
 
 
 def _read_picture(path: Path, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """Return uint8 `(colour, y, x)`."""
+    """Return uint8 `(colour, y, x)`.
+
+    Pillow warns of metadata, which is not used, and of large images, whose size is checked here.
+    """
     from PIL import Image
 
     colours, height, width = image_shape
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if image.size != (width, height):
                 raise InputError(f"{path}: must be {width}x{height} pixels, not {image.width}x{image.height}")
             pixels = np.asarray(image.convert(_MODES[colours]))
-    except (OSError, SyntaxError, ValueError) as error:
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: must be {width}x{height} pixels: {error}") from None
+    except _DAMAGE as error:
         raise InputError(f"{path}: must be an image: {str(error).partition(chr(10))[0]}") from None
     return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))

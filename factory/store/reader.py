@@ -14,12 +14,13 @@ import numpy as np
 from factory.spec import Array, ConvLayer, InputError, Network
 from factory.store.file import require_plugin
 from factory.store.schema import IMAGE_AXES, SCHEMA, axis_sizes, layer_path, variable_axes
-from factory.store.writer import partial_folder
+from factory.store.writer import UNREADABLE, partial_folder
 
 if TYPE_CHECKING:
     import xarray
 
 _ATTRIBUTES = ("compression", "network", "weights_sha256", "image_source", "array_rows", "array_cols", "psum_bits")
+_TEXTS = ("compression", "network", "weights_sha256", "image_source")
 _LAYER_ATTRIBUTES = ("alpha_w", "alpha_a")
 
 Values = h5py.Dataset | np.ndarray
@@ -129,7 +130,7 @@ def open_store(path: str | Path) -> Store:
     file = _open_file(path)
     try:
         return _read_store(path, file)
-    except (KeyError, ValueError, TypeError, AttributeError, OSError) as error:
+    except UNREADABLE as error:
         file.close()
         reason = str(error.args[0] if error.args else error).partition("\n")[0]
         raise InputError(f"{path}: must be a whole store of schema {SCHEMA}: {reason}") from None
@@ -147,17 +148,20 @@ def _open_file(path: Path) -> h5py.File:
         raise InputError(f"{path}: must be a store, it is not an HDF5 file")
     try:
         return h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: must be a whole HDF5 file: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        raise InputError(f"{path}: must be a whole HDF5 file: {str(error).partition(chr(10))[0]}") from None
 
 
 def _read_store(path: Path, file: h5py.File) -> Store:
     schema = file.attrs.get("schema", "none")
     if schema != SCHEMA:
-        raise InputError(f"{path}: schema must be {SCHEMA}, not {schema}")
+        raise InputError(f"{path}: schema must be {SCHEMA}, not {_shown(schema)}")
     if not file.attrs.get("complete", 0):
         raise InputError(f"{path}: must be a finished store, it is still being written")
     _check_attributes(path, file, _ATTRIBUTES)
+    for name in _TEXTS:
+        if not isinstance(file.attrs[name], str):
+            raise InputError(f"{path}: attribute {name} must be text, not {_shown(file.attrs[name])}")
     require_plugin(file.attrs["compression"])
     try:
         network = Network.from_dict(json.loads(file.attrs["network"]))
@@ -177,6 +181,11 @@ def _read_store(path: Path, file: h5py.File) -> Store:
     return Store(path, file, network, array, images, layers)
 
 
+def _shown(value: object) -> str:
+    """Return a value as one line, whatever is in it."""
+    return repr(str(value))[1:-1]
+
+
 def _check_paths(path: Path, file: h5py.File, names: list[str]) -> None:
     for name in names:
         if not isinstance(file.get(name), h5py.Dataset):
@@ -194,7 +203,8 @@ def _read_layer(file: h5py.File, network: Network, conv: ConvLayer, array: Array
     group = file[layer_path(conv.name)]
     datasets = {name: group[name] for name in variable_axes(network, conv)}
     datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
-    alphas = {name: np.float32(group.attrs[name]) for name in _LAYER_ATTRIBUTES}
+    with np.errstate(over="raise"):
+        alphas = {name: np.float32(group.attrs[name]) for name in _LAYER_ATTRIBUTES}
     return StoredLayer(conv, array, **alphas, **datasets)
 
 

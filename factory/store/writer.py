@@ -29,8 +29,11 @@ from factory.spec import InputError
 from factory.store.file import WritableHDF5, copy_chunks, create_chunked, create_file, data_offsets, mark_complete
 from factory.store.schema import SCHEMA, StorePlan, Variable
 
-_STORE, _PROGRESS, _SHARD = "store.h5", "progress.json", "shard.h5"
+_STORE, _PROGRESS, _SHARD, _SEALED = "store.h5", "progress.json", "shard.h5", "{:012d}.h5"
 _MAX_WRITE = 2**30
+UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+"""What h5py, and what reads its objects, raises for a file that is damaged or holds something else."""
+
 _flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
@@ -57,8 +60,9 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
                 _check_room(path, partial, plan, done)
                 if done == 0:
                     _start_afresh(partial, plan)
-            kind = _ContiguousWriter if plan.compression is None else _ShardWriter
-            with contextlib.closing(kind(path, plan, done)) as writer:
+                kind = _ContiguousWriter if plan.compression is None else _ShardWriter
+                writer = kind(path, plan, done)
+            with contextlib.closing(writer):
                 yield writer
                 if writer.done != plan.image_count:
                     raise ValueError(f"{path}: {writer.done} of {plan.image_count} images were written")
@@ -99,7 +103,7 @@ def _is_store(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("schema", "")).startswith(SCHEMA.partition("/")[0])
-    except OSError:
+    except UNREADABLE:
         return False
 
 
@@ -142,24 +146,50 @@ def _reach_disk(*paths: Path) -> None:
 
 
 def _committed(partial: Path, plan: StorePlan) -> int:
-    """Return how many images an earlier build of an equal plan has committed; 0 where there is none."""
+    """Return how many images an earlier build of an equal plan has committed; 0 where they are not all there."""
     try:
         progress = json.loads((partial / _PROGRESS).read_text())
-    except (OSError, ValueError):
+        done = progress["images"]
+        promised = type(done) is int and 0 <= done <= plan.image_count and progress == _progress(plan, done)
+        return done if promised and _is_kept(partial, plan, done) else 0
+    except UNREADABLE:
         return 0
-    same = progress.get("plan") == plan.digest and progress.get("boot") == _boot()
-    return progress["images"] if same else 0
+
+
+def _progress(plan: StorePlan, done: int) -> dict[str, str | int]:
+    return dict(plan=plan.digest, boot=_boot(), images=done)
+
+
+def _is_kept(partial: Path, plan: StorePlan, done: int) -> bool:
+    """Return whether the store has its place for all images, or the shards hold the first `done`."""
+    if plan.compression is None:
+        return _images_of(partial / _STORE, plan) == plan.image_count
+    kept = 0
+    while kept < done:
+        kept += _images_of(partial / _SEALED.format(kept), plan)
+    return kept == done
+
+
+def _images_of(path: Path, plan: StorePlan) -> int:
+    """Return how many images a file has of every variable; raise ValueError where it is not one of the plan."""
+    expected = [(v.shape[1:], v.dtype, plan.compression is None) for v in plan.streamed]
+    with h5py.File(path, "r") as file:
+        found = [file[v.path] for v in plan.streamed]
+        counts, forms = {len(x) for x in found}, [(x.shape[1:], x.dtype, x.chunks is None) for x in found]
+    if forms != expected or len(counts) != 1 or 0 in counts:
+        raise ValueError(f"{path}: must hold whole images of the plan")
+    return counts.pop()
 
 
 def _record(partial: Path, plan: StorePlan, done: int) -> None:
     temporary = partial / f"{_PROGRESS}.new"
-    temporary.write_text(json.dumps(dict(plan=plan.digest, boot=_boot(), images=done)))
+    temporary.write_text(json.dumps(_progress(plan, done)))
     temporary.replace(partial / _PROGRESS)
 
 
 def _start_afresh(partial: Path, plan: StorePlan) -> None:
     for path in partial.iterdir():
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     if plan.compression is None:
         create_file(partial / _STORE, plan)
 
@@ -252,7 +282,7 @@ class _ShardWriter(StoreWriter):
 
     def _seal(self) -> None:
         self.close()
-        (self._partial / _SHARD).replace(self._partial / f"{self.done:012d}.h5")
+        (self._partial / _SHARD).replace(self._partial / _SEALED.format(self.done))
 
     def finish(self) -> None:
         create_file(self._partial / _STORE, self._plan)

@@ -11,6 +11,8 @@ from jaxtyping import Int64
 
 from factory.spec import InputError
 
+_MAX_DIGITS, _MAX_SHOWN = 18, 40
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -61,7 +63,7 @@ def choose(sample: str | int, images: int, tiles: Mapping[str, int], seed: int =
     elif text.endswith("%"):
         share = _percentage(text) / 100
         chosen = {x: np.sort(rng.choice(size, math.ceil(share * size), replace=False)) for x, size in sizes.items()}
-    elif text.isdecimal():
+    elif text.isdecimal() and len(text) <= _MAX_DIGITS:
         chosen = _any_of(sizes, int(text), rng)
     else:
         raise _wrong(text)
@@ -87,4 +89,5 @@ def _percentage(text: str) -> float:
 
 
 def _wrong(text: str) -> InputError:
-    return InputError(f"sample must be all, a percentage from 0% to 100%, or a number of output tiles, not {text}")
+    found = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return InputError(f"sample must be all, a percentage from 0% to 100%, or a number of output tiles, not {found}")
