@@ -15,21 +15,37 @@ from factory.checkpoint import load_weights
 from factory.images import NO_LABEL, load_images
 from factory.images.npz import Member, open_members
 from factory.lower import lower, max_pool
-from factory.quant.host import dequantize_accumulator
-from factory.spec import ConvLayer, InputError, Progress, TrainedNetwork
+from factory.quant.host import dequantize_accumulator, pixel_values
+from factory.spec import IMAGE, ConvLayer, InputError, Progress, TrainedNetwork
 
 BATCH = 128
 _KINDS = {"integers": "iu", "floats": "f"}
 
 
 @dataclass(frozen=True)
+class FirstDifference:
+    """Images in which the two networks' codes first differ where they enter `layer` (`classifier`: nowhere before).
+
+    `distance` is how far the float network's values of those codes lie from a rounding boundary at most, in codes.
+    """
+
+    layer: str
+    images: int
+    distance: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Predictions of `total` labelled images: how many are right, and how many the two networks make differently."""
+    """Predictions of `total` labelled images: how many are right, and how many the two networks make differently.
+
+    `first_differences` say where those come from, in the network's order, for `BATCH` of them at most.
+    """
 
     total: int
     float_correct: int
     integer_correct: int
     differing: int
+    first_differences: tuple[FirstDifference, ...]
 
 
 @dataclass(frozen=True)
@@ -73,17 +89,42 @@ def evaluate(
     trained = load_weights(weights)
     source = load_images(images, split, pick, network=trained.network)
     floating, integer = model.from_trained(trained), engine.prepare(lower(trained))
-    correct, differing, done = np.zeros(2, np.int64), 0, 0
+    correct, done = np.zeros(2, np.int64), 0
+    differing: list[UInt8[np.ndarray, "colour y x"]] = []
     for batch in source.batches(BATCH):
         if (batch.label == NO_LABEL).any():
             raise InputError(f"{images}: every image must have a label to count what is predicted right")
         predicted = model.predict(floating, batch.pixels), integer_logits(trained, integer, batch.pixels).argmax(axis=1)
         correct += [int((classes == batch.label).sum()) for classes in predicted]
-        differing += int((predicted[0] != predicted[1]).sum())
+        differing += list(batch.pixels[predicted[0] != predicted[1]])
         done += len(batch.label)
         if progress:
             progress(done, source.count, "evaluating")
-    return Evaluation(done, int(correct[0]), int(correct[1]), differing)
+    first = first_differences(trained, floating, integer, np.stack(differing[:BATCH])) if differing else ()
+    return Evaluation(done, int(correct[0]), int(correct[1]), len(differing), first)
+
+
+def first_differences(
+    trained: TrainedNetwork,
+    floating: model.QuantNetwork,
+    integer: engine.EngineNetwork,
+    pixels: UInt8[np.ndarray, "image colour y x"],
+) -> tuple[FirstDifference, ...]:
+    """Return where the codes of both networks first differ in each image, by layer."""
+    colour = np.arange(pixels.shape[1])[:, None, None]
+    maps = {IMAGE: pixel_values(trained.network)[colour, pixels]}
+    found, open_ = [], np.ones(len(pixels), bool)
+    for values in engine.forward(integer, pixels):
+        spec = trained.network.layer(values.layer.conv.name)
+        entering = maps[spec.source]
+        scaled = np.minimum(entering / trained.layers[spec.name].alpha_a, np.float32(1)) * spec.activation_levels
+        wrong = (np.rint(scaled) != np.asarray(values.activation)) & open_[:, None, None, None]
+        if images := int(wrong.any(axis=(1, 2, 3)).sum()):
+            found.append(FirstDifference(spec.name, images, float(_to_boundary(scaled[wrong]).max())))
+        open_ &= ~wrong.any(axis=(1, 2, 3))
+        maps[spec.name] = max_pool(model.layer_forward(floating, spec.name, entering), spec.pool)
+    last = [FirstDifference("classifier", int(open_.sum()), 0.0)] if open_.any() else []
+    return (*found, *last)
 
 
 def integer_logits(
@@ -174,5 +215,8 @@ def _boundary_distance(
 ) -> Float[np.ndarray, "image oc y x"]:
     """Return how far each value that enters `taker` lies from where its code changes, in codes."""
     values = max_pool(dequantize_accumulator(accumulator, trained.layers[spec.name]), spec.pool)
-    scaled = values.astype(np.float64) / trained.layers[taker.name].alpha_a * taker.activation_levels
+    return _to_boundary(values.astype(np.float64) / trained.layers[taker.name].alpha_a * taker.activation_levels)
+
+
+def _to_boundary(scaled: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.abs(scaled - np.floor(scaled) - 0.5)

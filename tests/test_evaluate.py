@@ -1,13 +1,20 @@
 """Both networks' accuracy, and the comparison with what an independent program computed."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_network import odd_network, random_pixels, trained_network
 
 from factory.checkpoint import load_weights
-from factory.evaluate import _read_reference, compare_with_reference, evaluate
+from factory.engine import prepare
+from factory.evaluate import _read_reference, compare_with_reference, evaluate, first_differences
+from factory.lower import lower
+from factory.model import from_trained
 from factory.spec import InputError
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +44,27 @@ def test_the_reference_is_met_within_the_counts_that_rounding_explains(reference
     assert result.layers[0].end_to_end_differ == 0
     assert (result.float_predictions_differ, result.integer_predictions_differ) == (0, 0)
     assert result.logits_distance < 0.2
+
+
+def test_the_first_codes_that_differ_are_found():
+    """The float network's first layer has other signs, so that the codes that enter the second differ in all images."""
+    trained, pixels = trained_network(odd_network()), random_pixels(odd_network(), 3)
+    floating, integer = from_trained(trained), prepare(lower(trained))
+    before = first_differences(trained, floating, integer, pixels)
+    assert sum(first.images for first in before) == 3 and before[-1].layer == "classifier"
+    assert max(first.distance for first in before) < 1e-5
+    second = trained.network.layers[1]
+    weight = floating.layers[trained.network.layers[0].name].conv.weight
+    weight[...] = -weight[...]
+    (found,) = first_differences(trained, floating, integer, pixels)
+    assert (found.layer, found.images) == (second.name, 3) and 0 < found.distance <= 0.5
+
+
+@pytest.mark.cifar
+def test_predictions_that_differ_are_explained_by_rounding(cifar):
+    result = evaluate(cifar, ROOT / "weights/vgg16_w4a2.safetensors", pick="69,570,819")
+    assert result.differing == sum(first.images for first in result.first_differences) > 0
+    assert max(first.distance for first in result.first_differences) < 1e-5
 
 
 def test_images_without_labels_cannot_be_judged():

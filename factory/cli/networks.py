@@ -118,6 +118,11 @@ def evaluate(
         for name, correct in (("float", result.float_correct), ("integer", result.integer_correct)):
             print(f"{name:<8} {correct} / {result.total}  {100 * correct / result.total:.2f} %")
         print(f"predictions that differ: {result.differing}")
+        for first in result.first_differences:
+            print(
+                f"  {first.images}: the first code that differs enters {first.layer}, "
+                f"at most {first.distance:.1e} codes from a rounding boundary"
+            )
     if reference is not None:
         _print_comparison(compare_with_reference(reference, weights))
 
