@@ -144,4 +144,4 @@ def test_the_example_fails_on_wrong_vectors(folder, tmp_path):
 def test_the_example_wants_an_export(tmp_path):
     done = subprocess.run([sys.executable, SCRIPT, tmp_path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr == f"{tmp_path}: must be an export, with a readable manifest.json\n"
+    assert done.stderr == f"{tmp_path}: must be an export, it has no manifest.json\n"
