@@ -251,6 +251,14 @@ def test_profiles_read_back_from_their_own_toml(dataflow, name, tmp_path):
     assert f"{dataflow}  {name} " in list_profiles()
 
 
+@pytest.mark.parametrize(("flow", "name"), [pair for pair in SHIPPED if pair[1] != "notebook"])
+def test_a_profile_of_the_other_dataflow_is_named(flow, name):
+    other = "os" if flow == "ws" else "ws"
+    with pytest.raises(InputError) as error:
+        load_profile(name, other)
+    assert str(error.value) == f"profile {name} is for dataflow {flow}, not {other}"
+
+
 def test_any_text_of_a_profile_reads_back(tmp_path):
     profile = replace(load_profile("ws-wide"), about='two 𝟚 lanes, "quoted" \\ and \x7f \n')
     (tmp_path / "ws-wide.toml").write_text(profile_to_toml(profile), encoding="utf-8")

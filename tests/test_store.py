@@ -331,6 +331,23 @@ def test_a_disk_that_fails_later_fails_the_build(tmp_path, monkeypatch, at_end):
     assert listing(tmp_path) == []
 
 
+def test_a_store_holds_layers_and_they_hold_integers(tmp_path):
+    plan, path = make_plan(), tmp_path / "s.h5"
+    write_store(path, plan, contents(plan), batch=5)
+    with h5py.File(path, "r+") as file:
+        name, weight = next((f"layers/{name}/weight", layer["weight"][...]) for name, layer in file["layers"].items())
+        del file[name]
+        file[name] = weight.astype(np.float64)
+    with pytest.raises(InputError) as error:
+        open_store(path)
+    assert str(error.value) == f"{path}: {name} must hold integers, not float64"
+    with h5py.File(path, "r+") as file:
+        del file["layers"]
+    with pytest.raises(InputError) as error:
+        open_store(path)
+    assert str(error.value) == f"{path}: must hold at least one layer, it holds none"
+
+
 def test_an_exception_removes_what_was_written(tmp_path):
     plan = make_plan()
     with pytest.raises(ZeroDivisionError), create_store(tmp_path / "s.h5", plan) as writer:

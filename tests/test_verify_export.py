@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 
 import jsonschema
@@ -571,6 +572,17 @@ def test_verify_takes_either(packs, built):
         verify(packs / "ws", recovered=True)
     with pytest.raises(InputError, match=r"store\.h5: a store to compare with must be given for an "):
         verify(built.store, store=built.store)
+
+
+@pytest.mark.parametrize("target", ["fifo", "/dev/zero"])
+def test_what_is_no_file_is_not_read(target, tmp_path):
+    from factory.verify.pack import read_file
+
+    path = tmp_path / "activation.txt"
+    os.mkfifo(path) if target == "fifo" else path.symlink_to(target)
+    with pytest.raises(ComparisonError) as error:
+        read_file(tmp_path, path.name, "0" * 64)
+    assert str(error.value) == "activation.txt: must be a regular file"
 
 
 def test_the_verifier_shares_no_code_with_what_it_verifies():

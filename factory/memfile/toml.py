@@ -38,7 +38,8 @@ def load_profile(name: str, dataflow: str | None = None) -> Profile:
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
     else:
-        profile = _build(_read(_shipped_path(name, dataflow), dataflow))
+        path = _shipped_path(name, dataflow)
+        profile = _build(_read(path, path.parent.name))
     if dataflow not in (None, profile.dataflow):
         raise InputError(f"profile {name} is for dataflow {profile.dataflow}, not {dataflow}")
     return profile

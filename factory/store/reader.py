@@ -176,6 +176,8 @@ def _read_store(path: Path, file: h5py.File) -> Store:
             _check_paths(path, file, [f"{layer_path(conv.name)}/{name}" for name in variable_axes(network, conv)])
             _check_attributes(path, file[layer_path(conv.name)], _LAYER_ATTRIBUTES)
             layers[conv.name] = _read_layer(file, network, conv, array)
+    if not layers:
+        raise InputError(f"{path}: must hold at least one layer, it holds none")
     for layer in layers.values():
         _check_shapes(path, network, layer, images.pixels.shape[0])
     return Store(path, file, network, array, images, layers)
@@ -211,7 +213,9 @@ def _read_layer(file: h5py.File, network: Network, conv: ConvLayer, array: Array
 def _check_shapes(path: Path, network: Network, layer: StoredLayer, images: int) -> None:
     conv, sizes = layer.spec, axis_sizes(layer.spec, layer.array, images)
     for name, axes in variable_axes(network, conv).items():
-        found = getattr(layer, name).shape
+        found, kind = getattr(layer, name).shape, getattr(layer, name).dtype
+        if kind.kind not in "iu":
+            raise InputError(f"{path}: {layer_path(conv.name)}/{name} must hold integers, not {kind}")
         expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, found, strict=False))
         if found != expected or len(found) != len(axes):
             raise InputError(f"{path}: {conv.name}: {name} must be {expected}, not {found}")

@@ -112,6 +112,8 @@ def _walk(root: Path) -> Iterator[str]:
 
 def read_file(root: Path, path: str, sha256: str) -> bytes:
     """Return a file's bytes; raise ComparisonError unless they have the sha256."""
+    if not (root / path).is_file():
+        raise ComparisonError(f"{path}: must be a regular file")
     data = (root / path).read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
