@@ -339,8 +339,12 @@ def first_set(**fields):
     return lambda manifest: manifest["groups"][0]["sets"][0].update(fields)
 
 
-def first_image(**fields):
-    return lambda manifest: manifest["groups"][1].update(fields)
+def group(place, **fields):
+    return lambda manifest: manifest["groups"][place].update(fields)
+
+
+def order(*places):
+    return lambda manifest: manifest.update(groups=[manifest["groups"][place] for place in places])
 
 
 @pytest.mark.parametrize(
@@ -350,8 +354,11 @@ def first_image(**fields):
         (top(weights_sha256="0" * 64), r"manifest\.json: weights_sha256 must be that of .*, \w{64}, not 0{64}"),
         (top(network="other"), r"manifest\.json: network must be that of .*store\.h5, small, not other"),
         (top(image_source="other"), r"manifest\.json: image_source must be that of .*, pixels\.npy, not other"),
-        (first_image(source_index=7), r"manifest\.json: image 0: source_index must be 0, not 7"),
-        (first_image(image=5), r"manifest\.json: image must be 0 to 1, not 5"),
+        (group(1, source_index=7), r"manifest\.json: image 0: source_index must be 0, not 7"),
+        (group(-1, image=5), r"manifest\.json: image must be 0 to 1, not 5"),
+        (group(1, image=1), rf"manifest\.json: the groups of {MIDDLE} must .* each other, its images ascending"),
+        (order(0, 2, 1), rf"manifest\.json: the groups of {MIDDLE} must .* each other, its images ascending"),
+        (order(1, 2, 0), rf"manifest\.json: the groups of {MIDDLE} must .* each other, its images ascending"),
         (conv(pool=1), rf"manifest\.json: {MIDDLE}: conv must be the store's .*"),
         (counts(files=1), r"manifest\.json: counts: files must be \d+, not 1"),
         (counts(words=1), r"manifest\.json: counts: words must be \d+, not 1"),
@@ -480,7 +487,24 @@ def _is_valid(manifest, schema):
 
 def test_a_damaged_manifest_is_found(pack, built):
     (pack / "manifest.json").write_text((pack / "manifest.json").read_text()[:-9])
-    assert fails(pack, built).startswith("manifest.json: must be JSON: ")
+    assert fails(pack, built).startswith("manifest.json: must be a JSON object: ")
+
+
+def test_groups_of_a_layer_must_follow_each_other(built, tmp_path):
+    export(built.store, tmp_path / "x", dataflow="ws", layers=f"{MIDDLE},{LAST}", images="0")
+    assert verify_export(tmp_path / "x", built.store).counts["files"]
+    edit_manifest(tmp_path / "x", order(0, 2, 1, 3))
+    assert fails(tmp_path / "x", built) == (
+        f"manifest.json: the groups of {MIDDLE} must follow each other, its images ascending"
+    )
+
+
+def test_a_manifest_may_be_written_otherwise(pack, built):
+    """As `jq -S` does: sorted keys, so that groups come before layers, and other white space."""
+    before = verify_export(pack, built.store)
+    path = pack / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=3, sort_keys=True))
+    assert verify_export(pack, built.store) == before
 
 
 def test_a_folder_without_a_manifest_is_no_export(pack, built):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 from factory.export.atomic import whole_directory
 from factory.export.manifest import ExportSummary as ExportSummary
@@ -27,6 +28,7 @@ from factory.testbench import testbench_files
 FILES = ("tile", "layer")
 PE_ACTIVATIONS = ("unsigned", "signed")
 MOST_WORKERS = 8
+SPOOL_BYTES = 1 << 24
 
 
 def export(
@@ -121,13 +123,13 @@ def run_export(
     """Write what a request asks for to `out_dir`, whole or not at all, and return what was written."""
     plan = make_plan(store, request)
     workers = min(workers or os.cpu_count() or 1, MOST_WORKERS, plan.group_count)
-    with whole_directory(out_dir, force, is_export) as root:
+    with whole_directory(out_dir, force, is_export) as root, SpooledTemporaryFile(SPOOL_BYTES, dir=root) as spool:
         with closing(write_plan(plan, root, workers, progress)) as groups:  # an error ends the writers first
-            manifest = record(store, plan, groups)
+            manifest = record(store, plan, groups, spool)
         if testbench:
-            files = testbench_files(json.loads(manifest.text()))
+            files = testbench_files(json.loads(b"".join(manifest.pieces())))
             for path, data in files.items():
-                write_new(root / path, data)
+                write_new(root / path, [data])
             manifest = manifest.with_testbench(files)
-        write_new(root / MANIFEST, manifest.text().encode())
+        write_new(root / MANIFEST, manifest.pieces())
     return manifest.summary(out_dir)

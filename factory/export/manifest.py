@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import factory
 from factory.export.plan import LayerPlan, Plan
@@ -21,6 +22,7 @@ from factory.export.write import Group, WrittenSet
 from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, ROLES, Layout
 
+_PIECE = 1 << 20
 _DATASETS = {
     "activation": "activation",
     "weight": "weight",
@@ -50,15 +52,18 @@ class ExportSummary:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest: `head` is its facts, `groups` the text of each group of files."""
+    """A manifest: `head` is its facts, `groups` a file with the text of its groups of files."""
 
     head: Mapping[str, Any]
-    groups: tuple[str, ...]
+    groups: IO[bytes]
 
-    def text(self) -> str:
-        """Return the JSON document, a line for each fact and for each file."""
-        lines = [f" {json.dumps(key)}: {_value_text(value)}" for key, value in self.head.items()]
-        return _block("{", [*lines, f' "groups": {_block("[", self.groups, " ]")}'], "}\n")
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the JSON document piece by piece, a line for each fact and for each file."""
+        lines = (f" {json.dumps(key)}: {_value_text(value)},\n" for key, value in self.head.items())
+        yield f'{{\n{"".join(lines)} "groups": [\n'.encode()
+        self.groups.seek(0)
+        yield from iter(partial(self.groups.read, _PIECE), b"")
+        yield b"\n ]\n}\n"
 
     def with_testbench(self, files: Mapping[str, bytes]) -> Manifest:
         """Return the manifest with the files of a testbench, by path, listed too."""
@@ -71,20 +76,23 @@ class Manifest:
         return ExportSummary(directory, self.head["pack_id"], **counts, warnings=warnings)
 
 
-def record(store: ExportSource, plan: Plan, groups: Iterable[Group]) -> Manifest:
-    """Return the manifest of a plan's groups, which are taken one by one as they are written."""
-    contents, counts, wrapped, texts = hashlib.sha256(), Counter(), Counter(), []
-    for group in groups:
+def record(store: ExportSource, plan: Plan, groups: Iterable[Group], spool: IO[bytes]) -> Manifest:
+    """Return the manifest of a plan's groups, which are taken one by one as they are written.
+
+    The text of the groups goes to `spool`, because there can be more files than memory holds the names of.
+    """
+    contents, counts, wrapped = hashlib.sha256(), Counter(), Counter()
+    for place, group in enumerate(groups):
         for written in group.sets:
             contents.update(_listing(written))
             files = len(written.written)
             counts.update(files=files, words=files * written.files.memory.words, bytes=written.bytes)
             wrapped[group.layer.name, written.files.layout] += written.wrapped
-        texts.append(_group_text(store, group))
+        spool.write((",\n" * bool(place) + _group_text(store, group)).encode())
     head = {"schema": SCHEMA, "pack_id": contents.hexdigest()} | _head(store, plan)
     head["counts"] = {**counts, "wrapped": wrapped.total()}
     head["warnings"] = [*plan.warnings, *_warnings(plan, wrapped)]
-    return Manifest(head | {"testbench": []}, tuple(texts))
+    return Manifest(head | {"testbench": []}, spool)
 
 
 def _listing(written: WrittenSet) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -145,12 +145,13 @@ class _Writer:
         return WrittenSet(files, directory, written, wrapped, size)
 
 
-def write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file that is not there yet; raise InputError where a layout has taken its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = _create(str(path))
     try:
-        _write_all(file, data)
+        for piece in pieces:
+            _write_all(file, piece)
     finally:
         os.close(file)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from factory.manifest import read_manifest as read_any_manifest
+from factory.manifest import open_manifest
 from factory.memfile import Layout, Split
 from factory.spec import ComparisonError, ConvLayer, InputError
 from factory.testbench.address import Held
@@ -27,7 +27,7 @@ _WORD_AXES = {
 def read_manifest(directory: Path) -> Manifest:
     """Return the manifest of an export; raise InputError where there is none, or one that its schema does not allow."""
     try:
-        return read_any_manifest(directory)
+        return open_manifest(directory).whole()
     except ComparisonError as error:
         raise InputError(f"{directory}: {error}") from None
 

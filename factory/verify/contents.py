@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,16 @@ class LayerCheck:
     reader: FileReader
     tally: Tally
 
-    def check(self, sets: list[FileSet]) -> None:
-        """Check all files of the layer: its own first, then those of each image."""
-        own = self._check_inputs([files for files in sets if files.image is None], self._own_inputs())
-        for image in dict.fromkeys(files.image for files in sets if files.image is not None):
-            group = [files for files in sets if files.image == image]
-            known = self._check_inputs(group, own | self._image_inputs(image))
-            self._check_results([files for files in group if files.role not in INPUTS], known)
+    def check(self, sets: Iterable[FileSet]) -> None:
+        """Check all files of the layer: its own come first, then those of each image."""
+        own = self._own_inputs()
+        for image, files in groupby(sets, key=lambda files: files.image):
+            if image is None:
+                own = self._check_inputs(files, own)
+            else:
+                group = list(files)
+                known = self._check_inputs(group, own | self._image_inputs(image))
+                self._check_results([files for files in group if files.role not in INPUTS], known)
 
     def _own_inputs(self) -> dict[str, Known]:
         """Return what geometry and the store give of the layer itself."""
@@ -92,7 +96,7 @@ class LayerCheck:
         codes = self.part.cut_activation(self.stored.activation[image])
         return {"activation": _as_read(codes, *self.part.activation)}
 
-    def _check_inputs(self, sets: list[FileSet], known: dict[str, Known]) -> dict[str, Known]:
+    def _check_inputs(self, sets: Iterable[FileSet], known: dict[str, Known]) -> dict[str, Known]:
         """Check the files of given values; return `known` with what only the files say."""
         for files in sets:
             if files.role in known:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from factory.manifest import MANIFEST
+from factory.manifest import MANIFEST, Manifest
 from factory.spec import ComparisonError
 from factory.verify.decode import RADIX, Form
 from factory.verify.names import check_name
@@ -24,12 +24,16 @@ _TILED = ("activation", "weight")
 
 @dataclass(frozen=True)
 class FileSet:
-    """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's."""
+    """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's.
+
+    `source_index` is the image's, as the manifest's group says.
+    """
 
     layer: str
     image: int | None
     layout: Layout
     record: Mapping[str, Any]
+    source_index: int | None
 
     @property
     def role(self) -> str:
@@ -69,45 +73,96 @@ class FileSet:
         return f"{directory}/{entry['name']}" if directory else entry["name"]
 
 
-def file_sets(manifest: Mapping[str, Any]) -> list[FileSet]:
-    """Return a manifest's sets of files, in its order; raise ComparisonError for a layer or layout it does not have."""
-    sets = []
-    for group in manifest["groups"]:
+def file_sets(manifest: Manifest) -> Iterator[FileSet]:
+    """Read a manifest's sets of files, in its order, of which only one group's are in memory.
+
+    Raise ComparisonError for a layer or layout it does not have, and unless the groups of a layer follow each other,
+    its own and then those of its images, ascending.
+    """
+    layers, layouts = manifest.facts["layers"], manifest.facts["layouts"]
+    done, last = set(), ("", -1)
+    for group in manifest.groups():
+        layer, image = group["layer"], -1 if group["image"] is None else group["image"]
+        if layer in done or (layer == last[0] and image <= last[1]):
+            raise ComparisonError(f"{MANIFEST}: the groups of {layer} must follow each other, its images ascending")
+        done, last = done | {last[0]} - {layer}, (layer, image)
         for record in group["sets"]:
-            for name, table in ((group["layer"], "layers"), (record["layout"], "layouts")):
-                if name not in manifest[table]:
-                    raise ComparisonError(f"{MANIFEST}: {table} must have {name}, which the groups name")
-            name, layout = record["layout"], manifest["layouts"][record["layout"]]
+            name = record["layout"]
+            for kind, key, table in (("layers", layer, layers), ("layouts", name, layouts)):
+                if key not in table:
+                    raise ComparisonError(f"{MANIFEST}: {kind} must have {key}, which the groups name")
+            layout = layouts[name]
             if (layout["name"], layout["role"]) != (name, record["role"]):
                 found = f"{layout['name']} of role {layout['role']}"
                 raise ComparisonError(f"{MANIFEST}: layouts: {name} must be of role {record['role']}, not {found}")
-            sets.append(FileSet(group["layer"], group["image"], layout, record))
-    return sets
+            yield FileSet(layer, group["image"], layout, record, group.get("source_index"))
 
 
-def check_listing(root: Path, manifest: Mapping[str, Any], sets: list[FileSet]) -> None:
-    """Raise ComparisonError unless the folder holds the listed files and no other, and the pack id is their listing's.
+@dataclass(frozen=True)
+class Listing:
+    """What a manifest's groups list in all. `paths` are those of all files, `images` are pairs with their source index.
 
-    The pack id is the sha256 of the lines `sha256  path` of all files of the sets.
+    `pack_id` is the sha256 of the lines `sha256  path` of the groups' files.
     """
-    entries = [(files.path(entry), entry["sha256"]) for files in sets for entry in files.record["files"]]
-    paths = [path for path, _ in entries] + [entry["path"] for entry in manifest["testbench"]]
-    listed, there = set(paths), set(_walk(root)) - {MANIFEST}
-    if len(listed) < len(paths):
-        raise ComparisonError(f"{MANIFEST}: must list {next(path for path in paths if paths.count(path) > 1)} once")
-    for path in sorted(listed - there):
-        raise ComparisonError(f"{path}: must be there, it is missing")
-    for path in sorted(there - listed):
-        raise ComparisonError(f"{path}: must not be there, {MANIFEST} does not list it")
-    found = hashlib.sha256("".join(f"{sha256}  {path}\n" for path, sha256 in entries).encode()).hexdigest()
-    if found != manifest["pack_id"]:
-        raise ComparisonError(f"{MANIFEST}: pack_id must be {found}, not {manifest['pack_id']}")
+
+    paths: Set[str]
+    files: int
+    words: int
+    wrapped: int
+    images: Set[tuple[int, int | None]]
+    pack_id: str
+
+
+def list_files(manifest: Manifest) -> Listing:
+    """Return what a manifest lists; raise ComparisonError where it lists a file twice or its groups are damaged."""
+    paths, images, digest = set(), set(), hashlib.sha256()
+    counts = dict(files=0, words=0, wrapped=0)
+    for files in file_sets(manifest):
+        entries = files.record["files"]
+        for entry in entries:
+            path = files.path(entry)
+            _add(paths, path)
+            digest.update(f"{entry['sha256']}  {path}\n".encode())
+        counts["files"] += len(entries)
+        counts["words"] += len(entries) * files.record["words"]
+        counts["wrapped"] += files.record["wrapped"]
+        if files.image is not None:
+            images.add((files.image, files.source_index))
+    for entry in manifest.facts["testbench"]:
+        _add(paths, entry["path"])
+    return Listing(paths, **counts, images=images, pack_id=digest.hexdigest())
+
+
+def _add(paths: set[str], path: str) -> None:
+    if path in paths:
+        raise ComparisonError(f"{MANIFEST}: must list {path} once")
+    paths.add(path)
+
+
+def check_listing(root: Path, listing: Listing, facts: Mapping[str, Any]) -> None:
+    """Raise ComparisonError unless the folder holds the listed files and no other, and the facts are the listing's."""
+    found, extra = 0, []
+    for path in _walk(root):
+        if path in listing.paths:
+            found += 1
+        else:
+            extra.append(path)
+    if found < len(listing.paths):
+        raise ComparisonError(f"{min(listing.paths.difference(_walk(root)))}: must be there, it is missing")
+    if extra:
+        raise ComparisonError(f"{min(extra)}: must not be there, {MANIFEST} does not list it")
+    if facts["pack_id"] != listing.pack_id:
+        raise ComparisonError(f"{MANIFEST}: pack_id must be {listing.pack_id}, not {facts['pack_id']}")
 
 
 def _walk(root: Path) -> Iterator[str]:
+    """Yield the paths of all files below the folder but the manifest."""
     for folder, _, names in os.walk(root):
         below = Path(folder).relative_to(root)
-        yield from (name if below == Path() else f"{below.as_posix()}/{name}" for name in names)
+        if below == Path():
+            yield from (name for name in names if name != MANIFEST)
+        else:
+            yield from (f"{below.as_posix()}/{name}" for name in names)
 
 
 def read_file(root: Path, path: str, sha256: str) -> bytes:
@@ -147,7 +202,7 @@ def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int
             raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
     if record["lane_bits"] > MOST_LANE_BITS:
         raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
-    _check_entries(files, part, sizes)
+    _check_places(files, part, sizes)
 
 
 def _source(files: FileSet) -> dict[str, Any] | None:
@@ -164,7 +219,7 @@ def _source(files: FileSet) -> dict[str, Any] | None:
     return source if files.image is None else source | {"image": files.image}
 
 
-def _check_entries(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
+def _check_places(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
     """Raise ComparisonError unless there is one file for each place on the axes of files, named after it."""
     axes, layout = files.file_axes, files.layout
     labels = [part.tiles.get(axis, range(sizes[axis])) for axis in axes]

@@ -1,4 +1,4 @@
-"""The manifest of an export as every reader takes it: its names, its published schema, and what checks it by that.
+"""The manifest's published schema, and what checks a manifest by it.
 
 `check_schema` validates the part of JSON Schema (2020-12) that the schema uses.
 """
@@ -10,13 +10,10 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from factory.spec import ComparisonError, InputError
+from factory.spec import ComparisonError
 
-MANIFEST = "manifest.json"
-SCHEMA = "factory-pack-1"
 _TYPES = {
     "object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None),
 }  # fmt: skip
@@ -24,27 +21,6 @@ KEYWORDS = frozenset(
     "$ref type const enum required properties additionalProperties items minItems maxItems minimum pattern".split()
 )
 NOTES = frozenset("$schema $defs title description".split())
-
-
-def is_export(directory: Path) -> bool:
-    """Return whether a directory has a manifest of ours."""
-    try:
-        return json.loads((directory / MANIFEST).read_bytes())["schema"] == SCHEMA
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
-
-
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of an export; raise InputError where there is none, ComparisonError where it is damaged."""
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise InputError(f"{directory}: must be an export, it has no {MANIFEST}")
-    try:
-        manifest = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ComparisonError(f"{MANIFEST}: must be JSON: {error}") from None
-    check_schema(manifest, manifest_schema(), manifest_schema(), MANIFEST)
-    return manifest
 
 
 @cache
