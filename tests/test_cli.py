@@ -151,6 +151,29 @@ def test_a_bad_build_is_one_line_and_nothing_left(factory, tmp_path, arguments, 
     assert left_in(tmp_path) == []
 
 
+BAD_WORDS = [
+    ([], "foo", "No such command 'foo'; see factory --help"),
+    (["export", "x.h5"], "--nope", "No such option: --nope"),
+    (["export"], "--dataflow", "Option '--dataflow' requires an argument; see factory"),
+    (["build", "--rows"], "x", "Invalid value for '--rows': "),
+    (["train"], None, "Missing option '--data'; see factory train --help"),
+    (["data"], None, "Missing command; see factory data --help"),
+    (["profiles", "a"], "b", "; see factory profiles --help"),
+]
+
+
+@pytest.mark.parametrize(("command", "wrong", "words"), BAD_WORDS)
+def test_a_bad_command_line_is_one_line(factory, command, wrong, words):
+    code, out, err = factory(*command, *filter(None, [wrong]))
+    assert (code, out) == (2, "")
+    assert err.startswith("factory: ") and err.count("\n") == 1 and words in err, err
+
+
+def test_no_command_is_a_question_what_there_is(factory):
+    assert factory() == factory("--help")
+    assert factory()[0] == 0
+
+
 @pytest.mark.parametrize(
     "array",
     [np.zeros((2, 32, 32, 3), np.float32), np.zeros((2, 28, 28, 3), np.uint8), np.zeros((0, 32, 32, 3), np.uint8)],

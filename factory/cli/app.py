@@ -14,11 +14,11 @@ from factory.spec import ComparisonError, FactoryError
 app = typer.Typer(
     name="factory",
     help="Golden vectors for systolic arrays: every psum of a quantized network, exact, as HDF5 and memory files.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_UsageError = typer.BadParameter.__base__  # the only name that typer has for any of them
 for module in (stores, vectors, networks):
     module.add_commands(app)
 
@@ -44,7 +44,12 @@ def main() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     use_compilation_cache()
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except _UsageError as error:
+        context = error.ctx.command_path if error.ctx else "factory"
+        _stop(_one_line(f"{error.format_message().rstrip('.')}; see {context} --help"), 2)
+    except typer.Abort:
+        sys.exit(130)
     except FactoryError as error:
         _stop(str(error) if isinstance(error, ComparisonError) else _one_line(str(error)), error.exit_code)
     except MemoryError as error:

@@ -22,7 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("import")(import_)
     app.command()(train)
     app.command()(evaluate)
-    data = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+    data = typer.Typer(rich_markup_mode=None)
     data.command()(cifar10)
     app.add_typer(data, name="data", help="Fetch images to train on and to build stores from.")
     data.callback()(_data)
