@@ -1,7 +1,9 @@
 """Every shipped profile against loops that write its files as FORMATS describes them, and profiles as TOML."""
 
+import re
+import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 
 import numpy as np
 import pytest
@@ -10,13 +12,17 @@ from helpers_export import files_of, odd_store, plain_conv, read_back
 from factory.export import export
 from factory.memfile import (
     DATAFLOWS,
+    Layout,
+    Profile,
     explain,
     explain_profile,
+    keys_as_comments,
     list_profiles,
     load_profile,
     profile_names,
     profile_to_toml,
 )
+from factory.memfile.keys import LAYOUT_KEYS, PROFILE_KEYS
 from factory.spec import InputError
 
 STORE = odd_store(images=2)
@@ -485,3 +491,15 @@ def test_an_explanation_draws_a_line():
         "  +-----------+-----------+-----------+-----+-----------+",
     ]
     assert "out: out.txt (several: out_otile{ot}.txt)" in explain(load_profile("notebook"))
+
+
+def test_every_key_of_a_profile_is_explained():
+    names = {kind: {field.name for field in fields(kind)} for kind in (Profile, Layout)}
+    assert names[Profile] | {"extends"} == set(PROFILE_KEYS)
+    assert names[Layout] - {"name"} == set(LAYOUT_KEYS)
+    needed = {field.name for kind in (Profile, Layout) for field in fields(kind) if field.default is MISSING}
+    text = keys_as_comments()
+    assert needed - {"name", "role"} == set(re.findall(r"\w+", text.splitlines()[0])) & (names[Profile] | names[Layout])
+    assert all(line.startswith("# ") and len(line) <= 120 for line in text.splitlines())
+    assert tomllib.loads(text) == {}
+    assert all(f"#   {name} " in text for name in (*PROFILE_KEYS, *LAYOUT_KEYS))

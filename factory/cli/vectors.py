@@ -105,16 +105,17 @@ def profiles(
     name: Annotated[str | None, typer.Argument(help="A profile to explain: its files, and one line drawn.")] = None,
     dataflow: options.Dataflow = None,
     toml: Annotated[
-        bool, typer.Option("--toml", help="Print it as the TOML that `export --profile FILE.toml` takes.")
+        bool,
+        typer.Option("--toml", help="Print it as TOML for `export --profile FILE.toml`, with what each key means."),
     ] = False,
 ) -> None:
     """List the profiles of memory files that ship, or explain one with a drawing of a line."""
-    from factory.memfile import explain_profile, list_profiles, load_profile, profile_to_toml
+    from factory.memfile import explain_profile, keys_as_comments, list_profiles, load_profile, profile_to_toml
 
     if name is None and (toml or dataflow):
         raise InputError("--toml and --dataflow need the name of a profile")
     if toml:
-        print(profile_to_toml(load_profile(name, dataflow)), end="")
+        print(f"{keys_as_comments()}\n{profile_to_toml(load_profile(name, dataflow))}", end="")
     else:
         print(list_profiles() if name is None else explain_profile(name, dataflow))
 

@@ -6,6 +6,7 @@ from factory.memfile.explain import list_profiles as list_profiles
 from factory.memfile.formats import FORMATS as FORMATS
 from factory.memfile.formats import encode as encode
 from factory.memfile.header import HEADERS as HEADERS
+from factory.memfile.keys import keys_as_comments as keys_as_comments
 from factory.memfile.layout import Layout as Layout
 from factory.memfile.layout import Split as Split
 from factory.memfile.memory import Memory as Memory
