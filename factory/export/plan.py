@@ -35,6 +35,10 @@ class LayerPlan:
         """The layer's name."""
         return self.flow.spec.name
 
+    def where(self, image: int | None) -> str:
+        """Return the layer and image (None: no image's), for messages."""
+        return self.name if image is None else f"{self.name}, image {image}"
+
     @cached_property
     def vectors(self) -> Vectors:
         """What the layer's own files hold."""
@@ -57,7 +61,7 @@ class LayerPlan:
         return replace(
             self.vectors,
             activation=activation,
-            where=f"{self.name}, image {image}",
+            where=self.where(image),
             stored_psums=(lambda part: source.psum[(image, *part)]) if stored else None,
         )
 

@@ -60,11 +60,6 @@ class Group:
         """Number of files."""
         return sum(len(written.written) for written in self.sets)
 
-    @property
-    def where(self) -> str:
-        """The layer and image, for messages."""
-        return self.layer.name if self.image is None else f"{self.layer.name}, image {self.image}"
-
 
 def write_plan(plan: Plan, root: Path, workers: int, progress: Progress | None = None) -> Iterator[Group]:
     """Write the files of a plan below `root`, and yield what was written, group by group in the plan's order.
@@ -82,7 +77,7 @@ def write_plan(plan: Plan, root: Path, workers: int, progress: Progress | None =
                 pending.extend(pool.submit(write, *job) for job in islice(jobs, 1))
                 done += group.file_count
                 if progress:
-                    progress(done, total, group.where)
+                    progress(done, total, group.layer.where(group.image))
                 yield group
         finally:
             pool.shutdown(cancel_futures=True)
