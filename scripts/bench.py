@@ -37,12 +37,13 @@ import jax
 from bench_engine import engine_figures, growth_figures
 from bench_export import export_rows
 from bench_figure import Figure, table
+from bench_forms import form_figures
 from bench_process import cold_figures, memory_figures, start_figures
 from bench_store import build_figures, build_growth, compression_figures, read_figures
 
 from factory.build import build
 from factory.checkpoint import load_weights
-from factory.engine import prepare
+from factory.engine import forward, prepare
 from factory.images import load_images
 from factory.lower import lower
 from factory.store import open_store
@@ -57,6 +58,10 @@ def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
     pixels = load_images("samples", network=trained.network).batch(0, 1).pixels
     engine = prepare(lower(trained))
     yield "Engine", engine_figures(engine, pixels, 20 if quick else 100)
+    if not quick:
+        values = list(forward(engine, pixels))
+        chosen = max(values, key=lambda x: x.activation.size), max(values, key=lambda x: x.layer.conv.in_channels)
+        yield "Forms", form_figures(chosen, 30)
     yield "Growth", growth_figures(5 if quick else 30)
     for images, rounds in [(4, 2)] if quick else [(48, 3), (16, 3)]:
         yield f"Build, {images} images", build_figures(folder, trained, images, rounds)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from bench_engine import Psums, engine_figures, growth_figures
 from bench_figure import Figure, best_seconds, limit, slope, table
+from bench_forms import form_figures
 from helpers_network import integer_network, odd_network, random_pixels
 from helpers_twin import twin_psums
 
-from factory.engine import forward, prepare
+from factory.engine import forward, layer_psums, prepare
 from factory.spec import Array
 from factory.tiling import tile_activation, tile_weight
 
@@ -72,6 +73,21 @@ def test_the_engine_is_measured_on_any_network(monkeypatch):
     assert all(figure.measured > 0 and figure.reference > 0 for figure in figures)
     assert [figure.target for figure in figures if figure.target] == [0.5, 10_000]
     assert len(figures) == 4 + 2 + bench_rivals.HAS_TORCH + len(network.layers)
+
+
+@pytest.mark.parametrize("array", [ARRAY, Array(8, 8)])
+def test_every_form_gives_the_engines_values(array):
+    values = list(forward(prepare(integer_network(odd_network()), array), random_pixels(odd_network(), 2)))
+    figures = form_figures(values, 1)
+    assert len(figures) == len(values) * (4 + 4 + 4)
+    assert all(figure.ratio > 0 for figure in figures)
+
+
+def test_a_form_that_gives_other_values_is_found(monkeypatch):
+    values = list(forward(prepare(integer_network(odd_network())), random_pixels(odd_network(), 1)))
+    monkeypatch.setattr("bench_forms.layer_psums", lambda layer, codes, reuse: layer_psums(layer, codes, reuse) + 1)
+    with pytest.raises(ValueError, match=r"^psums of .*: \w.* must give the engine's values$"):
+        form_figures(values, 1)
 
 
 def test_the_bytes_of_psums_grow_as_they_must():

@@ -3,11 +3,12 @@
 Convolutions are matrix products over shifted views, never `lax.conv`: Winograd and FFT kernels are not exact.
 
 Psums are an explicit sum of products over the rows, in the psums' own type, because that fuses into one loop that
-writes the store's axes in their order. Its operands lie ready in memory, pixels and columns innermost: fused into it,
-padding and transposes are done anew for every psum. Measured on two cores (AVX-512, jax 0.10, one image): 19 to 26 GB/s
-for a large layer, 11 to 23 with them fused. `dot_general` in float32 or from int8 took 20 to 30 times as long (a batch
-of 8 x 8 products, then a transpose and a conversion), float32 sums 1.6 to 3 times, int32 sums up to twice. Vectors of
-512 bits, or several pixels side by side to fill them, were no faster.
+writes the store's axes in their order. The codes are converted before they are padded and tiled, all in one compiled
+function. On two cores (AVX-512, jax 0.10, one image) the whole network went from 0.59 to 0.62 of the speed of filling
+warm memory when that was no longer a function of its own; with the conversion last, the layers of 4 x 4 pixels take 1.7
+times as long. `scripts/bench` measures other forms of the same psums, on any device: matrix products of float32,
+bfloat16, int8 or int32 take 2.2 to 8 times as long (batches of 8 x 8, then a transpose and a conversion), sums in
+float32 or int32 0.9 to 1.8 times. Vectors of 512 bits, or several pixels side by side to fill them, were no faster.
 
 Memory that a process gets for the first time costs as much as the arithmetic. So `layer_psums` takes the memory of
 psums that are done with: a whole network went from 0.48 to 0.58 of the speed of filling warm memory.
@@ -50,18 +51,14 @@ def layer_psums(
 
     `reuse` are psums of an earlier call, of the same shape and dtype: the result takes their memory, they are deleted.
     """
-    activation = _split_rows(codes, layer.geometry, layer.array, layer.row_weight.dtype)
-    return _psums(reuse, activation, layer.row_weight, layer.psum_type)
+    return _psums(reuse, codes, layer.row_weight, layer.geometry, layer.array, layer.psum_type)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2, 3))
-def _split_rows(codes: jax.Array, conv: ConvLayer, array: Array, dtype: np.dtype) -> jax.Array:
-    """Return the codes `(image, it, row, nij)`."""
-    return split_channels(pad_map(codes, conv), -2, array.rows).astype(dtype)
-
-
-@functools.partial(jax.jit, static_argnums=3, donate_argnums=0, keep_unused=True)
-def _psums(reuse: jax.Array | None, activation: jax.Array, weight: jax.Array, dtype: np.dtype) -> jax.Array:
+@functools.partial(jax.jit, static_argnums=(3, 4, 5), donate_argnums=0, keep_unused=True)
+def _psums(
+    reuse: jax.Array | None, codes: jax.Array, weight: jax.Array, conv: ConvLayer, array: Array, dtype: np.dtype
+) -> jax.Array:
+    activation = split_channels(pad_map(codes.astype(weight.dtype), conv), -2, array.rows)  # (image, it, row, nij)
     over_kij = jax.vmap(_tile_psum, in_axes=(None, 0))
     over_ot = jax.vmap(over_kij, in_axes=(None, 0))
     over_it = jax.vmap(over_ot, in_axes=(0, 0))
@@ -85,7 +82,7 @@ def convolve(layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]) -> I
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _convolve(codes: jax.Array, weight: jax.Array, conv: ConvLayer, groups: int) -> jax.Array:
-    views = _shifted_views(codes.astype(weight.dtype), conv)
+    views = shifted_views(codes.astype(weight.dtype), conv)
     parts = [jnp.array_split(x, groups, axis=axis) for x, axis in ((views, -1), (weight, 0))]
     sums = [
         jnp.matmul(view, part, precision=jax.lax.Precision.HIGHEST).astype(jnp.int32)
@@ -95,7 +92,7 @@ def _convolve(codes: jax.Array, weight: jax.Array, conv: ConvLayer, groups: int)
     return total.reshape(-1, conv.out_height, conv.out_width, conv.out_channels).transpose(0, 3, 1, 2)
 
 
-def _shifted_views(codes: Shaped[jax.Array, "image ic y x"], conv: ConvLayer) -> Shaped[jax.Array, "image_onij kij_ic"]:
+def shifted_views(codes: Shaped[jax.Array, "image ic y x"], conv: ConvLayer) -> Shaped[jax.Array, "image_onij kij_ic"]:
     """Return, for every output pixel, the codes under the kernel, in the order of the weights' rows."""
     stride, padding = conv.stride, conv.padding
     padded = jnp.pad(codes.transpose(0, 2, 3, 1), [(0, 0), (padding, padding), (padding, padding), (0, 0)])
