@@ -111,8 +111,7 @@ def test_progress_counts_the_bytes(pixels):
 
 def test_batches_are_sized_by_their_bytes():
     def plan(image_bytes, count):
-        variable = type("Variable", (), dict(nbytes=image_bytes * count))
-        return type("Plan", (), dict(streamed=[variable], image_count=count))
+        return type("Plan", (), dict(image_bytes=image_bytes, image_count=count))
 
     assert [batch_size.__wrapped__(plan(size, 100)) for size in (1, 2**22, 2**27, 2**30)] == [64, 32, 1, 1]
     assert batch_size.__wrapped__(plan(1, 3)) == 3

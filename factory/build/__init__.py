@@ -58,5 +58,13 @@ def build(
         from factory.build.stream import batch_size, fill_store
         from factory.engine import prepare
 
-        fill_store(writer, plan, prepare(integer, array), chosen, source, batch or batch_size(plan), progress)
+        fill_store(
+            writer,
+            plan,
+            prepare(integer, array),
+            chosen,
+            source,
+            min(batch or batch_size(plan), source.count),
+            progress,
+        )
     return path

@@ -24,8 +24,7 @@ _BATCH_BYTES, _MAX_BATCH = 2**27, 64
 
 def batch_size(plan: StorePlan) -> int:
     """Return how many images are computed at once: as many as give 128 MiB of results, at most 64."""
-    image_bytes = sum(variable.nbytes for variable in plan.streamed) // plan.image_count
-    return int(np.clip(_BATCH_BYTES // image_bytes, 1, min(_MAX_BATCH, plan.image_count)))
+    return int(np.clip(_BATCH_BYTES // plan.image_bytes, 1, min(_MAX_BATCH, plan.image_count)))
 
 
 def fill_store(
@@ -41,8 +40,7 @@ def fill_store(
 
     Psums that are written lend their memory to those of the next batch.
     """
-    image_bytes = sum(variable.nbytes for variable in plan.streamed) // plan.image_count
-    done = writer.done * image_bytes
+    done = writer.done * plan.image_bytes
     written: Values = {}
     with ThreadPoolExecutor(1) as pool:
         waiting: collections.deque[tuple[Future[int], str, Values]] = collections.deque()
@@ -51,9 +49,9 @@ def fill_store(
             nonlocal done
             future, text, values = waiting.popleft()
             done += future.result()
-            written.update(values)
+            written.update({path: array for path, array in values.items() if path.endswith("/psum")})
             if progress:
-                progress(done, image_bytes * plan.image_count, text)
+                progress(done, plan.image_bytes * plan.image_count, text)
 
         before: list[Future[int]] = []
         for first in range(writer.done, source.count, batch):

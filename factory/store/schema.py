@@ -103,6 +103,11 @@ class StorePlan:
         """Bytes of all variables, uncompressed."""
         return sum(variable.nbytes for variable in self.variables)
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image's part of the streamed variables, uncompressed."""
+        return sum(variable.nbytes for variable in self.streamed) // self.image_count
+
     @functools.cached_property
     def digest(self) -> str:
         """The sha256 (hex) of the whole plan: two builds of equal digests write the same bytes."""

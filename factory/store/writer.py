@@ -13,7 +13,6 @@ still compressed, into the store.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ import h5py
 import numpy as np
 
 from factory.spec import InputError
+from factory.store.disk import boot, flush, hold, input_errors, reach_disk
 from factory.store.file import WritableHDF5, copy_chunks, create_chunked, create_file, data_offsets, mark_complete
 from factory.store.schema import SCHEMA, StorePlan, Variable
 
@@ -34,30 +34,29 @@ _MAX_WRITE = 2**30
 UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 """What h5py, and what reads its objects, raises for a file that is damaged or holds something else."""
 
-_flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
-
 
 def partial_folder(path: Path) -> Path:
     """Return the folder in which the store `path` is built before it is finished."""
-    return path.with_name(f"{path.name}.partial")
+    return path.parent / f"{path.name}.partial"
 
 
 @contextlib.contextmanager
 def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
     """Write the store `path`: yields the writer that takes the data, and puts the file in its place at the end.
 
-    A killed or interrupted build keeps what it has committed, for the next one of an equal plan; any other exception
-    removes it. Raises InputError where the file cannot be written (no such folder, disk full, another build under way).
+    A killed or interrupted build keeps what it has committed, for the next one of an equal plan, also where there is no
+    room to go on; any other exception removes it. Raises InputError where the file cannot be written (no such folder,
+    disk full, another build under way).
     """
     partial = partial_folder(path)
-    with _input_errors(path):
+    with input_errors(path):
         _check_target(path)
         partial.mkdir(exist_ok=True)
-    with _lock(path, partial):
+    with hold(path, partial):
+        done = _committed(partial, plan)
+        _check_room(path, partial, plan, done)
         try:
-            with _input_errors(path):
-                done = _committed(partial, plan)
-                _check_room(path, partial, plan, done)
+            with input_errors(path):
                 if done == 0:
                     _start_afresh(partial, plan)
                 kind = _ContiguousWriter if plan.compression is None else _ShardWriter
@@ -66,28 +65,19 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
                 yield writer
                 if writer.done != plan.image_count:
                     raise ValueError(f"{path}: {writer.done} of {plan.image_count} images were written")
-                with _input_errors(path):
+                with input_errors(path):
                     writer.finish()
-            with _input_errors(path):
+            with input_errors(path):
                 (partial / _PROGRESS).unlink()  # nothing resumes a file whose metadata is being changed
-                _reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
+                reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
                 mark_complete(partial / _STORE, _now())
-                _reach_disk(partial / _STORE)
+                reach_disk(partial / _STORE)
                 (partial / _STORE).replace(path)
-                _reach_disk(path.parent)
+                reach_disk(path.parent)
                 shutil.rmtree(partial)
         except Exception:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-
-
-@contextlib.contextmanager
-def _input_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
-        raise InputError(f"{path}: must be writable: {reason}") from None
 
 
 def _check_target(path: Path) -> None:
@@ -107,42 +97,8 @@ def _is_store(path: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def _lock(path: Path, partial: Path) -> Iterator[None]:
-    """Hold the folder for this process alone; the system lets go of it however the process ends."""
-    folder = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        raise InputError(f"{path}: another build is writing it now") from None
-    try:
-        yield
-    finally:
-        os.close(folder)
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _boot() -> str:
-    """Return a name of this start of the machine: what a killed process wrote outlives the process, not a power cut.
-
-    Empty where the system has none: there a commit waits for the disk.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return boot.read_text().strip() if boot.exists() else ""
-
-
-def _reach_disk(*paths: Path) -> None:
-    """Wait until the contents of files, and the names in folders, are on the disk."""
-    for path in paths:
-        file = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
 
 
 def _committed(partial: Path, plan: StorePlan) -> int:
@@ -157,7 +113,7 @@ def _committed(partial: Path, plan: StorePlan) -> int:
 
 
 def _progress(plan: StorePlan, done: int) -> dict[str, str | int]:
-    return dict(plan=plan.digest, boot=_boot(), images=done)
+    return dict(plan=plan.digest, boot=boot(), images=done)
 
 
 def _is_kept(partial: Path, plan: StorePlan, done: int) -> bool:
@@ -196,9 +152,11 @@ def _start_afresh(partial: Path, plan: StorePlan) -> None:
 
 def _check_room(path: Path, partial: Path, plan: StorePlan, done: int) -> None:
     """Raise InputError before anything is computed where the disk has no room for the rest of an uncompressed store."""
-    left = sum(variable.nbytes for variable in plan.streamed) * (plan.image_count - done) // plan.image_count
-    needed, free = left if done else plan.nbytes, shutil.disk_usage(partial).free
+    needed = plan.image_bytes * (plan.image_count - done) if done else plan.nbytes
+    free = shutil.disk_usage(partial).free
     if plan.compression is None and needed > free:
+        if not done:
+            shutil.rmtree(partial, ignore_errors=True)
         raise InputError(f"{path}: must have {needed:,} bytes of disk, {free:,} are free")
 
 
@@ -222,15 +180,15 @@ class StoreWriter:
     def write(self, variable: str, first_image: int, values: np.ndarray) -> None:
         """Write `values` `(image, ...)`, of the variable's very dtype, from `first_image` on."""
         _check_values(self._variables[variable], first_image, values)
-        with _input_errors(self._path):
+        with input_errors(self._path):
             self._put(self._variables[variable], first_image, values)
 
     def commit(self, done: int) -> None:
         """Record that every variable of the first `done` images is written."""
-        with _input_errors(self._path):
+        with input_errors(self._path):
             self._seal()
-            if not _boot():
-                _reach_disk(*self._partial.iterdir(), self._partial)
+            if not boot():
+                reach_disk(*self._partial.iterdir(), self._partial)
             _record(self._partial, self._plan, done)
         self.done = done
 
@@ -256,7 +214,7 @@ class _ContiguousWriter(StoreWriter):
             data, offset = data[written:], offset + written
         if self._flushed.done():
             self._flushed.result()
-            self._flushed = self._flusher.submit(_flush, self._file)
+            self._flushed = self._flusher.submit(flush, self._file)
 
     def _seal(self) -> None:
         """Do nothing: what was written is in its place."""
@@ -293,5 +251,5 @@ class _ShardWriter(StoreWriter):
     def close(self) -> None:
         if self._shard is not None:
             shard, self._shard = self._shard, None
-            with _input_errors(self._path):
+            with input_errors(self._path):
                 shard.close()
