@@ -37,7 +37,7 @@ REPORT_STEPS = 10
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepResult:
     """Where a run is: `step` of `steps` of an epoch are done; loss and accuracy are means over the epoch so far.
 
     Epochs count from 0, as in the notebook.
@@ -84,7 +84,7 @@ class Transfer:
     anew: tuple[str, ...]
 
 
-Report = Callable[[Progress | EpochResult | Transfer], None]
+Report = Callable[[StepResult | EpochResult | Transfer], None]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def fit(
 ) -> TrainResult:
     """Train, and keep in `folder`: `config.json`, `metrics.jsonl` (the curve), `checkpoints/`, `best.safetensors`.
 
-    `report` is called with a Transfer where a run starts from another network's weights, with a Progress every few
+    `report` is called with a Transfer where a run starts from another network's weights, with a StepResult every few
     steps and with an EpochResult after each epoch. With `resume` a run that was stopped anywhere goes on from its
     newest checkpoint (from the start, if it has none) and ends with the bits that it would have had, on the same
     machine (a GPU adds in a fixed order only under `XLA_FLAGS=--xla_gpu_deterministic_ops=true`). Raise InputError
@@ -171,7 +171,7 @@ def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
     if not path.is_file():
         raise InputError(f"{folder}: must be a run to resume, it holds no {CONFIG}")
     defaults = dataclasses.asdict(TrainConfig("", "", 1))  # of options that are newer than the run
-    theirs = json.loads(json.dumps(defaults)) | _parse(path, path.read_text())
+    theirs = json.loads(json.dumps(defaults)) | _parse(path, path.read_text(errors="replace"))
     for key in ours:
         if ours[key] != theirs[key]:
             raise InputError(f"{folder}: {key} must be {theirs[key]}, as when the run began, not {ours[key]}")
@@ -213,7 +213,7 @@ def _train_epoch(run: _Run, epoch: int, totals: Totals) -> tuple[Totals, float]:
             loss, accuracy = _means(totals)
             speed = (taken - first) * config.batch / (time.perf_counter() - start)
             left = ((config.epochs - epoch) * run.steps - taken) * config.batch / speed
-            run.report(Progress(epoch, config.epochs, taken, run.steps, loss, accuracy, speed, left))
+            run.report(StepResult(epoch, config.epochs, taken, run.steps, loss, accuracy, speed, left))
         if config.checkpoint_steps and taken % config.checkpoint_steps == 0 and not last:
             _save(run, totals)
     return totals, speed
@@ -280,7 +280,7 @@ def _restore(run: _Run) -> Totals:
 
 def _read_curve(path: Path, epochs: int) -> list[EpochResult]:
     """Return the curve's lines of the first `epochs` epochs."""
-    lines = path.read_text().splitlines()[:epochs] if epochs else []
+    lines = path.read_text(errors="replace").splitlines()[:epochs] if epochs else []
     if len(lines) < epochs:
         raise InputError(f"{path}: must hold the {epochs} epochs that are done, not {len(lines)}")
     try:

@@ -17,7 +17,7 @@ from helpers_network import random_pixels, tiny_network, trained_network
 
 from factory import fit as fit_module
 from factory.checkpoint import load_weights, save_weights
-from factory.fit import EpochResult, Progress, Transfer, fit
+from factory.fit import EpochResult, StepResult, Transfer, fit
 from factory.model import create_model, from_trained, predict, to_tensors
 from factory.spec import InputError, load_network
 from factory.train import (
@@ -96,6 +96,7 @@ def tiny_batch(count: int = 8) -> tuple[jax.Array, jax.Array]:
         (dict(epochs=0), "epochs must be at least 1, not 0"),
         (dict(batch=1), "batch must be at least 2, not 1"),
         (dict(seed=-1), "seed must be at least 0, not -1"),
+        (dict(seed=2**31), "seed must be at most 2147483647, not 2147483648"),
         (dict(checkpoint_steps=-1), "checkpoint_steps must be at least 0, not -1"),
         (dict(lr=0.0), "lr must be finite and more than 0, not 0.0"),
         (dict(lr=float("nan")), "lr must be finite and more than 0, not nan"),
@@ -303,10 +304,10 @@ def test_a_killed_process_goes_on_to_the_same_bits(toy, unbroken, tmp_path):
 import sys, time
 import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-from factory.fit import Progress, fit
+from factory.fit import StepResult, fit
 from factory.train import TrainConfig
 def report(record):
-    if isinstance(record, Progress) and record.epoch == 1:
+    if isinstance(record, StepResult) and record.epoch == 1:
         print("there", flush=True)
         time.sleep(600)
 fit({toy!r}, {str(tmp_path / "run")!r}, report=report)
@@ -332,7 +333,7 @@ def test_a_run_reports_where_it_is(toy, unbroken, tmp_path, monkeypatch):
     records = []
     fit(dataclasses.replace(toy, epochs=1), tmp_path / "run", report=records.append)
     assert [(type(x), getattr(x, "step", None)) for x in records] == [
-        (Progress, 4), (Progress, 8), (Progress, 10), (EpochResult, None),
+        (StepResult, 4), (StepResult, 8), (StepResult, 10), (EpochResult, None),
     ]  # fmt: skip
     last = records[2]
     assert (last.steps, last.epochs, last.seconds_left) == (10, 1, 0)
@@ -460,6 +461,11 @@ def test_labels_must_be_classes_of_the_network(toy, tmp_path):
         (lambda run: (run / "config.json").unlink(), {}, "{run}: must be a run to resume, it holds no config.json"),
         (
             lambda run: (run / "config.json").write_text("text"),
+            {},
+            "{run}/config.json: must be JSON: Expecting value: line 1 column 1 (char 0)",
+        ),
+        (
+            lambda run: (run / "config.json").write_bytes(b"\xff"),
             {},
             "{run}/config.json: must be JSON: Expecting value: line 1 column 1 (char 0)",
         ),

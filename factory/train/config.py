@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from factory.spec import InputError
+from factory.spec import InputError, check_range
 
 SCHEDULES = ("step", "cosine")
 DTYPES = ("float32", "bfloat16")
+MOST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,11 @@ class TrainConfig:
     checkpoint_steps: int = 0
 
     def __post_init__(self):
-        for field, low in dict(epochs=1, batch=2, seed=0, checkpoint_steps=0).items():
+        for field, low in dict(epochs=1, batch=2, checkpoint_steps=0).items():
             if getattr(self, field) < low:
                 raise InputError(f"{field} must be at least {low}, not {getattr(self, field)}")
+        check_range("seed", self.seed, 0, MOST_SEED)
+        object.__setattr__(self, "milestones", tuple(self.milestones))
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise InputError(f"lr must be finite and more than 0, not {self.lr}")
         for field, high in dict(momentum=1, label_smoothing=1, weight_decay=math.inf).items():
