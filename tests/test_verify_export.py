@@ -1,6 +1,5 @@
 """Verification of exports: true ones pass in every profile and format, and every kind of damage is found."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -175,6 +174,7 @@ def test_a_flipped_bit_is_found_by_its_digest(pack, built):
 @pytest.mark.parametrize("role", ROLES)
 def test_a_flipped_bit_is_found_by_its_value(pack, built, role):
     """The manifest has the damaged file's digest, so that the value alone can tell."""
+    assert has(pack, role) or (pack.name == "os" and role in ("psum", "partial"))
     if not has(pack, role):
         return
     path = files_of(pack, role)[-1]
@@ -187,6 +187,7 @@ def test_a_flipped_bit_is_found_by_its_value(pack, built, role):
 @pytest.mark.parametrize("role", ["activation", "weight", "out", "psum", "conv"])
 @pytest.mark.parametrize("repaired", [False, True])
 def test_two_swapped_lines_are_found(pack, built, role, repaired):
+    assert has(pack, role) or (pack.name == "os" and role == "psum")
     if not has(pack, role):
         return
     path = next(path for path in files_of(pack, role) if len(set(path.read_bytes().split())) > 1)
@@ -434,8 +435,10 @@ def test_any_manifest_passes_or_fails_in_one_line(packs, built, tmp_path_factory
     (folder / "manifest.json").write_text(json.dumps(manifest))
     shutil.copytree(packs / "ws" / MIDDLE, folder / MIDDLE)
     for store in (built.store, None):
-        with contextlib.suppress(FactoryError):
+        try:
             verify_export(folder, store)
+        except FactoryError as error:
+            assert "\n" not in str(error)
 
 
 def test_the_schema_is_validated_as_jsonschema_does(packs):
@@ -488,6 +491,20 @@ def _is_valid(manifest, schema):
 def test_a_damaged_manifest_is_found(pack, built):
     (pack / "manifest.json").write_text((pack / "manifest.json").read_text()[:-9])
     assert fails(pack, built).startswith("manifest.json: must be a JSON object: ")
+
+
+def test_what_is_of_an_image_must_not_be_of_the_layer(packs, built, tmp_path):
+    """Else nothing would be compared with it: its files hold anything."""
+
+    def change(manifest):
+        own, image, _ = manifest["groups"]
+        moved = next(record for record in image["sets"] if record["role"] == "out")
+        image["sets"].remove(moved)
+        own["sets"].append(moved)
+
+    pack = shutil.copytree(packs / "ws", tmp_path / "pack")
+    edit_manifest(pack, change)
+    assert fails(pack, built) == f"manifest.json: {MIDDLE}: out must be of an image, not of the layer itself"
 
 
 def test_groups_of_a_layer_must_follow_each_other(built, tmp_path):
@@ -580,7 +597,12 @@ def test_a_default_store_is_taken_where_the_export_came_from_it(packs, built, tm
     assert verify_export(packs / "ws", default=built.store).unchecked == ()
     (tmp_path / "other").mkdir()
     other = build_small(tmp_path / "other", NETWORK, images=1, array=Array(8, 8))
-    for default in (other.store, built.weights, tmp_path / "store.h5"):
+    damaged = tmp_path / "damaged" / "store.h5"
+    damaged.parent.mkdir()
+    damaged.write_bytes(built.store.read_bytes()[:1000])
+    (tmp_path / "fewer").mkdir()
+    fewer = build_small(tmp_path / "fewer", NETWORK, layers=FIRST, array=Array(8, 8))
+    for default in (other.store, built.weights, tmp_path / "store.h5", damaged, fewer.store):
         assert len(verify_export(packs / "ws", default=default).unchecked) == 1
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.manifest import MANIFEST, Manifest, open_manifest
-from factory.spec import ComparisonError, Progress
+from factory.spec import ComparisonError, InputError, Progress
 from factory.store import Store, open_store
 from factory.verify.contents import FileReader, LayerCheck
 from factory.verify.hardware import Adders
@@ -53,10 +53,16 @@ def _open_source(
         return open_store(store)
     if default is None or default.name != facts["store"] or not default.is_file():
         return nullcontext()
-    source = open_store(default)
+    try:
+        source = open_store(default)
+    except InputError:  # nobody asked for it
+        return nullcontext()
     try:
         _check_source(facts, listing, source)
     except ComparisonError:
+        source.close()
+        return nullcontext()
+    if not facts["layers"].keys() <= set(source.layers):
         source.close()
         return nullcontext()
     return source
@@ -78,6 +84,8 @@ def _check_export(
         checks[name].check(sets)
     for entry in facts["testbench"]:
         read_file(root, entry["path"], entry["sha256"])
+    if reader.done != listing.files:
+        raise ComparisonError(f"{MANIFEST}: every one of {listing.files} files must be read, {reader.done} were")
     tally.counts["files"] = reader.done + len(facts["testbench"])
     expected = dict(files=reader.done, words=listing.words, bytes=reader.bytes, wrapped=listing.wrapped)
     for name, value in expected.items():

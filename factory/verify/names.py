@@ -41,7 +41,7 @@ def _pattern(template: str, format: str, axes: tuple[str, ...]) -> str:
             pattern += ")?"
         elif part.startswith("{"):
             field = part[1:-1]
-            pattern += f"(?P={field})" if field in seen else rf"(?P<{field}>\d+)"
+            pattern += f"(?P={field})" if field in seen else rf"(?P<{field}>0|[1-9][0-9]*)"
             seen.add(field)
         else:
             pattern += re.escape(part)

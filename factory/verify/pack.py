@@ -20,6 +20,7 @@ from factory.verify.places import Layout
 MOST_LANE_BITS = 32
 _DATASETS = {"partial": "psum", "out": "conv", "next": "conv"}
 _TILED = ("activation", "weight")
+_OF_LAYER = ("weight", "threshold", "direction", "address")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,13 @@ def file_sets(manifest: Manifest) -> Iterator[FileSet]:
             if (layout["name"], layout["role"]) != (name, record["role"]):
                 found = f"{layout['name']} of role {layout['role']}"
                 raise ComparisonError(f"{MANIFEST}: layouts: {name} must be of role {record['role']}, not {found}")
+            if (record["role"] in _OF_LAYER) != (group["image"] is None):
+                raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {_owner(record['role'])}")
             yield FileSet(layer, group["image"], layout, record, group.get("source_index"))
+
+
+def _owner(role: str) -> str:
+    return "the layer itself, not of an image" if role in _OF_LAYER else "an image, not of the layer itself"
 
 
 @dataclass(frozen=True)
