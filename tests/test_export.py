@@ -1,12 +1,15 @@
 """Exports: selections, names, what can be included, and every bad input with its whole message."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from helpers_export import MemoryStore, files_of, odd_store, reference_store, tiled
 
+from factory.dataflow.kept import kept
 from factory.export import export
 from factory.export.selection import parse_indices, parse_tiles
 from factory.memfile import Memory, decode, load_profile
@@ -430,3 +433,45 @@ def test_the_pool_of_an_output_stationary_tile_is_two_rows(reference, tmp_path):
     export(store, tmp_path / "plain", **options)
     pooled, plain = (read(tmp_path / name / "out_relu.txt", 8, 16) for name in ("pooled", "plain"))
     np.testing.assert_array_equal(pooled, plain.reshape(2, 2, 2, 8).max(axis=(0, 2)))
+
+
+def test_padded_files_are_made_a_few_at_a_time(tmp_path, monkeypatch):
+    """However many files of however many words: no more zeros at once than a run holds."""
+    profile = tmp_path / "deep.toml"
+    profile.write_text('extends = "notebook"\n[layouts.weight]\nwords = 100\n')
+    options = dict(layers="features.9", dataflow="ws", include="weight", profile=profile)
+    export(STORE, tmp_path / "a", **options)
+    sizes = []
+
+    class Spy:
+        def __getattr__(self, name):
+            return getattr(np, name)
+
+        def pad(self, array, width):
+            padded = np.pad(array, width)
+            sizes.append(padded.size)
+            return padded
+
+    monkeypatch.setattr("factory.export.render.np", Spy())
+    monkeypatch.setattr("factory.export.render.RUN_BYTES", 2000)
+    export(STORE, tmp_path / "b", **options)
+    assert len(sizes) > 10 and max(sizes) <= 2000
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_what_is_kept_is_computed_once_without_a_lock():
+    """Each of two threads computes while the other does, which `functools.cached_property` allows from 3.12 on."""
+    both = threading.Barrier(2, timeout=20)
+
+    class Slow:
+        @kept
+        def value(self):
+            """Some value."""
+            both.wait()
+            return object()
+
+    one, other = Slow(), Slow()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda slow: slow.value, (one, other))
+    assert one.value is first and other.value is second and first is not second
+    assert Slow.value.__doc__ == "Some value."

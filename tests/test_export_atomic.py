@@ -84,6 +84,25 @@ def test_an_error_beside_the_writers_ends_them_first(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_comes_to_the_place_meanwhile_is_not_lost(tmp_path):
+    def somebody(done, total, text):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / "thesis.tex").write_text("mine")
+
+    for force in (False, True):
+        with pytest.raises(InputError, match="x: "):
+            export(STORE, tmp_path / "x", force=force, progress=somebody, **OPTIONS)
+        assert [path.name for path in tmp_path.rglob("*")] == ["x", "thesis.tex"]
+        (tmp_path / "x" / "thesis.tex").unlink()
+
+
+def test_a_name_with_a_number_that_no_process_has_is_stale(tmp_path):
+    stale = tmp_path / ".x.factory-99999999999999999999-01234567"
+    stale.mkdir()
+    export(STORE, tmp_path / "x", **OPTIONS)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "testbench/testbench.f"])
 def test_no_layout_takes_a_name_of_the_export_itself(name, tmp_path):
     (tmp_path / "mine.toml").write_text(f'extends = "notebook"\n[layouts.out]\nfile = "{name.rpartition("/")[2]}"\n')

@@ -388,8 +388,8 @@ MISTAKES = [
     ),
     (MINE + '[layouts.mine]\nfile = "a"', "layout mine: the key files must be there"),
     (
-        OUT + 'name = "my layout"',
-        "layout my layout: name must be of letters, digits, _ and -, not 'my layout'",
+        OUT + 'name = "mine"',
+        "layout out: its name must be that of its table, the key name must not be there",
     ),
     (OUT + "split = [3]", "layout out: split must be a list of tables, not [3]"),
     (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int8, Int32, Int64, Integer
 
 from factory.dataflow.flow import Dataflow, Sums, take
+from factory.dataflow.kept import kept
 from factory.dataflow.pixels import POOL_WINDOW, activate, pool_windows, pools
 from factory.lower import max_pool, threshold_codes
 from factory.memfile import Named
@@ -79,18 +79,18 @@ class Vectors:
             kept = take(block, *(tuple(place - places[0] for place in places) for places in part.values()))
             yield Named(kept, ("it", "ot", "kij", "nij", "col"), part)
 
-    @cached_property
+    @kept
     def _sums(self) -> Sums:
         return self.flow.accumulators(self.weight, self.activation, self.where)
 
-    @cached_property
+    @kept
     def partial(self) -> Named:
         """The accumulators after each `it`: `(it, ot, onij, col)`."""
         parts = self._sums.held.reshape(*self._sums.held.shape[:2], -1, self.flow.array.cols)
         labels = dict(it=self.flow.tiles.it, ot=self.flow.tiles.ot)
         return Named(parts.transpose(0, 2, 1, 3), ("it", "ot", "onij", "col"), labels, self._sums.wrapped)
 
-    @cached_property
+    @kept
     def conv(self) -> Named:
         """The accumulators: `(ot, onij, col)`."""
         last = Sums(self._sums.exact[-1], self._sums.held[-1])

@@ -42,7 +42,7 @@ def export(
     kij: str = "all",
     input_channels: int | None = None,
     include: str | Iterable[str] = "activation,weight,out",
-    profile: str | Profile = "notebook",
+    profile: str | Path | Profile = "notebook",
     format: str | None = None,
     header: str | None = None,
     files: str = "tile",
@@ -59,6 +59,9 @@ def export(
 ) -> ExportSummary:
     """Export part of a store to the new directory `out_dir`, with a manifest, and return what was written.
 
+    `layers` are `all`, `squeezed` or names with commas; `images` and `kij` are `all` or indices and ranges such as
+    `0:4,7`; `include` has words of `factory.memfile.INCLUDES`. `overflow` is what the array's adders do: `wrap`,
+    `saturate`, or `error`, which raises InputError. `format`, `header` and `post` are those of Layout and Profile.
     `profile` is a name, a TOML file or a Profile; None for `dataflow`, `format`, `header`, `pe_activation`, `post` and
     `address_base` leaves the profile's own, for `psum_bits` the store's. `tiles` is `all` or such as `it=0:2,ot=5` (WS)
     and `pt=0,ot=0:4` (OS); `input_channels` are the first ones to sum over (OS). `files` is `tile`, or `layer` for one
@@ -77,7 +80,7 @@ def export(
     included = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
     if address_base is not None and "address" not in included:
         raise InputError(f"address_base must be given with include address, not with {','.join(included)}")
-    chosen = profile if isinstance(profile, Profile) else load_profile(profile, dataflow)
+    chosen = profile if isinstance(profile, Profile) else load_profile(str(profile), dataflow)
     if dataflow not in (None, chosen.dataflow):
         raise InputError(f"dataflow must be {chosen.dataflow} with profile {chosen.name}, not {dataflow}")
     with nullcontext(store) if not isinstance(store, (str, Path)) else open_store(store) as source:

@@ -33,6 +33,7 @@ def whole_directory(target: Path, force: bool, is_ours: Callable[[Path], bool]) 
         temporary.mkdir()
         try:
             yield temporary
+            _check(target, force, is_ours)  # what came there meanwhile is not lost
             _replace(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -94,7 +95,7 @@ def _remove_stale(target: Path) -> None:
 def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has such a number
         return False
     except PermissionError:
         return True

@@ -84,8 +84,10 @@ def codes_of(files: FileSet, vectors: Vectors) -> Iterator[tuple[Integer[np.ndar
         return
     parts = [_lanes(files, source) for source in sources]
     codes = np.concatenate([codes for codes, _ in parts]).reshape(-1, files.lines, memory.lanes)
-    padded = np.pad(codes, ((0, 0), (0, memory.words - files.lines), (0, 0)))
-    yield padded.reshape(-1, memory.lanes), sum(wrapped for _, wrapped in parts)
+    wrapped, several = sum(wrapped for _, wrapped in parts), max(RUN_BYTES // (memory.words * memory.lanes), 1)
+    for start in range(0, len(codes), several):
+        padded = np.pad(codes[start : start + several], ((0, 0), (0, memory.words - files.lines), (0, 0)))
+        yield padded.reshape(-1, memory.lanes), 0 if start else wrapped
 
 
 def _lanes(files: FileSet, source: Named) -> tuple[Integer[np.ndarray, "word lane"], int]:

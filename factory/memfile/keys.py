@@ -34,7 +34,10 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
     {
         "role": f"what the files hold, {_of(ROLES)}; default: the table's name",
         "include": f"the word of --include that asks for them, {_of(INCLUDES)}; default: the role",
-        "file": "a name with {it} {ot} {pt} {kij} {image}, {tile} (ot * input tiles + it), {n} (input channels)",
+        "file": (
+            "a name with {it} {ot} {pt} {kij} {image}, {tile} (ot * input tiles + it), {n} (input channels); "
+            "a part in [] is left out where each axis in it has one place"
+        ),
         "files": "axes that select a file; every axis of the role is here, in lines or in lanes, `-` reverses it",
         "lines": "axes that count the words of a file, the slowest first",
         "lanes": "axes that count the fields of a word, the most significant first",

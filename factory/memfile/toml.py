@@ -75,6 +75,8 @@ def _build(data: Mapping[str, Any]) -> Profile:
 
 
 def _layout(name: str, table: Mapping[str, Any]) -> Layout:
+    if "name" in table:
+        raise InputError(f"layout {name}: its name must be that of its table, the key name must not be there")
     table = {"name": name, "role": name, **table}
     split = table.get("split", [])
     if not isinstance(split, list) or not all(isinstance(item, dict) for item in split):
