@@ -391,6 +391,19 @@ MISTAKES = [
         OUT + 'name = "mine"',
         "layout out: its name must be that of its table, the key name must not be there",
     ),
+    (
+        OUT + 'split = [{axis = "col", outer = "r", inner = "r", size = 4}]',
+        "layout out: split must divide col into two axes, not into r twice",
+    ),
+    (OUT + 'lines = ["--onij"]', "layout out: axes must be of the letters a to z, or that after a -, not '--onij'"),
+    (
+        OUT + 'split = [{axis = "col", outer = "R", inner = "s-x", size = 4}]',
+        "layout out: axes must be of the letters a to z, or that after a -, not 'R'",
+    ),
+    (
+        OUT + 'files = ["ot", "pt"]\nlines = ["px"]',
+        "profile mine: layout out: files, lines and lanes must be the axes col onij ot, not col ot pt px",
+    ),
     (OUT + "split = [3]", "layout out: split must be a list of tables, not [3]"),
     (
         OUT + 'split = [{axis = "row", outer = "a", inner = "b", size = 2}]',
@@ -398,7 +411,7 @@ MISTAKES = [
     ),
     (
         OUT + 'split = [{axis = "col", outer = "a", inner = "b", size = 0}]',
-        "layout out: split must have sizes of at least 1, not 0",
+        "layout out: split: size must be at least 1, not 0",
     ),
     (OUT + 'split = [{axis = "col"}]', "layout out: split: the key outer must be there"),
 ]

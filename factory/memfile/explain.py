@@ -31,10 +31,12 @@ def explain_profile(name: str, dataflow: str | None = None) -> str:
 def explain(profile: Profile, array: Array | None = None) -> str:
     """Return a profile's files in words, with a drawing of one line of each, for an array (by default 8 x 8)."""
     tile = profile.tile_array(array or Array())
+    profile = profile.configure(psum_bits=tile.psum_bits)
     each = f", {profile.simd} input channels on each row" if profile.simd > 1 else ""
     head = [
         f"{profile.name} ({profile.dataflow}): {profile.about}",
-        f"drawn for {tile.rows // profile.simd} rows and {tile.cols} columns{each}; outputs after {profile.post}",
+        f"drawn for {tile.rows // profile.simd} rows and {tile.cols} columns{each}, adders of {tile.psum_bits} bits; "
+        f"outputs after {profile.post}",
     ]
     sizes = dict.fromkeys(AXES, _EXAMPLE_TILES) | dict(row=tile.rows, px=tile.rows, col=tile.cols)
     ordered = sorted(profile.layouts, key=lambda layout: INCLUDES.index(layout.include))

@@ -36,20 +36,24 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "include": f"the word of --include that asks for them, {_of(INCLUDES)}; default: the role",
         "file": (
             "a name with {it} {ot} {pt} {kij} {image}, {tile} (ot * input tiles + it), {n} (input channels); "
-            "a part in [] is left out where each axis in it has one place"
+            "a part in [] is left out where its axes have one place each; an axis without a field adds such as _otile3"
         ),
         "files": "axes that select a file; every axis of the role is here, in lines or in lanes, `-` reverses it",
         "lines": "axes that count the words of a file, the slowest first",
         "lanes": "axes that count the fields of a word, the most significant first",
-        "split": "divides an axis: outer, inner = divmod(axis, size)",
-        "lane_bits": "width of a field",
-        "signed": "whether fields are two's complement",
+        "split": (
+            'divides axes: [{ axis = "row", outer = "row", inner = "simd", size = 2 }] makes row, simd = divmod(row, 2)'
+        ),
+        "lane_bits": "width of a field; sums are as wide as the adders (--psum-bits) where these are wider",
+        "signed": "whether fields are two's complement; the array reads codes with this lane_bits and signed",
         "lane0_left": "whether lane 0 is the leftmost of a word, not the rightmost",
         "word_bits": "least width of a word, zeros on its left; 0: as wide as its fields",
         "words": "least number of words of a file, zeros after the last line; 0: no more than there are lines",
         "base": "address of the first word, where the format states addresses; of role address: what is added to each",
         "format": _of(FORMATS),
-        "header": f"the three comment lines, {_of(HEADERS)}",
+        "header": (
+            f"three lines before the words, {_of(HEADERS)} (three %s read tokens, $readmemb verilog, $fgets short)"
+        ),
     }
 )
 
@@ -60,6 +64,7 @@ def keys_as_comments(width: int = 120) -> str:
         name: "; ".join(f"{' '.join(role.axes[flow])} ({flow})" for flow in DATAFLOWS if flow in role.axes)
         for name, role in ROLES.items()
     }
+    axes["os"] = "where files, lines or lanes name pt, onij is divided into pt and px, the pixels of a tile"
     needed = "dataflow and layouts, and of a layout file, files, lines, lanes, lane_bits and signed"
     lines = [f"# There must be {needed}, or extends."]
     for title, table in (

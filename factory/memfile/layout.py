@@ -21,6 +21,7 @@ MOST_WORDS = 1 << 20
 """Words of the longest file that is asked for: deeper than memories on a chip, and its zeros still fit in memory."""
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
+_AXIS = re.compile(r"-?[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
 _TIME_AXES = ("nij", "onij", "px", "kij")
 
@@ -88,8 +89,14 @@ class Layout:
             raise InputError(f"lane_bits must be 1 to {MOST_BITS}, not {self.lane_bits}")
         for field, most in dict(word_bits=MOST_WORD_BITS, words=MOST_WORDS, base=MOST_BASE).items():
             check_range(field, getattr(self, field), 0, most)
-        if any(split.size < 1 for split in self.split):
-            raise InputError(f"split must have sizes of at least 1, not {min(split.size for split in self.split)}")
+        for split in self.split:
+            check_range("split: size", split.size, 1, MOST_WORDS)
+            if split.outer == split.inner:
+                raise InputError(f"split must divide {split.axis} into two axes, not into {split.outer} twice")
+        parts = [name for split in self.split for name in (split.outer, split.inner)]
+        for axis in (*self.files, *self.lines, *self.lanes, *parts):
+            if not _AXIS.fullmatch(axis):
+                raise InputError(f"axes must be of the letters a to z, or that after a -, not {axis!r}")
         if self.header != "none" and not FORMATS[self.format].header:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
         image = ("image",) if ROLES[self.role].per_image else ()
@@ -122,7 +129,7 @@ class Layout:
         if dataflow not in ROLES[self.role].axes:
             raise InputError(f"layout {self.name}: dataflow {dataflow} has no {self.role}")
         expected = list(ROLES[self.role].axes[dataflow])
-        if "pt" in self.axes:
+        if "pt" in self.axes and dataflow == "os":
             expected = [part for axis in expected for part in (("pt", "px") if axis == "onij" else (axis,))]
         for split in self.split:
             if split.axis not in expected:
