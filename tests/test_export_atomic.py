@@ -181,6 +181,21 @@ def test_force_replaces_only_an_export(manifest, tmp_path):
     assert (tmp_path / "x" / "thesis.tex").exists()
 
 
+def test_force_does_not_remove_what_the_export_did_not_write(tmp_path):
+    export(STORE, tmp_path / "x", testbench=True, **OPTIONS)
+    export(STORE, tmp_path / "x", force=True, **OPTIONS)
+    mine = tmp_path / "x" / "features.13" / "my_tb.sv"
+    mine.touch()
+    with pytest.raises(InputError) as caught:
+        export(STORE, tmp_path / "x", force=True, **OPTIONS)
+    said = "--force replaces only an earlier export, features.13/my_tb.sv is not of it: move it away"
+    assert str(caught.value) == f"{tmp_path / 'x'}: {said}"
+    assert mine.exists()
+    mine.unlink()
+    (tmp_path / "x" / "manifest.json").write_text('{"schema": "factory-pack-1"}')
+    export(STORE, tmp_path / "x", force=True, **OPTIONS)
+
+
 def test_the_output_must_be_a_directory_of_its_own(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(InputError) as caught:

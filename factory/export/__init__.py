@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -19,9 +19,9 @@ from factory.export.request import ExportRequest as ExportRequest
 from factory.export.source import ExportSource as ExportSource
 from factory.export.write import write_new, write_plan
 from factory.manifest import MANIFEST as MANIFEST
-from factory.manifest import is_export
+from factory.manifest import first_unlisted, is_export
 from factory.memfile import Profile, load_profile
-from factory.spec import InputError, Progress
+from factory.spec import ComparisonError, InputError, Progress
 from factory.store import open_store
 from factory.testbench import testbench_files
 
@@ -126,7 +126,10 @@ def run_export(
     """Write what a request asks for to `out_dir`, whole or not at all, and return what was written."""
     plan = make_plan(store, request)
     workers = min(workers or os.cpu_count() or 1, MOST_WORKERS, plan.group_count)
-    with whole_directory(out_dir, force, is_export) as root, SpooledTemporaryFile(SPOOL_BYTES, dir=root) as spool:
+    with (
+        whole_directory(out_dir, force, _check_replaceable) as root,
+        SpooledTemporaryFile(SPOOL_BYTES, dir=root) as spool,
+    ):
         with closing(write_plan(plan, root, workers, progress)) as groups:  # an error ends the writers first
             manifest = record(store, plan, groups, spool)
         if testbench:
@@ -136,3 +139,13 @@ def run_export(
             manifest = manifest.with_testbench(files)
         write_new(root / MANIFEST, manifest.pieces())
     return manifest.summary(out_dir)
+
+
+def _check_replaceable(directory: Path) -> None:
+    """Raise InputError unless a directory is an earlier export and, as far as its manifest tells, nothing else."""
+    only = f"{directory}: --force replaces only an earlier export"
+    if not is_export(directory):
+        raise InputError(f"{only}, and there is no manifest of one")
+    with suppress(ComparisonError):  # a damaged manifest is replaced, too
+        if (path := first_unlisted(directory)) is not None:
+            raise InputError(f"{only}, {path} is not of it: move it away")

@@ -16,15 +16,15 @@ _MARK = "factory"
 
 
 @contextmanager
-def whole_directory(target: Path, force: bool, is_ours: Callable[[Path], bool]) -> Iterator[Path]:
+def whole_directory(target: Path, force: bool, check_ours: Callable[[Path], None]) -> Iterator[Path]:
     """Yield a new, hidden directory beside `target`, which takes its place when the block ends without an error.
 
-    `target` must be absent or empty, or, with `force`, one for which `is_ours` is true; else InputError is raised, as
+    `target` must be absent or empty, or, with `force`, one that `check_ours` lets pass; else InputError is raised, as
     where the directory cannot be written. After an error nothing is left; after a kill, `target` is as it was or
     absent, and the next call removes what lies beside it.
     """
     target = target.resolve()
-    _check(target, force, is_ours)
+    _check(target, force, check_ours)
     made = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def whole_directory(target: Path, force: bool, is_ours: Callable[[Path], bool]) 
         temporary.mkdir()
         try:
             yield temporary
-            _check(target, force, is_ours)  # what came there meanwhile is not lost
+            _check(target, force, check_ours)  # what came there meanwhile is not lost
             _replace(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -47,7 +47,7 @@ def whole_directory(target: Path, force: bool, is_ours: Callable[[Path], bool]) 
         raise
 
 
-def _check(target: Path, force: bool, is_ours: Callable[[Path], bool]) -> None:
+def _check(target: Path, force: bool, check_ours: Callable[[Path], None]) -> None:
     for parent in target.parents:
         if parent.exists() and not parent.is_dir():
             raise InputError(f"{target}: the output must be in a directory, {parent} is a file")
@@ -61,8 +61,7 @@ def _check(target: Path, force: bool, is_ours: Callable[[Path], bool]) -> None:
         return
     if not force:
         raise InputError(f"{target}: the output directory must be empty; add --force to replace an earlier export")
-    if not is_ours(target):
-        raise InputError(f"{target}: --force replaces only an earlier export, and there is no manifest of one")
+    check_ours(target)
 
 
 def _sibling(target: Path) -> Path:

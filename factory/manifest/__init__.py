@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,21 @@ def is_export(directory: Path) -> bool:
         return _facts(directory / MANIFEST).get("schema") == SCHEMA
     except (OSError, ComparisonError):
         return False
+
+
+def first_unlisted(directory: Path) -> str | None:
+    """Return the path of a file in an export that its manifest does not list; None where there is none.
+
+    Raise ComparisonError where the manifest is damaged.
+    """
+    manifest = open_manifest(directory)
+    listed = {MANIFEST, *(entry["path"] for entry in manifest.facts["testbench"])}
+    for group in manifest.groups():
+        for files in group["sets"]:
+            folder = f"{files['directory']}/" if files["directory"] else ""
+            listed.update(f"{folder}{entry['name']}" for entry in files["files"])
+    found = (Path(folder, name).relative_to(directory) for folder, _, names in os.walk(directory) for name in names)
+    return min((path.as_posix() for path in found if path.as_posix() not in listed), default=None)
 
 
 def _facts(path: Path) -> dict[str, Any]:
