@@ -277,7 +277,7 @@ def test_a_failed_export_leaves_its_neighbours(factory, store, tmp_path):
     from factory.export.atomic import whole_directory
 
     with pytest.raises(RuntimeError):
-        with whole_directory(tmp_path / "new/a", False, lambda path: False):
+        with whole_directory(tmp_path / "new/a", False, lambda path: None):
             assert factory("export", store, "--dataflow", "ws", "-o", tmp_path / "new/b")[0] == 0
             raise RuntimeError
     assert "b" in left_in(tmp_path) and "a" not in left_in(tmp_path)

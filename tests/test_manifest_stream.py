@@ -46,6 +46,7 @@ def test_a_text_that_is_cut_off_or_goes_on_is_no_json(value, piece, data):
         ("[1]", "there must be {, not [ (character 0)"),
         ('{"a": 1 "b": 2}', 'there must be , or }, not " (character 8)'),
         ('{"a": 1, "a": 2}', 'an object must have strings as keys, each once, not "a" (character 12)'),
+        ('{"a": {"b": {"c": 1, "c": 1}}}', 'an object must have each key once, not "c" twice'),
         ("{1: 2}", "an object must have strings as keys, each once, not 1 (character 2)"),
         ('{"a" 1}', "there must be :, not 1 (character 5)"),
         ('{"a": [1,]}', "Expecting value (character 9)"),

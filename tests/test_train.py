@@ -486,7 +486,7 @@ def test_labels_must_be_classes_of_the_network(toy, tmp_path):
             "{run}/metrics.jsonl: must hold the 3 epochs that are done, not 0",
         ),
     ],
-    ids=["no config", "damaged config", "no object", "a foreign curve", "another config", "no curve"],
+    ids=["no config", "damaged config", "no text", "no object", "a foreign curve", "another config", "no curve"],
 )
 def test_what_is_no_run_of_this_configuration_is_not_resumed(break_run, changes, message, toy, unbroken, tmp_path):
     run = tmp_path / "run"

@@ -405,6 +405,11 @@ def test_sums_all_must_be_true_of_the_selection(pack, built):
         (pe(psum_bits=0), "manifest.json.pe.psum_bits: must be at least 1, not 0"),
         (top(pixel_block=[1]), "manifest.json.pixel_block: must hold 2 to 2 items, not 1"),
         (first_set(files=[]), "manifest.json.groups[0].sets[0].files: must hold 1 to "),
+        (top(network="a\nb"), r"manifest.json.network: must be text that can be printed, not 'a\nb'"),
+        (first_set(directory="\ud800"), "manifest.json.groups[0].sets[0].directory: must be text that can be printed"),
+        (lambda manifest: manifest["layers"].update({"\x1b": {}}), "manifest.json.layers: must have keys that can be "),
+        (conv(kernel="3"), f"manifest.json: {MIDDLE}: conv: kernel must be a whole number, not '3'"),
+        (lambda manifest: manifest["layers"][MIDDLE]["conv"].popitem(), f"manifest.json: {MIDDLE}: conv: the key "),
     ],
 )  # fmt: skip
 def test_a_manifest_that_is_not_of_the_schema_is_named(pack, built, change, said):
@@ -514,6 +519,19 @@ def test_groups_of_a_layer_must_follow_each_other(built, tmp_path):
     assert fails(tmp_path / "x", built) == (
         f"manifest.json: the groups of {MIDDLE} must follow each other, its images ascending"
     )
+
+
+@pytest.mark.parametrize("template", ["a[b.txt", "a]b.txt", "[", "{}", "{0}", "{it!r}"])
+def test_a_template_that_is_none_is_named(pack, built, template):
+    edit_manifest(pack, lambda manifest: manifest["layouts"]["weight"].update(file=template))
+    assert fails(pack, built).endswith(f"must have fields such as {{it}} and parts in [], not {template}") or (
+        "the name must be made from" in fails(pack, built)
+    )
+
+
+def test_a_file_that_is_not_listed_is_named_in_one_line(pack, built):
+    (pack / "a\nb.txt").touch()
+    assert fails(pack, built) == "'a\\nb.txt': must not be there, manifest.json does not list it"
 
 
 def test_a_manifest_may_be_written_otherwise(pack, built):

@@ -1,8 +1,9 @@
 """The `factory` command: its sub-commands, and errors turned into exit codes."""
 
+import _thread
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,11 +43,13 @@ def main() -> None:
     """Run the command line. Exit code 0: done; 1: a comparison failed; 2: something given is not what it must be."""
     if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough ends the command, as it ends any other
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    sys.unraisablehook = _interrupt_again
     use_compilation_cache()
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except _UsageError as error:
-        context = error.ctx.command_path if error.ctx else "factory"
+        named = " ".join(["factory", *(word for word in sys.argv[1:2] if not word.startswith("-"))])
+        context = error.ctx.command_path if error.ctx else named
         _stop(_one_line(f"{error.format_message().rstrip('.')}; see {context} --help"), 2)
     except typer.Abort:
         sys.exit(130)
@@ -56,6 +59,14 @@ def main() -> None:
         _stop(_one_line(f"not enough memory: {error}"), 2)
     except OSError as error:
         _stop(_one_line(f"{error.filename or 'input/output'}: {error.strerror or error}"), 2)
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Interrupt once more where Ctrl-C was lost: in a callback of the garbage collector, which JAX has."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _one_line(message: str) -> str:

@@ -56,6 +56,8 @@ def _check_scalar(value: Any, schema: Mapping[str, Any], where: str) -> None:
     allowed = schema.get("enum", [schema["const"]] if "const" in schema else None)
     if allowed is not None and not any(type(value) is type(item) and value == item for item in allowed):
         raise ComparisonError(f"{where}: must be one of {' '.join(map(str, allowed))}, not {_shown(value)}")
+    if isinstance(value, str) and not value.isprintable():
+        raise ComparisonError(f"{where}: must be text that can be printed, not {value!a}")
     if "minimum" in schema and isinstance(value, int) and value < schema["minimum"]:
         raise ComparisonError(f"{where}: must be at least {schema['minimum']}, not {value}")
     if "pattern" in schema and not re.search(schema["pattern"], value):
@@ -68,6 +70,8 @@ def _check_object(value: dict[str, Any], schema: Mapping[str, Any], root: Mappin
             raise ComparisonError(f"{where}: must have the key {key}")
     known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
     for key, item in value.items():
+        if not key.isprintable():
+            raise ComparisonError(f"{where}: must have keys that can be printed, not {key!a}")
         if key in known:
             check_schema(item, known[key], root, f"{where}.{key}")
         elif others is False:

@@ -8,8 +8,18 @@ from io import TextIOBase
 from typing import Any
 
 PIECE = 1 << 20
-_DECODER = json.JSONDecoder()
 _AFTER_VALUE = tuple(", ]}:\t\n\r")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        key = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+        raise ValueError(f"an object must have each key once, not {json.dumps(key)} twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 class JsonReader:

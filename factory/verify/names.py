@@ -17,7 +17,11 @@ def check_name(name: str, template: str, format: str, axes: tuple[str, ...], num
     In a template `{it}` stands for a number and `[...]` for a part that may be left out. `axes`, which select the file,
     may each add a suffix such as `_otile2` where the template does not name them.
     """
-    match = re.fullmatch(_pattern(template, format, axes), name)
+    try:
+        match = re.fullmatch(_pattern(template, format, axes), name)
+    except re.error:
+        expected = "fields such as {it} and parts in []"
+        raise ComparisonError(f"{name}: the template of the name must have {expected}, not {template}") from None
     if match is None:
         raise ComparisonError(f"{name}: the name must be made from {template}")
     for field, number in match.groupdict().items():

@@ -157,7 +157,9 @@ def check_listing(root: Path, listing: Listing, facts: Mapping[str, Any]) -> Non
     if found < len(listing.paths):
         raise ComparisonError(f"{min(listing.paths.difference(_walk(root)))}: must be there, it is missing")
     if extra:
-        raise ComparisonError(f"{min(extra)}: must not be there, {MANIFEST} does not list it")
+        name = min(extra)
+        name = name if name.isprintable() else ascii(name)
+        raise ComparisonError(f"{name}: must not be there, {MANIFEST} does not list it")
     if facts["pack_id"] != listing.pack_id:
         raise ComparisonError(f"{MANIFEST}: pack_id must be {listing.pack_id}, not {facts['pack_id']}")
 

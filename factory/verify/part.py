@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Integer
 
 from factory.manifest import MANIFEST
-from factory.spec import Array, ComparisonError, ConvLayer, InputError
+from factory.spec import Array, ComparisonError, ConvLayer, InputError, typed_values
 from factory.verify import plain
 from factory.verify.hardware import after_post, pixel_order, pixels_read
 
@@ -63,9 +63,10 @@ class Part:
     def from_manifest(cls, manifest: Mapping[str, Any], layer: str) -> Part:
         """Return the part of `layer` that a manifest describes; raise ComparisonError where it is none."""
         array, pe, record = manifest["array"], manifest["pe"], manifest["layers"][layer]
+        kinds = {field.name: field.type for field in fields(ConvLayer)}
         try:
             part = cls(
-                conv=ConvLayer(**record["conv"]),
+                conv=ConvLayer(**typed_values(record["conv"], kinds, kinds, "conv: ")),
                 dataflow=manifest["dataflow"],
                 array=Array(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
                 tiles={axis: tuple(places) for axis, places in record["tiles"].items()},
