@@ -317,3 +317,35 @@ def test_a_reader_that_has_seen_enough_is_no_failure():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("ws  notebook")
+
+
+LOST_IN_A_CALLBACK = """
+def press(phase, info):
+    gc.callbacks.remove(press)
+    signal.raise_signal(signal.SIGINT)
+gc.callbacks.append(press)
+gc.collect()
+time.sleep(20)
+"""
+MADE_AN_IMPORT_ERROR = """
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt as error:
+    raise ImportError("an extension") from error
+"""
+
+
+@pytest.mark.parametrize("work", [LOST_IN_A_CALLBACK, MADE_AN_IMPORT_ERROR, "signal.raise_signal(signal.SIGINT)"])
+def test_an_interrupted_command_ends_in_silence(work):
+    """Also where Ctrl-C comes while an extension is imported, or in a callback of the garbage collector."""
+    code = f"""
+import gc, signal, sys, time
+from factory.cli.app import app, main
+@app.command()
+def work():
+    exec({work!r}, globals())
+sys.argv[1:] = ["work"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

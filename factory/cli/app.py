@@ -3,6 +3,7 @@
 import _thread
 import signal
 import sys
+import threading
 from typing import Annotated, Any
 
 import typer
@@ -43,7 +44,7 @@ def main() -> None:
     """Run the command line. Exit code 0: done; 1: a comparison failed; 2: something given is not what it must be."""
     if hasattr(signal, "SIGPIPE"):  # a reader that has seen enough ends the command, as it ends any other
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    sys.unraisablehook = _interrupt_again
+    interrupts = _note_interrupts()
     use_compilation_cache()
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
@@ -59,14 +60,32 @@ def main() -> None:
         _stop(_one_line(f"not enough memory: {error}"), 2)
     except OSError as error:
         _stop(_one_line(f"{error.filename or 'input/output'}: {error.strerror or error}"), 2)
+    except Exception:
+        if interrupts:  # an extension that is being imported makes an ImportError of it
+            sys.exit(130)
+        raise
 
 
-def _interrupt_again(unraisable: Any) -> None:
-    """Interrupt once more where Ctrl-C was lost: in a callback of the garbage collector, which JAX has."""
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        _thread.interrupt_main()
-    else:
-        sys.__unraisablehook__(unraisable)
+def _note_interrupts() -> list[int]:
+    """Return a list that holds something once Ctrl-C was pressed, and let none be lost.
+
+    A callback of the garbage collector, which JAX has, would lose it: then it comes once more.
+    """
+    pressed: list[int] = []
+
+    def interrupt(number: int, frame: Any) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    def again(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            threading.Timer(0.05, _thread.interrupt_main).start()  # after the callback
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = again
+    signal.signal(signal.SIGINT, interrupt)
+    return pressed
 
 
 def _one_line(message: str) -> str:
