@@ -516,3 +516,10 @@ def test_every_key_of_a_profile_is_explained():
     assert all(line.startswith("# ") and len(line) <= 120 for line in text.splitlines())
     assert tomllib.loads(text) == {}
     assert all(f"#   {name} " in text for name in (*PROFILE_KEYS, *LAYOUT_KEYS))
+
+
+def test_any_split_can_be_drawn(tmp_path):
+    path = tmp_path / "mine.toml"
+    split = '{axis = "nij", outer = "y", inner = "x", size = 6}'
+    path.write_text(f'extends = "notebook"\n[layouts.activation]\nlines = ["y", "x"]\nsplit = [{split}]\n')
+    assert "lines: y, x; a line: 32 bits, 8 x 4 bits unsigned" in explain_profile(str(path))

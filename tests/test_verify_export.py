@@ -404,7 +404,7 @@ def test_sums_all_must_be_true_of_the_selection(pack, built):
         (pe(psum_bits=True), "manifest.json.pe.psum_bits: must be of type integer, not true"),
         (pe(psum_bits=0), "manifest.json.pe.psum_bits: must be at least 1, not 0"),
         (top(pixel_block=[1]), "manifest.json.pixel_block: must hold 2 to 2 items, not 1"),
-        (first_set(files=[]), "manifest.json.groups[0].sets[0].files: must hold 1 to "),
+        (first_set(files=[]), "manifest.json.groups[0].sets[0].files: must hold at least 1 items, not 0"),
         (top(network="a\nb"), r"manifest.json.network: must be text that can be printed, not 'a\nb'"),
         (first_set(directory="\ud800"), "manifest.json.groups[0].sets[0].directory: must be text that can be printed"),
         (lambda manifest: manifest["layers"].update({"\x1b": {}}), "manifest.json.layers: must have keys that can be "),

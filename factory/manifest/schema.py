@@ -40,9 +40,10 @@ def check_schema(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any],
     if isinstance(value, dict):
         _check_object(value, schema, root, where)
     if isinstance(value, list):
-        least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
-        if not least <= len(value) <= most:
-            raise ComparisonError(f"{where}: must hold {least} to {most} items, not {len(value)}")
+        least, most = schema.get("minItems", 0), schema.get("maxItems")
+        if len(value) < least or (most is not None and len(value) > most):
+            expected = f"at least {least}" if most is None else f"{least} to {most}"
+            raise ComparisonError(f"{where}: must hold {expected} items, not {len(value)}")
         if "items" in schema:
             for place, item in enumerate(value):
                 check_schema(item, schema["items"], root, f"{where}[{place}]")

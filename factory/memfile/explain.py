@@ -44,6 +44,9 @@ def explain(profile: Profile, array: Array | None = None) -> str:
 
 
 def _explain_layout(layout: Layout, sizes: dict[str, int]) -> list[str]:
+    sizes = sizes | {
+        split.axis: split.size * _EXAMPLE_TILES for split in layout.split if sizes[split.axis] % split.size
+    }
     template = complete_template(layout.file, layout.file_axes, layout.file_axes, ".txt")
     lanes = layout.lane_names(layout.sizes(sizes))
     sign = "signed" if layout.signed else "unsigned"
