@@ -151,14 +151,14 @@ def _initial_model(config: TrainConfig, network: Network) -> tuple[QuantNetwork,
         trained, floats = import_checkpoint(config.init, theirs), import_float_weights(config.init, theirs)
     if config.transfer:
         model = create_model(network, config.seed)
-        taken = transfer(from_trained(trained, floats), model)
+        taken = transfer(from_trained(trained, floats, to_train=True), model)
         if not set(taken) - {"classifier"}:
             raise InputError(f"{config.init}: must have a layer that fits the network {config.network}, it has none")
         parts = [*(layer.name for layer in network.layers), "classifier"]
         return model, Transfer(config.init, taken, tuple(name for name in parts if name not in taken))
     if trained.network != network:
         raise InputError(f"{config.init}: must be weights of the network {config.network}, not of another")
-    return from_trained(trained, floats), None
+    return from_trained(trained, floats, to_train=True), None
 
 
 def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:

@@ -252,3 +252,15 @@ def test_the_reference_predictions_are_torchs(reference, checkpoint, npz):
         tensors = to_tensors(model)
         for name, layer in trained.layers.items():
             np.testing.assert_array_equal(tensors[f"{name}.weight_code"], layer.weight_code)
+
+
+def test_a_model_to_train_has_weights_as_small_as_untrained_ones():
+    """Else a learning rate would hardly move them; their codes and what the network gives do not depend on it."""
+    trained = trained_network(odd_network())
+    plain, small, fresh = from_trained(trained), from_trained(trained, to_train=True), create_model(trained.network)
+    for name, layer in small.layers.items():
+        np.testing.assert_array_equal(layer.conv.quantized_weight(), plain.layers[name].conv.quantized_weight())
+        deviation, untrained = (float(jnp.std(x.conv.weight[...])) for x in (layer, fresh.layers[name]))
+        assert untrained / 3 < deviation < untrained * 3
+    for name, array in to_tensors(plain).items():
+        np.testing.assert_array_equal(to_tensors(small)[name], array)

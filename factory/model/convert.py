@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -27,25 +28,27 @@ def create_model(network: Network, seed: int = 0) -> QuantNetwork:
     for spec in network.layers:
         weight = _uniform(rng, spec.weight_shape, spec.in_channels * spec.kij_count)
         norm = _untrained_norm(spec, network.eps) if spec.batch_norm else None
-        layers[spec.name] = _layer(spec, weight, INITIAL_ALPHA_W, INITIAL_ALPHA_A, norm, normalize=True)
+        layers[spec.name] = _layer(spec, weight, INITIAL_ALPHA_W, INITIAL_ALPHA_A, norm, scale=None)
     classes, features = network.classifier_shape
     weight, bias = (jnp.asarray(_uniform(rng, shape, features)) for shape in ((classes, features), (classes,)))
     return QuantNetwork(network, layers, weight, bias)
 
 
-def from_trained(trained: TrainedNetwork, float_weights: Mapping[str, np.ndarray] | None = None) -> QuantNetwork:
+def from_trained(
+    trained: TrainedNetwork, float_weights: Mapping[str, np.ndarray] | None = None, *, to_train: bool = False
+) -> QuantNetwork:
     """Return the model of a trained network.
 
     Its weights are `weight_code * weight_step`, quantized without normalization, which gives the very codes; or, for
     training that goes on where it stopped, the `float_weights` (float32 `(oc, ic, ki, kj)` by layer name) from which
-    the codes were made, normalized again at each step.
+    the codes were made, normalized again at each step. With `to_train` the former are as small as untrained weights
+    are, so that a learning rate moves them as fast: of the size of normalized weights they would hardly move.
     """
     layers = {}
     for name, layer in trained.layers.items():
-        weight = layer.weight_code * layer.weight_step if float_weights is None else float_weights[name]
-        layers[name] = _layer(
-            layer.spec, weight, layer.alpha_w, layer.alpha_a, layer.batch_norm, normalize=float_weights is not None
-        )
+        scale = None if float_weights is not None else _training_scale(layer.spec) if to_train else 1.0
+        weight = float_weights[name] if scale is None else layer.weight_code * layer.weight_step / np.float32(scale)
+        layers[name] = _layer(layer.spec, weight, layer.alpha_w, layer.alpha_a, layer.batch_norm, scale=scale)
     classifier = jnp.asarray(trained.classifier_weight), jnp.asarray(trained.classifier_bias)
     return QuantNetwork(trained.network, layers, *classifier)
 
@@ -60,7 +63,7 @@ def transfer(donor: QuantNetwork, model: QuantNetwork) -> tuple[str, ...]:
         name for name, layer in model.layers.items() if name in donor.layers and _fits(donor.layers[name], layer)
     )
     for name in taken:
-        model.layers[name].conv.normalize = donor.layers[name].conv.normalize
+        model.layers[name].conv.scale = donor.layers[name].conv.scale
         nnx.update(model.layers[name], nnx.state(donor.layers[name]))
     if donor.network.classifier_shape != model.network.classifier_shape:
         return taken
@@ -100,6 +103,11 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], inputs: int) -> n
     return rng.uniform(-bound, bound, shape).astype(np.float32)
 
 
+def _training_scale(spec: ConvLayer) -> float:
+    """Return the power of two, which rounds nothing, by which normalized weights are larger than untrained ones."""
+    return 2.0 ** round(math.log2(3 * spec.in_channels * spec.kij_count) / 2)
+
+
 def _untrained_norm(spec: ConvLayer, eps: float) -> BatchNorm:
     zeros, ones = np.zeros(spec.out_channels, np.float32), np.ones(spec.out_channels, np.float32)
     return BatchNorm(mean=zeros, var=ones, gamma=ones, beta=zeros, eps=eps)
@@ -112,16 +120,16 @@ def _layer(
     alpha_a: np.float32,
     norm: BatchNorm | None,
     *,
-    normalize: bool,
+    scale: float | None,
 ) -> QuantLayer:
     values = (jnp.asarray(value) for value in (weight, alpha_w, alpha_a))
-    conv = QuantConv(spec, *values, normalize=normalize)
+    conv = QuantConv(spec, *values, scale=scale)
     return QuantLayer(conv, None if norm is None else QuantBatchNorm(norm))
 
 
 def _codes(conv: QuantConv) -> np.ndarray:
     weight, alpha = np.asarray(conv.weight[...]), np.float32(conv.alpha_w[...])
-    if conv.normalize:
+    if conv.scale is None:
         return weight_codes(weight, alpha, conv.spec.weight_bits)
     step = alpha / np.float32(conv.spec.weight_levels)
     return np.rint(np.asarray(conv.quantized_weight()) / step).astype(np.int8)

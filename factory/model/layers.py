@@ -18,8 +18,9 @@ MOMENTUM = 0.1  # share of a batch in the running statistics, as in torch
 class QuantConv(nnx.Module):
     """A convolution of quantized activations with quantized weights, without bias.
 
-    `weight` is float32 `(oc, ic, ki, kj)`. With `normalize` it is normalized over the whole tensor before it is
-    quantized, as in the notebook; without, it is quantized as it is, so that `code * alpha_w / levels` gives `code`.
+    `weight` is float32 `(oc, ic, ki, kj)`. Where `scale` is None it is normalized over the whole tensor before it is
+    quantized, as in the notebook; else it is multiplied by `scale`, so that `code * alpha_w / levels / scale` gives
+    `code`.
     """
 
     def __init__(
@@ -29,17 +30,17 @@ class QuantConv(nnx.Module):
         alpha_w: Float32[Array, ""],
         alpha_a: Float32[Array, ""],
         *,
-        normalize: bool,
+        scale: float | None,
     ):
         self.spec = spec
-        self.normalize = normalize
+        self.scale = scale
         self.weight = nnx.Param(weight)
         self.alpha_w = nnx.Param(alpha_w)
         self.alpha_a = nnx.Param(alpha_a)
 
     def quantized_weight(self) -> Float32[Array, "oc ic ki kj"]:
         """Return the real values of the weight codes."""
-        weight = normalize_weight(self.weight[...]) if self.normalize else self.weight[...]
+        weight = normalize_weight(self.weight[...]) if self.scale is None else self.weight[...] * self.scale
         return quantize_weight(weight, self.alpha_w[...], self.spec.weight_bits)
 
     def __call__(self, x: Float32[Array, "image y x ic"], dtype: DTypeLike) -> Float32[Array, "image oy ox oc"]:
