@@ -60,11 +60,30 @@ def test_the_first_codes_that_differ_are_found():
     assert (found.layer, found.images) == (second.name, 3) and 0 < found.distance <= 0.5
 
 
+@pytest.mark.reference
+def test_where_predictions_come_to_differ_is_found(labelled, monkeypatch):
+    """The float network's first layer has other signs here, so that what enters the second differs in every image."""
+
+    def other(trained):
+        floating = from_trained(trained)
+        weight = floating.layers["features.0"].conv.weight
+        weight[...] = -weight[...]
+        return floating
+
+    monkeypatch.setattr("factory.evaluate.model.from_trained", other)
+    result = evaluate(labelled[0])
+    assert result.differing > 0
+    assert [(first.layer, first.images) for first in result.first_differences] == [("features.3", result.differing)]
+
+
 @pytest.mark.cifar
-def test_predictions_that_differ_are_explained_by_rounding(cifar):
-    result = evaluate(cifar, ROOT / "weights/vgg16_w4a2.safetensors", pick="69,570,819")
-    assert result.differing == sum(first.images for first in result.first_differences) > 0
-    assert max(first.distance for first in result.first_differences) < 1e-5
+@pytest.mark.parametrize(
+    "weights", ["vgg16_w4a4.safetensors", "vgg16_w4a4_finetuned.safetensors", "vgg16_w4a2.safetensors"]
+)
+def test_the_shipped_networks_predict_the_same_as_their_integers(cifar, weights):
+    result = evaluate(cifar, ROOT / "weights" / weights, pick="0:64")
+    assert (result.differing, result.first_differences) == (0, ())
+    assert result.integer_correct > 32
 
 
 def test_images_without_labels_cannot_be_judged():

@@ -7,8 +7,8 @@ writes the store's axes in their order. The codes are converted before they are 
 function. On two cores (AVX-512, jax 0.10, one image) the whole network went from 0.59 to 0.62 of the speed of filling
 warm memory when that was no longer a function of its own; with the conversion last, the layers of 4 x 4 pixels take 1.7
 times as long. `scripts/bench` measures other forms of the same psums, on any device: matrix products of float32,
-bfloat16, int8 or int32 take 2.2 to 8 times as long (batches of 8 x 8, then a transpose and a conversion), sums in
-float32 or int32 0.9 to 1.8 times. Vectors of 512 bits, or several pixels side by side to fill them, were no faster.
+bfloat16, int8 or int32 take 2.5 to 9 times as long (batches of 8 x 8, then a transpose and a conversion), sums in
+float32 or int32 1.4 to 2.6 times. Vectors of 512 bits, or several pixels side by side to fill them, were no faster.
 
 Memory that a process gets for the first time costs as much as the arithmetic. So `layer_psums` takes the memory of
 psums that are done with: a whole network went from 0.48 to 0.58 of the speed of filling warm memory.
