@@ -6,9 +6,9 @@ more. What was learnt on the way, on two cores (AVX-512, 32 MiB of shared cache,
 
 - Engine. Filling 96 MB of warm memory takes 3 ms, new memory 10 ms: its pages are made on first use. Psums took 8 ms;
   6.2 with their operands laid out before the loop (`factory/engine/layer.py`); 5.2 when they took the memory of psums
-  that were done with; 5.1 as a single call for all layers, which was not worth the longer compilation. Layers
-  under 1 MB cost what calling a compiled function costs, 50 us. Codes and accumulators took 16 ms, now 6: weights lie
-  ready in the matrix product's type and order.
+  that were done with; 5 when padding and tiling were no longer a call of their own; a single call for all layers gained
+  2 % and was not worth the longer compilation. Layers under 1 MB cost what calling a compiled function costs, 50 us.
+  Codes and accumulators took 16 ms, now 6: weights lie ready in the matrix product's type and order.
 - Images go one at a time where the whole network is chosen: batches of four took as long an image or longer.
 - Build. Computing an image takes 12 ms, copying it to the system 23 ms: the thread that writes is the bottleneck, and
   two layers may wait for it. What does not depend on the images took 0.85 s, half of it exact bounds, whose arrays of

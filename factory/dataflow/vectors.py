@@ -76,8 +76,8 @@ class Vectors:
         for label in whole.get(outer, (None,)):
             part = whole if label is None else whole | {outer: (label,)}
             block = self.stored_psums(tuple(slice(places[0], places[-1] + 1) for places in part.values()))
-            kept = take(block, *(tuple(place - places[0] for place in places) for places in part.values()))
-            yield Named(kept, ("it", "ot", "kij", "nij", "col"), part)
+            taken = take(block, *(tuple(place - places[0] for place in places) for places in part.values()))
+            yield Named(taken, ("it", "ot", "kij", "nij", "col"), part)
 
     @kept
     def _sums(self) -> Sums:
