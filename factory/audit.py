@@ -13,10 +13,10 @@ from jaxtyping import Bool, Int64, Integer
 from factory.bits import field_range, wrap
 from factory.lower import lower
 from factory.spec import (
-    Array,
     ConvLayer,
     InputError,
     Range,
+    SystolicArray,
     TrainedNetwork,
     accumulator_range,
     product_extremes,
@@ -120,7 +120,7 @@ def audit(
     psum_bits: int | None = None,
     activation_bits: int | None = None,
     activation_signed: bool | None = None,
-    array: Array | None = None,
+    array: SystolicArray | None = None,
 ) -> tuple[LayerAudit, ...]:
     """Audit every layer of a trained network, or every layer of a store together with what the store observed.
 
@@ -131,50 +131,50 @@ def audit(
     Reading a store takes `BLOCK_BYTES` at a time. Raise InputError for a width out of range or another array's store.
     """
     if psum_bits is None:
-        psum_bits = (source.array if isinstance(source, Store) else array or Array()).psum_bits
+        psum_bits = (source.array if isinstance(source, Store) else array or SystolicArray()).psum_bits
     _check_width("psum_bits", psum_bits, 2, 32)
     if activation_bits is not None:
         _check_width("activation_bits", activation_bits, 1, 16)
     stored = isinstance(source, Store)
-    array = _array_of(source, array) if stored else array or Array()
+    array = _array_of(source, array) if stored else array or SystolicArray()
     as_is = activation_bits is None and activation_signed is None
     audits = []
     for layer in (source if stored else lower(source)).layers.values():
-        conv = layer.spec
+        spec = layer.spec
         pe = PE(
-            conv.activation_bits if activation_bits is None else activation_bits,
-            conv.signed if activation_signed is None else activation_signed,
+            spec.activation_bits if activation_bits is None else activation_bits,
+            spec.signed if activation_signed is None else activation_signed,
         )
         bounds = layer.activation_low.astype(np.int64), layer.activation_high.astype(np.int64)
         weight = layer.weight[:]
-        sums = _worst_case(conv, array, weight, *(bounds if as_is else _read_bounds(*bounds, pe)), psum_bits)
+        sums = _worst_case(spec, array, weight, *(bounds if as_is else _read_bounds(*bounds, pe)), psum_bits)
         reachable = Range(int(bounds[0].min()), int(bounds[1].max()))
         unfit = int((~pe.fits(np.arange(reachable.low, reachable.high + 1))).sum())
         observed = _observe(layer, pe) if stored else None
-        audits.append(LayerAudit(conv.name, psum_bits, pe, reachable, unfit, *sums, observed))
+        audits.append(LayerAudit(spec.name, psum_bits, pe, reachable, unfit, *sums, observed))
     return tuple(audits)
 
 
 def running_extremes(
-    conv: ConvLayer, array: Array, weight: np.ndarray, low: np.ndarray, high: np.ndarray
+    spec: ConvLayer, array: SystolicArray, weight: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> tuple[Int64[np.ndarray, "oc it kij slot"], Int64[np.ndarray, "oc it kij slot"]]:
     """Return the least and the largest value of every intermediate sum, in hardware order.
 
     Slots 0 to rows-1 are the sums inside a column after that row; the last slot is the accumulator after this
     `it, kij`, over all output pixels (a tap on the zero padding adds 0).
     """
-    taps = np.unique(valid_taps(conv), axis=0).astype(np.int64)
+    taps = np.unique(valid_taps(spec), axis=0).astype(np.int64)
     least, most = product_extremes(weight, low, high)
-    return _running(conv, array, least, taps, np.minimum), _running(conv, array, most, taps, np.maximum)
+    return _running(spec, array, least, taps, np.minimum), _running(spec, array, most, taps, np.maximum)
 
 
 def _running(
-    conv: ConvLayer, array: Array, products: np.ndarray, taps: np.ndarray, extreme: np.ufunc
+    spec: ConvLayer, array: SystolicArray, products: np.ndarray, taps: np.ndarray, extreme: np.ufunc
 ) -> Int64[np.ndarray, "oc it kij slot"]:
-    lanes = split_channels(products.reshape(conv.out_channels, conv.in_channels, conv.kij_count), 1, array.rows)
+    lanes = split_channels(products.reshape(spec.out_channels, spec.in_channels, spec.kij_count), 1, array.rows)
     column = lanes.transpose(0, 1, 3, 2).cumsum(axis=-1)  # (oc, it, kij, row)
     psum = column[..., -1]
-    sums = ((psum * tap).reshape(conv.out_channels, -1).cumsum(axis=-1).reshape(psum.shape) for tap in taps)
+    sums = ((psum * tap).reshape(spec.out_channels, -1).cumsum(axis=-1).reshape(psum.shape) for tap in taps)
     accumulator = next(sums)
     for other in sums:
         extreme(accumulator, other, out=accumulator)
@@ -182,12 +182,12 @@ def _running(
 
 
 def _worst_case(
-    conv: ConvLayer, array: Array, weight: np.ndarray, low: np.ndarray, high: np.ndarray, psum_bits: int
+    spec: ConvLayer, array: SystolicArray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, psum_bits: int
 ) -> tuple[Range, Range, Range, FirstWrap | None]:
-    least, most = running_extremes(conv, array, weight, low, high)
+    least, most = running_extremes(spec, array, weight, low, high)
     return (
         psum_range(array, weight, low, high),
-        accumulator_range(conv, weight, low, high),
+        accumulator_range(spec, weight, low, high),
         Range(min(0, int(least.min())), max(0, int(most.max()))),
         _first_wrap(least, most, array, psum_bits),
     )
@@ -199,7 +199,7 @@ def _read_bounds(low: np.ndarray, high: np.ndarray, pe: PE) -> tuple[np.ndarray,
     return np.array([x.min() for x in read]), np.array([x.max() for x in read])
 
 
-def _first_wrap(least: np.ndarray, most: np.ndarray, array: Array, psum_bits: int) -> FirstWrap | None:
+def _first_wrap(least: np.ndarray, most: np.ndarray, array: SystolicArray, psum_bits: int) -> FirstWrap | None:
     low, high = field_range(psum_bits, signed=True)
     wraps = (least < low) | (most > high)
     steps = wraps.any(axis=0)
@@ -214,7 +214,7 @@ def _first_wrap(least: np.ndarray, most: np.ndarray, array: Array, psum_bits: in
 
 def _observe(layer: StoredLayer, pe: PE) -> Observed:
     unfit = sum(int((~pe.fits(block)).sum()) for block in _blocks(layer.activation))
-    ranges = [_range_of(data) for data in (layer.psum, layer.conv, layer.activation)]
+    ranges = [_range_of(data) for data in (layer.psum, layer.accumulator, layer.activation)]
     return Observed(*ranges, codes=math.prod(layer.activation.shape), unfit=unfit)
 
 
@@ -234,7 +234,7 @@ def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
             yield dataset[(*index, slice(start, start + step))]
 
 
-def _array_of(store: Store, array: Array | None) -> Array:
+def _array_of(store: Store, array: SystolicArray | None) -> SystolicArray:
     size = store.array.rows, store.array.cols
     if array is not None and (array.rows, array.cols) != size:
         raise InputError(f"{store.path}: array must be {size[0]} x {size[1]}, not {array.rows} x {array.cols}")

@@ -115,9 +115,9 @@ def first_differences(
     maps = {IMAGE: pixel_values(trained.network)[colour, pixels]}
     found, open_ = [], np.ones(len(pixels), bool)
     for values in engine.forward(integer, pixels):
-        spec = trained.network.layer(values.layer.conv.name)
+        spec = trained.network.layer(values.layer.spec.name)
         entering = maps[spec.source]
-        scaled = np.minimum(entering / trained.layers[spec.name].alpha_a, np.float32(1)) * spec.activation_levels
+        scaled = np.minimum(entering / trained.layers[spec.name].alpha_a, np.float32(1)) * spec.activation_qmax
         wrong = (np.rint(scaled) != np.asarray(values.activation)) & open_[:, None, None, None]
         if images := int(wrong.any(axis=(1, 2, 3)).sum()):
             found.append(FirstDifference(spec.name, images, float(_to_boundary(scaled[wrong]).max())))
@@ -140,7 +140,7 @@ def compare_with_reference(reference: str | Path, weights: str | Path | None = N
     trained = load_weights(weights)
     arrays = _read_reference(Path(reference), trained)
     integer, pixels = engine.prepare(lower(trained)), arrays["pixels"]
-    own = {values.layer.conv.name: np.asarray(values.activation) for values in engine.forward(integer, pixels)}
+    own = {values.layer.spec.name: np.asarray(values.activation) for values in engine.forward(integer, pixels)}
     layers = tuple(_compare_layer(trained, integer, spec, arrays, own) for spec in trained.network.layers)
     logits = model.logits(model.from_trained(trained), pixels)
     classes = arrays["logits"].argmax(axis=1)
@@ -215,7 +215,7 @@ def _boundary_distance(
 ) -> Float[np.ndarray, "image oc y x"]:
     """Return how far each value that enters `taker` lies from where its code changes, in codes."""
     values = max_pool(dequantize_accumulator(accumulator, trained.layers[spec.name]), spec.pool)
-    return _to_boundary(values.astype(np.float64) / trained.layers[taker.name].alpha_a * taker.activation_levels)
+    return _to_boundary(values.astype(np.float64) / trained.layers[taker.name].alpha_a * taker.activation_qmax)
 
 
 def _to_boundary(scaled: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

@@ -76,7 +76,7 @@ def _activation_range(
 ) -> tuple[Int16[np.ndarray, " ic"], Int16[np.ndarray, " ic"]]:
     """Return the least and the largest code that enters each input channel."""
     if spec.source != IMAGE:
-        return np.zeros(spec.in_channels, np.int16), np.full(spec.in_channels, spec.activation_levels, np.int16)
+        return np.zeros(spec.in_channels, np.int16), np.full(spec.in_channels, spec.activation_qmax, np.int16)
     if not spec.signed and table.min() < 0:
         raise InputError(f"{spec.name}: an unsigned layer's input codes must be 0 or more, not {table.min()}")
     return table.min(axis=1).astype(np.int16), table.max(axis=1).astype(np.int16)

@@ -12,10 +12,10 @@ import h5py
 from factory.audit import LayerAudit
 from factory.lower import lower
 from factory.spec import (
-    Array,
     ConvLayer,
     IntegerLayer,
     Range,
+    SystolicArray,
     TrainedLayer,
     TrainedNetwork,
     accumulator_range,
@@ -32,7 +32,7 @@ class LayerSummary:
     """
 
     spec: ConvLayer
-    array: Array
+    array: SystolicArray
     alpha_a: float
     alpha_w: float
     activation: Range
@@ -52,11 +52,11 @@ def summarize(source: TrainedNetwork | Store) -> list[LayerSummary]:
     if isinstance(source, Store):
         return [_summary(layer, layer, source.array, _storage(layer)) for layer in source.layers.values()]
     integer = lower(source)
-    return [_summary(integer.layers[name], layer, Array(), None) for name, layer in source.layers.items()]
+    return [_summary(integer.layers[name], layer, SystolicArray(), None) for name, layer in source.layers.items()]
 
 
 def _summary(
-    integer: IntegerLayer | StoredLayer, alphas: TrainedLayer | StoredLayer, array: Array, size: int | None
+    integer: IntegerLayer | StoredLayer, alphas: TrainedLayer | StoredLayer, array: SystolicArray, size: int | None
 ) -> LayerSummary:
     weight, low, high = integer.weight[...], integer.activation_low, integer.activation_high
     return LayerSummary(

@@ -60,7 +60,7 @@ def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
     yield "Engine", engine_figures(engine, pixels, 20 if quick else 100)
     if not quick:
         values = list(forward(engine, pixels))
-        chosen = max(values, key=lambda x: x.activation.size), max(values, key=lambda x: x.layer.conv.in_channels)
+        chosen = max(values, key=lambda x: x.activation.size), max(values, key=lambda x: x.layer.spec.in_channels)
         yield "Forms", form_figures(chosen, 30)
     yield "Growth", growth_figures(5 if quick else 30)
     for images, rounds in [(4, 2)] if quick else [(48, 3), (16, 3)]:

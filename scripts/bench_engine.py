@@ -10,7 +10,7 @@ from bench_figure import Figure, best_seconds, growth
 from bench_rivals import HAS_TORCH, einsum_psums, notebook_loop, rival_weight, torch_psums
 
 from factory.engine import EngineNetwork, LayerValues, activation_tiles, forward, layer_psums, prepare_layer
-from factory.spec import Array, ConvLayer, IntegerLayer
+from factory.spec import ConvLayer, IntegerLayer, SystolicArray
 
 NOTEBOOK_CALLS = 3000
 
@@ -64,14 +64,14 @@ def engine_figures(engine: EngineNetwork, pixels: np.ndarray, rounds: int) -> li
     best = psums.nbytes / sum(taken) / 1e9
     figures.append(Figure("the same psums, the sum of each layer's best time", best, *reference))
     for layer, own in zip(alone, taken, strict=True):
-        name = f"psums of {layer.values[0].layer.conv.name}, {layer.nbytes / 1e6:.2f} MB"
+        name = f"psums of {layer.values[0].layer.spec.name}, {layer.nbytes / 1e6:.2f} MB"
         figures.append(Figure(name, layer.nbytes / own / 1e9, *reference))
     return [*figures, *_rivals(values, psums, seconds["psums"])]
 
 
 def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list[Figure]:
     count = psums.nbytes // 2 / seconds
-    tile = next(x for x in values if x.layer.conv.in_channels >= x.layer.array.rows)
+    tile = next(x for x in values if x.layer.spec.in_channels >= x.layer.array.rows)
     activation = np.asarray(activation_tiles(tile.layer, tile.activation))[0, 0]
     weight = np.asarray(tile.layer.row_weight)[0, 0, 0].T
     sample = np.tile(activation, (-(-NOTEBOOK_CALLS // len(activation)), 1))
@@ -86,7 +86,7 @@ def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list
     def every_layer(rival: Callable, weights: Sequence[np.ndarray]) -> Callable[[], None]:
         def run() -> None:
             for x, array in zip(values, weights, strict=True):
-                rival(np.asarray(x.activation[0]), array, x.layer.conv, x.layer.array)
+                rival(np.asarray(x.activation[0]), array, x.layer.spec, x.layer.array)
 
         return run
 
@@ -103,12 +103,14 @@ def growth_figures(rounds: int) -> list[Figure]:
     """Return how the time of a layer's psums grows, beside how their bytes grow."""
     base = ConvLayer("layer", "image", 64, 64, 32, 32)
     cases = {
-        "images, 1 to 16": [(n, base, Array(), n) for n in (1, 2, 4, 8, 16)],
+        "images, 1 to 16": [(n, base, SystolicArray(), n) for n in (1, 2, 4, 8, 16)],
         "channels, 32 to 256": [
-            (n, dataclasses.replace(base, in_channels=n, out_channels=n), Array(), 1) for n in (32, 64, 128, 256)
+            (n, dataclasses.replace(base, in_channels=n, out_channels=n), SystolicArray(), 1)
+            for n in (32, 64, 128, 256)
         ],
         "array size, 4 x 4 to 32 x 32": [
-            (n, dataclasses.replace(base, in_channels=128, out_channels=128), Array(n, n), 1) for n in (4, 8, 16, 32)
+            (n, dataclasses.replace(base, in_channels=128, out_channels=128), SystolicArray(n, n), 1)
+            for n in (4, 8, 16, 32)
         ],
     }
     figures = []
@@ -122,9 +124,9 @@ def growth_figures(rounds: int) -> list[Figure]:
     return figures
 
 
-def _random_layer(conv: ConvLayer, array: Array, images: int) -> Psums:
+def _random_layer(conv: ConvLayer, array: SystolicArray, images: int) -> Psums:
     random = np.random.default_rng(0)
-    levels = conv.weight_levels
+    levels = conv.weight_qmax
     weight = random.integers(-levels, levels + 1, conv.weight_shape).astype(np.int8)
     low, high = (np.full(conv.in_channels, x, np.int16) for x in (0, 15))
     layer = prepare_layer(IntegerLayer(conv, weight, low, high, None, None), array)

@@ -30,7 +30,7 @@ def form_figures(values: Sequence[LayerValues], rounds: int) -> list[Figure]:
     figures = []
     for value in values:
         layer, codes = value.layer, value.activation
-        conv = layer.conv
+        conv = layer.spec
         own: dict[str, Form] = {ENGINE: partial(layer_psums, layer, codes)}
         figures += _compared(f"psums of {conv.name}", dict(psum_forms(layer, codes)) | own, rounds)
         own = {ENGINE: lambda _, layer=layer, codes=codes: convolve(layer, codes)}

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from factory.spec import Array, ConvLayer
+from factory.spec import ConvLayer, SystolicArray
 from factory.tiling import tile_activation
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -37,7 +37,7 @@ def notebook_loop(activation: np.ndarray, weight: np.ndarray, calls: int) -> tup
     return psum.T.astype(np.int64), time.perf_counter() - start
 
 
-def torch_psums(codes: np.ndarray, weight_tile: np.ndarray, conv: ConvLayer, array: Array) -> np.ndarray:
+def torch_psums(codes: np.ndarray, weight_tile: np.ndarray, conv: ConvLayer, array: SystolicArray) -> np.ndarray:
     """Return one image's psums, int16 `(it, ot, kij, nij, col)`, by padding, one `bmm`, and a copy in that order.
 
     `codes` `(ic, y, x)`; `weight_tile` float32 `(it, row, ot * kij * col)`, as `rival_weight` gives it.
@@ -58,7 +58,7 @@ def rival_weight(weight: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(weight.transpose(0, 3, 1, 2, 4).reshape(len(weight), weight.shape[3], -1), np.float32)
 
 
-def einsum_psums(codes: np.ndarray, weight: np.ndarray, conv: ConvLayer, array: Array) -> np.ndarray:
+def einsum_psums(codes: np.ndarray, weight: np.ndarray, conv: ConvLayer, array: SystolicArray) -> np.ndarray:
     """Return one image's psums, int16 `(it, ot, kij, nij, col)`, by `numpy.einsum` in float32.
 
     `codes` `(ic, y, x)`; `weight` float32 `(it, ot, kij, row, col)`.

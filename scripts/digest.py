@@ -13,7 +13,7 @@ from factory.checkpoint import load_weights
 from factory.engine import Arithmetic, prepare, results_digest
 from factory.images import load_images
 from factory.lower import lower
-from factory.spec import Array
+from factory.spec import SystolicArray
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     trained = load_weights(options.weights)
     source = load_images(options.images, pick=options.pick, network=trained.network)
-    engine = prepare(lower(trained), Array(options.rows, options.cols), options.arithmetic)
+    engine = prepare(lower(trained), SystolicArray(options.rows, options.cols), options.arithmetic)
     with jax.disable_jit() if options.no_jit else contextlib.nullcontext():
         digest = results_digest(engine, (images.pixels for images in source.batches(options.batch)))
     devices = ", ".join(sorted({device.device_kind for device in jax.devices()}))

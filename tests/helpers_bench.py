@@ -11,11 +11,11 @@ from helpers_simulator import need
 
 from factory.export import export
 from factory.simulate import SimulationResult, compile_bench, run_bench
-from factory.spec import Array, ConvLayer, Network
+from factory.spec import ConvLayer, Network, SystolicArray
 from factory.testbench import FOLDER, bench_of, read_manifest
 
 
-def random_store(array: Array, images: int = 2, seed: int = 0, **fields) -> MemoryStore:
+def random_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields) -> MemoryStore:
     """Return a store of one layer of random codes; `fields` are those of ConvLayer that are not small and ragged."""
     given = dict(name="layer", source="image", in_channels=5, out_channels=6, height=4, width=3, kernel=3, padding=1)
     spec = ConvLayer(**given | fields)
@@ -23,7 +23,7 @@ def random_store(array: Array, images: int = 2, seed: int = 0, **fields) -> Memo
     levels = 2**spec.activation_bits
     low = -(levels // 2) if spec.signed else 0
     activation = rng.integers(low, low + levels, (images, spec.in_channels, spec.height, spec.width))
-    weight = rng.integers(-spec.weight_levels, spec.weight_levels + 1, spec.weight_shape)
+    weight = rng.integers(-spec.weight_qmax, spec.weight_qmax + 1, spec.weight_shape)
     layer = MemoryLayer(spec, weight.astype(np.int8), activation.astype(np.int8 if spec.signed else np.uint8))
     colours = (0.5,) * spec.in_channels
     network = Network("random", (spec,), mean=colours, std=colours)

@@ -10,7 +10,7 @@ import numpy as np
 from helpers_network import integer_network, odd_network, random_pixels
 
 from factory.lower import max_pool, threshold_codes
-from factory.spec import Array, ConvLayer, InputError, Network, part1, part2
+from factory.spec import ConvLayer, InputError, Network, SystolicArray, part1, part2
 from factory.tiling import tile_activation, tile_weight
 
 
@@ -34,7 +34,7 @@ class MemoryStore:
 
     network: Network
     layers: dict[str, MemoryLayer]
-    array: Array = Array()
+    array: SystolicArray = SystolicArray()
     path: Path = Path("memory.h5")
     image_source: str = "memory"
     weights_sha256: str = "0" * 64
@@ -71,7 +71,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def odd_store(images: int = 2, array: Array | None = None, activation_bits: int = 4) -> MemoryStore:
+def odd_store(images: int = 2, array: SystolicArray | None = None, activation_bits: int = 4) -> MemoryStore:
     """Return the layers of `odd_network` and their codes for random images, by plain convolutions."""
     network = odd_network(activation_bits)
     integer = integer_network(network)
@@ -85,7 +85,7 @@ def odd_store(images: int = 2, array: Array | None = None, activation_bits: int 
             acc = np.stack([plain_conv(spec, layer.weight, image) for image in codes])
             codes = max_pool(threshold_codes(acc, layer.threshold, layer.direction), spec.pool)
     images = SimpleNamespace(source_index=np.arange(images) + 40)
-    return MemoryStore(network, layers, array or Array(), images=images)
+    return MemoryStore(network, layers, array or SystolicArray(), images=images)
 
 
 def tiled(store: MemoryStore) -> MemoryStore:

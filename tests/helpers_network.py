@@ -29,7 +29,7 @@ def trained_network(network: Network, seed: int = 0) -> TrainedNetwork:
     random = np.random.default_rng(seed)
     layers = {}
     for conv in network.layers:
-        code = random.integers(-conv.weight_levels, conv.weight_levels + 1, conv.weight_shape).astype(np.int8)
+        code = random.integers(-conv.weight_qmax, conv.weight_qmax + 1, conv.weight_shape).astype(np.int8)
         alpha_w, alpha_a = (np.float32(x) for x in random.uniform(1.0, 3.0, 2))
         spread = alpha_w * alpha_a / 3 * np.sqrt(conv.in_channels * conv.kij_count)
         layers[conv.name] = TrainedLayer(conv, code, alpha_w, alpha_a, _batch_norm(random, conv, spread))

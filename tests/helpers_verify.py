@@ -12,7 +12,7 @@ from helpers_network import random_pixels, trained_network
 
 from factory.build import build
 from factory.checkpoint import save_weights
-from factory.spec import Array, Network
+from factory.spec import Network, SystolicArray
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Built:
 
 
 def build_small(
-    folder: Path, network: Network, images: int = 2, layers: str = "all", array: Array | None = None
+    folder: Path, network: Network, images: int = 2, layers: str = "all", array: SystolicArray | None = None
 ) -> Built:
     """Build a store of random pixels and weights in `folder`."""
     built = Built(folder / "store.h5", folder / "weights.safetensors")
     save_weights(trained_network(network), built.weights)
     np.save(folder / "pixels.npy", random_pixels(network, images).transpose(0, 2, 3, 1))
-    build(built.store, built.weights, folder / "pixels.npy", pick="all", layers=layers, array=array or Array(4, 8))
+    build(
+        built.store, built.weights, folder / "pixels.npy", pick="all", layers=layers, array=array or SystolicArray(4, 8)
+    )
     return built
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import factory.audit
 from factory.audit import PE, FirstWrap, audit, running_extremes
-from factory.spec import IMAGE, Array, ConvLayer, InputError, Network, Range, TrainedNetwork
+from factory.spec import IMAGE, ConvLayer, InputError, Network, Range, SystolicArray, TrainedNetwork
 from factory.store import open_store
 
 
@@ -52,7 +52,7 @@ def layers(draw):
         "c", IMAGE, draw(channels), draw(channels), draw(sizes), draw(sizes),
         kernel=kernel, stride=draw(st.integers(1, 2)), padding=draw(st.integers(0, 2)),
     )  # fmt: skip
-    array = Array(draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    array = SystolicArray(draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     weight = rng.integers(-7, 8, conv.weight_shape).astype(np.int8)
     low = rng.integers(-20, 10, conv.in_channels)
@@ -83,7 +83,7 @@ def test_a_layer_worked_by_hand():
     """Rows of 2 lanes; column sums reach 15 * (1, 3 | 3, 7), the accumulator 45 and then 45 + 105."""
     weight = np.zeros((3, 4, 1, 1))
     weight[2, :, 0, 0] = (1, -2, 3, -4)
-    (found,) = audit(one_layer(weight), psum_bits=8, array=Array(2, 2))
+    (found,) = audit(one_layer(weight), psum_bits=8, array=SystolicArray(2, 2))
     assert found.psum == Range(-105, 105)
     assert found.accumulator == found.running == Range(-150, 150)
     assert (found.psum.bits, found.accumulator.bits, found.headroom) == (8, 9, -1)
@@ -92,8 +92,10 @@ def test_a_layer_worked_by_hand():
         "only: psums need 8 bits and accumulators 9, psum_bits is 8; "
         "the first wrap could happen at it 1, kij 0, accumulator (ot 1, col 0 can reach -150)"
     )
-    assert audit(one_layer(weight), psum_bits=7, array=Array(2, 2))[0].first_wrap == FirstWrap(1, 0, 1, 1, 0, -105)
-    assert audit(one_layer(weight), psum_bits=9, array=Array(2, 2))[0].warning is None
+    assert audit(one_layer(weight), psum_bits=7, array=SystolicArray(2, 2))[0].first_wrap == FirstWrap(
+        1, 0, 1, 1, 0, -105
+    )
+    assert audit(one_layer(weight), psum_bits=9, array=SystolicArray(2, 2))[0].warning is None
 
 
 def test_a_pe_that_wraps_codes_changes_the_worst_case():
@@ -123,7 +125,7 @@ def test_a_pe_reads_the_low_bits(bits, signed, code):
 
 @pytest.mark.parametrize("psum_bits", [2, 6, 9, 11, 12, 16])
 def test_the_first_wrap_is_the_earliest_sum_out_of_range(psum_bits):
-    network, array = odd_network(), Array(4, 4)
+    network, array = odd_network(), SystolicArray(4, 4)
     for found, conv in zip(audit(trained_network(odd_network()), psum_bits, array=array), network.layers, strict=True):
         assert (found.first_wrap is None) == found.running.fits(psum_bits) == (found.headroom >= 0)
         assert found.running.low <= found.accumulator.low and found.accumulator.high <= found.running.high
@@ -147,7 +149,7 @@ def test_a_store_says_what_was_observed(tmp_path, monkeypatch, block):
         (layer,) = store.layers.values()
         for observed, data in zip(
             (found.observed.psum, found.observed.accumulator, found.observed.activation),
-            (layer.psum[:], layer.conv[:], layer.activation[:]),
+            (layer.psum[:], layer.accumulator[:], layer.activation[:]),
             strict=True,
         ):
             assert observed == Range(int(data.min()), int(data.max()))
@@ -155,7 +157,7 @@ def test_a_store_says_what_was_observed(tmp_path, monkeypatch, block):
         assert found.observed.codes == codes.size
         assert found.observed.unfit == ((codes < 0) | (codes > 7)).sum() > 0
         with pytest.raises(InputError, match=r"store\.h5: array must be 4 x 8, not 8 x 8$"):
-            audit(store, array=Array())
+            audit(store, array=SystolicArray())
 
 
 def test_what_is_observed_lies_within_the_worst_case(tmp_path):

@@ -12,10 +12,10 @@ from helpers_network import integer_network, odd_network, random_pixels
 from helpers_twin import twin_psums
 
 from factory.engine import forward, layer_psums, prepare
-from factory.spec import Array
+from factory.spec import SystolicArray
 from factory.tiling import tile_activation, tile_weight
 
-ARRAY = Array(4, 8)
+ARRAY = SystolicArray(4, 8)
 LAYERS = [conv.name for conv in odd_network().layers]
 
 
@@ -75,7 +75,7 @@ def test_the_engine_is_measured_on_any_network(monkeypatch):
     assert len(figures) == 4 + 2 + bench_rivals.HAS_TORCH + len(network.layers)
 
 
-@pytest.mark.parametrize("array", [ARRAY, Array(8, 8)])
+@pytest.mark.parametrize("array", [ARRAY, SystolicArray(8, 8)])
 def test_every_form_gives_the_engines_values(array):
     values = list(forward(prepare(integer_network(odd_network()), array), random_pixels(odd_network(), 2)))
     figures = form_figures(values, 1)

@@ -16,7 +16,7 @@ from factory.build import build, default_store
 from factory.build.stream import batch_size
 from factory.checkpoint import save_weights
 from factory.lower import lower
-from factory.spec import Array, InputError
+from factory.spec import InputError, SystolicArray
 from factory.store import StoreWriter, open_store
 from factory.tiling import tile_activation, tile_weight
 
@@ -47,7 +47,7 @@ def listing(folder: Path) -> list[str]:
 
 
 def test_every_variable_equals_the_plain_loops(pixels):
-    network, array = odd_network(), Array(8, 4)
+    network, array = odd_network(), SystolicArray(8, 4)
     integer, images = lower(trained(network)), random_pixels(network, 5)
     with open_store(build_odd(pixels, array=array, pick="3,1")) as store:
         assert (store.image_count, store.image_source, store.weights_sha256) == (2, "odd.npy", "seed0")
@@ -62,7 +62,7 @@ def test_every_variable_equals_the_plain_loops(pixels):
             np.testing.assert_array_equal(stored.activation_tile, tile_activation(np.stack(codes), conv, array))
             np.testing.assert_array_equal(stored.psum, np.stack([twin_psums(layer, array, x) for x in codes]))
             sums = [twin_accumulators(layer, x) for x in codes]
-            np.testing.assert_array_equal(stored.conv, np.stack(sums))
+            np.testing.assert_array_equal(stored.accumulator, np.stack(sums))
             if layer.threshold is not None:
                 np.testing.assert_array_equal(stored.threshold, layer.threshold)
                 np.testing.assert_array_equal(stored.direction, layer.direction)

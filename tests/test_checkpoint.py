@@ -45,7 +45,7 @@ def notebook_state(network, seed=0):
         weight = torch.randn(spec.weight_shape, generator=random) * 0.1 + 0.02
         alpha = torch.tensor(1.5) + len(state) / 8
         x = ((weight - weight.mean()) / weight.std() / alpha).clamp(-1, 1)
-        quantized = (x.abs() * spec.weight_levels).round() / spec.weight_levels * x.sign() * alpha
+        quantized = (x.abs() * spec.weight_qmax).round() / spec.weight_qmax * x.sign() * alpha
         state |= {f"{spec.name}.weight": weight, f"{spec.name}.act_alpha": alpha * 2}
         state |= {f"{spec.name}.weight_q": quantized, f"{spec.name}.weight_quant.wgt_alpha": alpha}
         if spec.batch_norm:

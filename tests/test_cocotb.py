@@ -9,7 +9,7 @@ from helpers_simulator import need
 
 from factory.cocotb import Scoreboard, Vectors
 from factory.export import export
-from factory.spec import Array, ComparisonError
+from factory.spec import ComparisonError, SystolicArray
 
 LogicArray = pytest.importorskip("cocotb.types", reason="needs cocotb: pip install 'factory[cocotb]'").LogicArray
 SCRIPT = Path(__file__).parent.parent / "scripts/cocotb_example.py"
@@ -19,7 +19,7 @@ EVERYTHING = "activation,weight,out,psum,conv"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "x"
-    export(random_store(Array(3, 4, psum_bits=9)), folder, flat=True, include=EVERYTHING, tiles="ot=1")
+    export(random_store(SystolicArray(3, 4, psum_bits=9)), folder, flat=True, include=EVERYTHING, tiles="ot=1")
     return folder
 
 
@@ -124,7 +124,7 @@ def test_the_example_drives_the_array(folder):
 @pytest.mark.simulator
 @pytest.mark.slow
 def test_the_example_drives_the_array_output_stationary(tmp_path):
-    export(random_store(Array(3, 4)), tmp_path / "x", dataflow="os", include="activation,weight,out,conv")
+    export(random_store(SystolicArray(3, 4)), tmp_path / "x", dataflow="os", include="activation,weight,out,conv")
     done = run_script(tmp_path / "x")
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -12,17 +12,17 @@ from factory.dataflow.adder import exact_product
 from factory.dataflow.pixels import pixel_order, pool_windows
 from factory.lower import max_pool
 from factory.memfile import ROLES
-from factory.spec import Array, ConvLayer, InputError
+from factory.spec import ConvLayer, InputError, SystolicArray
 from factory.tiling import nij_of_onij, untile_output
 
 STORE = odd_store()
-ARRAYS = [Array(4, 4), Array(8, 8), Array(8, 16), Array(16, 4)]
+ARRAYS = [SystolicArray(4, 4), SystolicArray(8, 8), SystolicArray(8, 16), SystolicArray(16, 4)]
 SMALL = ["features.6", "features.9", "features.13"]
 """Layers for loops in Python: 6 -> 20 channels by 1x1, 20 -> 9 by 3x3 with stride 2, 9 -> 3 by 2x2."""
 IMAGE = 1
 
 
-def flow_of(name: str, dataflow: str, array: Array = ARRAYS[0], **fields) -> Dataflow:
+def flow_of(name: str, dataflow: str, array: SystolicArray = ARRAYS[0], **fields) -> Dataflow:
     """Return the dataflow of a layer; `it`, `ot`, `pt`, `kij` and `ic` among the fields select part of it."""
     spec = STORE.layers[name].spec
     whole = dict(kij=range(spec.kij_count), ot=range(array.output_tiles(spec.out_channels)))
@@ -139,7 +139,7 @@ def test_psums_are_the_loops(outer, adder):
     ],
 )
 def test_an_adder_can_refuse_to_overflow(dataflow, role, bits, message):
-    vectors = vectors_of(flow_of("features.9", dataflow, Array(8, 8), adder=Adder(bits, "error")))
+    vectors = vectors_of(flow_of("features.9", dataflow, SystolicArray(8, 8), adder=Adder(bits, "error")))
     with pytest.raises(InputError) as caught:
         list(vectors.sources(role, "ot"))
     assert str(caught.value) == f"features.9, image 1, {message}"
@@ -168,7 +168,7 @@ def test_products_are_exact_in_every_arithmetic(scale):
 
 def test_codes_are_what_the_array_reads():
     layer = STORE.layers["features.9"]
-    flow = flow_of("features.9", "ws", Array(8, 8), activation_field=(3, True), weight_field=(3, True))
+    flow = flow_of("features.9", "ws", SystolicArray(8, 8), activation_field=(3, True), weight_field=(3, True))
     weight, activation = flow.read_weight(layer.weight), flow.read_activation(layer.activation[IMAGE])
     plain = plain_of(flow)
     assert activation.values[2, 30].tolist() == [plain.act(ic, 30) for ic in range(16, 24)]
@@ -178,7 +178,7 @@ def test_codes_are_what_the_array_reads():
 
 
 def test_activations_of_os_are_the_padded_pixels_that_outputs_need():
-    flow = flow_of("features.9", "os", Array(8, 8), pt=(1, 2), ic=(0, 1, 2), kij=(0, 7))
+    flow = flow_of("features.9", "os", SystolicArray(8, 8), pt=(1, 2), ic=(0, 1, 2), kij=(0, 7))
     plain = plain_of(flow)
     named = vectors_of(flow).activation
     expected = [[[plain.act(ic, plain.nij(onij, kij)) for onij in range(8, 20)] for kij in (0, 7)] for ic in range(3)]
@@ -191,13 +191,13 @@ def test_activations_of_os_are_the_padded_pixels_that_outputs_need():
 @pytest.mark.parametrize("dataflow", FLOWS)
 @pytest.mark.parametrize("post", ["relu", "none", "leaky"])
 def test_post_ops_are_their_formulas(post, dataflow):
-    vectors = vectors_of(flow_of("features.9", dataflow, Array(8, 8)), post=post)
+    vectors = vectors_of(flow_of("features.9", dataflow, SystolicArray(8, 8)), post=post)
     formula = {"relu": lambda x: max(x, 0), "none": lambda x: x, "leaky": lambda x: x >> 6 if x < 0 else x}[post]
     assert vectors.out.values.ravel().tolist() == [formula(x) for x in vectors.conv.values.ravel().tolist()]
 
 
 def test_the_pool_of_ws_is_the_layers_pool():
-    vectors = vectors_of(flow_of("features.3", "ws", Array(8, 8)), post="relu+maxpool2")
+    vectors = vectors_of(flow_of("features.3", "ws", SystolicArray(8, 8)), post="relu+maxpool2")
     conv = STORE.layers["features.3"].spec
     expected = np.maximum(max_pool(untile_output(vectors.conv.values, conv), 2), 0)
     assert vectors.out.values.shape == (1, 6, 8)
@@ -254,7 +254,7 @@ def test_thresholds_and_directions_are_tiled_by_channel():
 
 
 def test_addresses_are_the_formula():
-    flow = flow_of("features.9", "os", Array(8, 8), pt=(1,), kij=(2, 8))
+    flow = flow_of("features.9", "os", SystolicArray(8, 8), pt=(1,), kij=(2, 8))
     pixel, nij_count = nij_of_onij(flow.spec), flow.spec.nij_count
     address = vectors_of(flow, base=1).address
     expected = [[1 + kij * nij_count + pixel[onij, kij] for kij in (2, 8)] for onij in range(8, 16)]
@@ -265,7 +265,7 @@ def test_addresses_are_the_formula():
 @pytest.mark.parametrize(("role", "dataflow"), [(role, flow) for role in ROLES for flow in ROLES[role].axes])
 def test_sizes_are_those_of_the_sources(role, post, dataflow):
     part = dict(pt=(0, 1)) if (role, dataflow) == ("out", "os") else {}  # two rows of 7 pixels each, without the fifth
-    flow = flow_of("features.3", dataflow, Array(14, 8), **part)
+    flow = flow_of("features.3", dataflow, SystolicArray(14, 8), **part)
     tiled = dataflow == "os" and "onij" in ROLES[role].axes["os"] and role not in ("next", "address")
     (named,) = vectors_of(flow, post=post).sources(role, "nij", pixel_tiles=tiled)
     sizes = axis_sizes(flow, role, post, levels=STORE.layers["features.3"].threshold.shape[1])

@@ -17,7 +17,7 @@ from factory.checkpoint import load_weights
 from factory.engine import prepare, results_digest
 from factory.images import load_images
 from factory.lower import lower
-from factory.spec import Array
+from factory.spec import SystolicArray
 
 SHIPPED = "69435b20ebefb2adbb506c7f64efd94f51ed675e2d6651b7e474f4739b1d6f20"
 COUNT = 64
@@ -26,7 +26,7 @@ COUNT = 64
 @functools.cache
 def digest(batch: int, arithmetic="fastest") -> str:
     pixels = random_pixels(odd_network(), COUNT)
-    engine = prepare(integer_network(odd_network()), Array(4, 8), arithmetic)
+    engine = prepare(integer_network(odd_network()), SystolicArray(4, 8), arithmetic)
     sums = dict(fastest="int16").get(arithmetic, arithmetic)
     assert {layer.row_weight.dtype for layer in engine.layers.values()} == {np.dtype(sums)}
     return results_digest(engine, [pixels[first : first + batch] for first in range(0, COUNT, batch)])
@@ -78,7 +78,7 @@ def test_digest_is_that_of_the_plain_loops():
     for name, layer in integer.layers.items():
         dtype, sums, part = "<i1" if layer.spec.signed else "<u1", [], hashlib.sha256()
         for image in codes:
-            psum, accumulator = twin_psums(layer, Array(), image), twin_accumulators(layer, image)
+            psum, accumulator = twin_psums(layer, SystolicArray(), image), twin_accumulators(layer, image)
             for array, kind in ((image, dtype), (psum, "<i2"), (accumulator, "<i4")):
                 part.update(array.astype(kind).tobytes())
             sums.append(accumulator)

@@ -13,7 +13,7 @@ from factory.dataflow.kept import kept
 from factory.export import export
 from factory.export.selection import parse_indices, parse_tiles
 from factory.memfile import Memory, decode, load_profile
-from factory.spec import Array, InputError
+from factory.spec import InputError, SystolicArray
 from factory.tiling import untile_output
 
 STORE = odd_store(images=3)
@@ -312,7 +312,7 @@ def test_a_signed_layer_needs_a_signed_array(tmp_path):
 
 
 def test_names_that_are_long_for_testbenches_are_told(tmp_path):
-    store = replace(STORE, array=Array(1, 1))
+    store = replace(STORE, array=SystolicArray(1, 1))
     summary = export(store, tmp_path / "x", layers="features.3", tiles="it=10:20,ot=0:6", kij="8:10", include="weight")
     assert summary.warnings == ()
     summary = export(store, tmp_path / "y", layers="features.9", include="weight", profile="ws-tiled", tiles="it=18:20")

@@ -265,7 +265,7 @@ def test_each_layers_codes_are_torchs_but_for_rounding_boundaries(shipped, refer
             layer, acc = lowered.layers[spec.name], file[f"{spec.name}.accumulator"]
             codes = max_pool(threshold_codes(acc, layer.threshold, layer.direction), spec.pool)
             wrong = codes != file[f"{taker.name}.activation_code"]
-            real = dequantize_accumulator(acc, shipped.layers[spec.name]) / shipped.layers[taker.name].activation_step
+            real = dequantize_accumulator(acc, shipped.layers[spec.name]) / shipped.layers[taker.name].activation_scale
             images, channels, height, width = codes.shape
             real = real.reshape(images, channels, height, spec.pool, width, spec.pool).max(axis=(3, 5))
             assert (np.abs(real[wrong] % 1 - F32(0.5)) < 1e-4).all()

@@ -198,7 +198,7 @@ def test_a_layer_fed_codes_gives_the_recovered_accumulators():
     for name, layer in trained.layers.items():
         spec = layer.spec
         codes = np.random.default_rng(4).integers(0, 16, (2, spec.in_channels, spec.height, spec.width))
-        found = layer_forward(model, name, codes.astype(np.float32) * layer.activation_step)
+        found = layer_forward(model, name, codes.astype(np.float32) * layer.activation_scale)
         accumulator = slow_convolution(codes, layer.weight_code, spec)
         expected = host.dequantize_accumulator(accumulator, layer)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())

@@ -9,9 +9,9 @@ from mutants.vectors import MUTANTS
 
 from factory.build import build
 from factory.simulate import SIMULATORS, SimulationResult, simulate
-from factory.spec import Array, ComparisonError, InputError
+from factory.spec import ComparisonError, InputError, SystolicArray
 
-SMALL = Array(3, 4, psum_bits=9)
+SMALL = SystolicArray(3, 4, psum_bits=9)
 EVERYTHING = "activation,weight,out,psum,conv"
 
 
@@ -156,7 +156,7 @@ def device(folder: Path, *changes: tuple[str, str]) -> Path:
 @pytest.mark.simulator
 def test_another_device_passes(tmp_path):
     need("icarus")
-    folder = export_bench(random_store(Array(3, 4)), tmp_path / "x", include=EVERYTHING, flat=True)
+    folder = export_bench(random_store(SystolicArray(3, 4)), tmp_path / "x", include=EVERYTHING, flat=True)
     done = []
     result = simulate(
         folder, dut=[device(tmp_path)], stall=11, progress=lambda *job: done.append(job), simulator="icarus"
@@ -180,7 +180,7 @@ def test_another_device_passes(tmp_path):
 )
 def test_another_device_fails(tmp_path, change, said):
     need("icarus")
-    folder = export_bench(random_store(Array(3, 4)), tmp_path / "x", include=EVERYTHING, flat=True)
+    folder = export_bench(random_store(SystolicArray(3, 4)), tmp_path / "x", include=EVERYTHING, flat=True)
     testbench = folder / "testbench/factory_tb.sv"
     testbench.write_text(testbench.read_text().replace("PATIENCE = 100000", "PATIENCE = 1000"))
     with pytest.raises(ComparisonError, match=said):
@@ -190,14 +190,14 @@ def test_another_device_fails(tmp_path, change, said):
 @pytest.mark.simulator
 def test_a_device_that_does_not_compile_is_said_to(tmp_path):
     need("icarus")
-    folder = export_bench(random_store(Array(3, 4)), tmp_path / "x")
+    folder = export_bench(random_store(SystolicArray(3, 4)), tmp_path / "x")
     wrong = device(tmp_path, ("assign out_valid = draining;", "assign out_valid = drained;"))
     with pytest.raises(InputError, match="the testbench must compile with icarus, it does not:\n.*drained"):
         simulate(folder, "icarus", dut=[wrong])
 
 
 def test_what_must_be_there(tmp_path, monkeypatch):
-    folder = export_bench(random_store(Array(3, 4)), tmp_path / "x")
+    folder = export_bench(random_store(SystolicArray(3, 4)), tmp_path / "x")
     with pytest.raises(InputError, match="^simulator must be one of icarus verilator, not questa$"):
         simulate(folder, "questa")
     with pytest.raises(InputError, match="^none.sv: must be a SystemVerilog source, there is no such file$"):

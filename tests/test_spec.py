@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from factory.spec import (
-    Array,
     ConvLayer,
     InputError,
     Network,
     Range,
+    SystolicArray,
     accumulator_ranges,
     load_network,
     part1,
@@ -173,10 +173,10 @@ def test_selections_of_layers():
     [
         (lambda: part1().layer("features.1"), f"layer must be one of {' '.join(NAMES)}, not features.1"),
         (lambda: part1().select(" ,"), "the selection of layers must hold at least one layer, it is empty"),
-        (lambda: Array(0, 8), "array rows must be at least 1, not 0"),
-        (lambda: Array(10**11), "array rows must be at most 4096, not 100000000000"),
-        (lambda: Array(8, -1), "array cols must be at least 1, not -1"),
-        (lambda: Array(psum_bits=64), "array psum_bits must be 2 to 32, not 64"),
+        (lambda: SystolicArray(0, 8), "array rows must be at least 1, not 0"),
+        (lambda: SystolicArray(10**11), "array rows must be at most 4096, not 100000000000"),
+        (lambda: SystolicArray(8, -1), "array cols must be at least 1, not -1"),
+        (lambda: SystolicArray(psum_bits=64), "array psum_bits must be 2 to 32, not 64"),
         (lambda: vgg("v", ["M", 8]), "network v: widths must begin with a convolution, not M"),
         (lambda: vgg("v", ["X"]), "network v: a width must be a number of channels, M or a table, not 'X'"),
         (lambda: vgg("v", [0]), "features.0: out_channels must be at least 1, not 0"),
@@ -251,7 +251,7 @@ def test_bounds_are_reached_and_never_passed(padding):
     products = [int(w) * a for w in weight.ravel() for a in range(-2, 4)]
     least, most = accumulator_ranges(conv, weight, low, high)
     assert (least.tolist(), most.tolist()) == tuple(extremes)
-    assert psum_range(Array(1, 1), weight, low, high) == Range(min(products), max(products))
+    assert psum_range(SystolicArray(1, 1), weight, low, high) == Range(min(products), max(products))
 
 
 def test_values_of_other_types_are_refused():

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.lower import lower
-from factory.spec import Array, InputError
+from factory.spec import InputError, SystolicArray
 from factory.store import ImageOrigin, StorePlan, create_store, open_store, partial_folder, plan_store, writer
 from factory.store.file import chunk_shape
 from factory.tiling import tile_weight
 
-ARRAY = Array(4, 8)
+ARRAY = SystolicArray(4, 8)
 
 
 def make_plan(network=None, count=5, layers="all", compression=None, source="random", array=ARRAY) -> StorePlan:
@@ -107,7 +107,7 @@ def test_attributes_name_geometry_steps_and_bounds(tmp_path):
         layer = dict(file["layers/features.0"].attrs)
         root = dict(file.attrs)
     assert (layer["kernel"], layer["padding"], layer["signed"], layer["out_height"]) == (3, 1, 1, 4)
-    assert np.float32(layer["weight_step"]) == trained_network(tiny_network()).layers["features.0"].weight_step
+    assert np.float32(layer["weight_step"]) == trained_network(tiny_network()).layers["features.0"].weight_scale
     assert layer["psum_low"] < 0 < layer["psum_high"] < layer["accumulator_high"]
     expected = dict(schema="factory-store/1", complete=1, array_rows=4, array_cols=8, psum_bits=16, compression="none")
     assert {key: root[key] for key in expected} == expected
@@ -190,7 +190,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, compression):
 
 
 @pytest.mark.parametrize(
-    "other", [dict(source="other"), dict(count=6), dict(layers="features.0"), dict(array=Array(4, 4))]
+    "other", [dict(source="other"), dict(count=6), dict(layers="features.0"), dict(array=SystolicArray(4, 4))]
 )
 def test_another_plan_starts_afresh(tmp_path, other):
     path, plan = tmp_path / "s.h5", make_plan()
@@ -237,7 +237,7 @@ def test_progress_of_another_form_is_none(tmp_path, progress):
 
 
 def another_store(path):
-    plan = make_plan(array=Array(4, 4))
+    plan = make_plan(array=SystolicArray(4, 4))
     write_store(path.with_name("other.h5"), plan, contents(plan))
     path.with_name("other.h5").replace(path)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from factory.export import export
 from factory.memfile import Layout, Named, Profile, Split, encode, load_profile
-from factory.spec import Array, InputError
+from factory.spec import InputError, SystolicArray
 from factory.testbench import Job, Load, bench_of, jobs_text, package_text, read_jobs, read_manifest
 from factory.testbench import testbench_files as files_of_testbench
 from factory.testbench.address import Held
@@ -71,7 +71,7 @@ def test_a_walk_reads_what_a_layout_wrote(tmp_path_factory, placement, seed):
 def exported(tmp_path, conv=None, **options) -> dict:
     """Return the manifest of an export of a small random layer on 2 x 2 processing elements."""
     fields = dict(in_channels=3, out_channels=5, height=2, width=2, kernel=2, padding=0) | (conv or {})
-    export(random_store(Array(2, 2), **fields), tmp_path / "x", flat=True, **options)
+    export(random_store(SystolicArray(2, 2), **fields), tmp_path / "x", flat=True, **options)
     return read_manifest(tmp_path / "x")
 
 
@@ -174,7 +174,7 @@ def test_an_export_lists_its_testbench(tmp_path):
 
 
 def test_the_words_of_a_job_are_those_of_the_store(tmp_path):
-    store = random_store(Array(2, 2), in_channels=3, out_channels=5, height=2, width=2, kernel=2, padding=0)
+    store = random_store(SystolicArray(2, 2), in_channels=3, out_channels=5, height=2, width=2, kernel=2, padding=0)
     export(store, tmp_path / "x", images="1", profile="ws-reversed")
     jobs = list(read_jobs(tmp_path / "x", bench_of(read_manifest(tmp_path / "x"))))
     layer = store.layer("layer")
@@ -235,8 +235,8 @@ def test_layouts_that_a_testbench_cannot_walk(tmp_path):
 
 
 def test_layers_whose_words_differ_need_a_testbench_each(tmp_path):
-    first = random_store(Array(2, 2), activation_bits=2)
-    second = random_store(Array(2, 2), activation_bits=2, name="next", out_channels=8)
+    first = random_store(SystolicArray(2, 2), activation_bits=2)
+    second = random_store(SystolicArray(2, 2), activation_bits=2, name="next", out_channels=8)
     network = replace(first.network, layers=(*first.network.layers, *(x.spec for x in second.layers.values())))
     store = replace(first, network=network, layers=first.layers | second.layers)
     export(store, tmp_path / "x", layers="all", profile="simd2-even")

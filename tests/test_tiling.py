@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory import tiling
-from factory.spec import Array, ConvLayer
+from factory.spec import ConvLayer, SystolicArray
 
 
 @st.composite
@@ -23,7 +23,7 @@ def layers(draw):
     )  # fmt: skip
 
 
-ARRAYS = st.builds(Array, rows=st.integers(1, 16), cols=st.integers(1, 16))
+ARRAYS = st.builds(SystolicArray, rows=st.integers(1, 16), cols=st.integers(1, 16))
 
 
 def values(conv, shape, seed=0):
@@ -70,7 +70,7 @@ def test_each_output_pixel_reads_the_pixels_of_its_window(conv):
 
 def test_accumulators_are_the_psums_sum():
     conv = ConvLayer("c", "image", 3, 5, 5, 7, kernel=3, stride=2, padding=1)
-    array = Array(2, 4)
+    array = SystolicArray(2, 4)
     maps, weight = values(conv, (2, 3, 5, 7)), values(conv, conv.weight_shape, 1)
     psum = np.einsum(
         "bInr,IOkcr->bIOknc",
@@ -88,7 +88,7 @@ def test_accumulators_are_the_psums_sum():
 
 @pytest.mark.parametrize("name", ["tile_activation", "tile_weight"])
 def test_jax_arrays_stay_jax_arrays(name):
-    conv, array = ConvLayer("c", "image", 3, 5, 5, 7), Array(2, 4)
+    conv, array = ConvLayer("c", "image", 3, 5, 5, 7), SystolicArray(2, 4)
     given_array = values(conv, (2, 3, 5, 7) if name == "tile_activation" else conv.weight_shape)
     arguments = (conv, array) if name == "tile_activation" else (array,)
     expected = getattr(tiling, name)(given_array, *arguments)

@@ -387,7 +387,7 @@ def test_a_run_starts_from_the_float_weights_of_a_torch_checkpoint(toy, tmp_path
         state |= {
             f"{spec.name}.weight": conv.weight[...],
             f"{spec.name}.weight_q": tensors[f"{spec.name}.weight_code"]
-            * np.float32(conv.alpha_w[...] / spec.weight_levels),
+            * np.float32(conv.alpha_w[...] / spec.weight_qmax),
             f"{spec.name}.weight_quant.wgt_alpha": conv.alpha_w[...],
             f"{spec.name}.act_alpha": conv.alpha_a[...],
         }

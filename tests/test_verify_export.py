@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from factory.export import export
 from factory.manifest import KEYWORDS, NOTES, check_schema, manifest_schema
 from factory.memfile import FORMATS, profile_names
-from factory.spec import Array, ComparisonError, FactoryError, InputError, vgg
+from factory.spec import ComparisonError, FactoryError, InputError, SystolicArray, vgg
 from factory.store import open_store
 from factory.verify import verify, verify_export
 
@@ -25,7 +25,7 @@ PROFILES = [(flow, name) for flow in ("ws", "os") for name in profile_names(flow
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return build_small(tmp_path_factory.mktemp("built"), NETWORK, array=Array(8, 8))
+    return build_small(tmp_path_factory.mktemp("built"), NETWORK, array=SystolicArray(8, 8))
 
 
 @pytest.fixture(scope="module")
@@ -614,12 +614,12 @@ def test_a_testbench_is_checked_by_its_digests(built, tmp_path):
 def test_a_default_store_is_taken_where_the_export_came_from_it(packs, built, tmp_path):
     assert verify_export(packs / "ws", default=built.store).unchecked == ()
     (tmp_path / "other").mkdir()
-    other = build_small(tmp_path / "other", NETWORK, images=1, array=Array(8, 8))
+    other = build_small(tmp_path / "other", NETWORK, images=1, array=SystolicArray(8, 8))
     damaged = tmp_path / "damaged" / "store.h5"
     damaged.parent.mkdir()
     damaged.write_bytes(built.store.read_bytes()[:1000])
     (tmp_path / "fewer").mkdir()
-    fewer = build_small(tmp_path / "fewer", NETWORK, layers=FIRST, array=Array(8, 8))
+    fewer = build_small(tmp_path / "fewer", NETWORK, layers=FIRST, array=SystolicArray(8, 8))
     for default in (other.store, built.weights, tmp_path / "store.h5", damaged, fewer.store):
         assert len(verify_export(packs / "ws", default=default).unchecked) == 1
 

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from factory import tiling
 from factory.lower import lower, max_pool, threshold_codes
 from factory.quant.host import dequantize_accumulator, requantized_codes
-from factory.spec import Array as SystolicArray
-from factory.spec import InputError, part1
+from factory.spec import InputError, SystolicArray, part1
 from factory.verify import plain
 from factory.verify.sample import choose
 
@@ -18,9 +17,9 @@ ARRAYS = [SystolicArray(4, 4), SystolicArray(8, 16), SystolicArray(16, 4)]
 
 
 def random_codes(conv, seed=0):
-    low = -conv.activation_levels if conv.signed else 0
+    low = -conv.activation_qmax if conv.signed else 0
     shape = (conv.in_channels, conv.height, conv.width)
-    return np.random.default_rng(seed).integers(low, conv.activation_levels + 1, shape)
+    return np.random.default_rng(seed).integers(low, conv.activation_qmax + 1, shape)
 
 
 @pytest.mark.parametrize("conv", odd_network().layers, ids=lambda conv: conv.name)

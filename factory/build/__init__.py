@@ -8,7 +8,7 @@ from factory.build.place import default_store as default_store
 from factory.checkpoint import load_weights
 from factory.images import load_images
 from factory.lower import lower
-from factory.spec import Array, InputError, Progress, TrainedNetwork
+from factory.spec import InputError, Progress, SystolicArray, TrainedNetwork
 from factory.store import ImageOrigin, create_store, plan_store
 from factory.tiling import tile_weight
 
@@ -20,7 +20,7 @@ def build(
     split: str = "test",
     pick: str | None = None,
     layers: str = "all",
-    array: Array | None = None,
+    array: SystolicArray | None = None,
     compression: str | None = None,
     force: bool = False,
     batch: int | None = None,
@@ -39,7 +39,7 @@ def build(
     store's path. Raise InputError where a parameter is not what it must be, or the store cannot be written, or is there
     already and `force` is not set.
     """
-    path, array = Path(output or default_store()), array or Array()
+    path, array = Path(output or default_store()), array or SystolicArray()
     if path.exists() and not force:
         raise InputError(f"{path}: must be a new file, this one is there already (--force replaces a store)")
     if batch is not None and batch < 1:
@@ -48,7 +48,7 @@ def build(
     chosen = trained.network.select(layers)
     source = load_images(images, split, "0" if pick is None else pick, network=trained.network)
     integer = lower(trained)
-    tiles = {conv.name: tile_weight(integer.layers[conv.name].weight, array) for conv in chosen}
+    tiles = {spec.name: tile_weight(integer.layers[spec.name].weight, array) for spec in chosen}
     plan = plan_store(
         trained, integer, array, chosen, tiles, ImageOrigin(source.count, source.name, source.sha256()), compression
     )

@@ -81,14 +81,14 @@ def _batch_values(
     missing = batch - len(images.pixels)
     pixels = np.concatenate([images.pixels, images.pixels[-1:].repeat(missing, axis=0)]) if missing else images.pixels
     for values in forward(engine, shard_images(pixels), layers):
-        path = layer_path(values.layer.conv.name)
+        path = layer_path(values.layer.spec.name)
         arrays = dict(
             activation=values.activation,
             activation_tile=activation_tiles(values.layer, values.activation),
             psum=layer_psums(values.layer, values.activation, written.pop(f"{path}/psum", None)),
             conv=values.accumulator,
         )
-        yield values.layer.conv.name, {f"{path}/{variable}": array for variable, array in arrays.items()}
+        yield values.layer.spec.name, {f"{path}/{variable}": array for variable, array in arrays.items()}
 
 
 def _write(writer: StoreWriter, first: int, count: int, values: Values) -> int:

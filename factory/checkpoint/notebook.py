@@ -172,7 +172,7 @@ def _checked(network: Network, state: Mapping[str, torch.Tensor]) -> dict[str, n
 def _weight_codes(spec: ConvLayer, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Return the stored codes, int8 `(oc, ic, ki, kj)`; raise InputError where the weights do not round to them."""
     name, alpha = f"{spec.name}.weight_q", arrays[f"{spec.name}.weight_quant.wgt_alpha"][()]
-    step = alpha / np.float32(spec.weight_levels)
+    step = alpha / np.float32(spec.weight_qmax)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         steps = arrays[name] / step
         stored = np.rint(steps)

@@ -80,7 +80,7 @@ def expected_tensors(network: Network) -> dict[str, Expected]:
     """Return what each tensor of a network's weights file must be, by name."""
     expected = {}
     for spec in network.layers:
-        rule = between(-spec.weight_levels, spec.weight_levels)
+        rule = between(-spec.weight_qmax, spec.weight_qmax)
         expected[f"{spec.name}.weight_code"] = Expected(spec.weight_shape, rule, "int8")
         expected[f"{spec.name}.alpha_w"] = expected[f"{spec.name}.alpha_a"] = Expected((), POSITIVE)
         if spec.batch_norm:

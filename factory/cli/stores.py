@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from factory.cli import options
-from factory.spec import Array, InputError
+from factory.spec import InputError, SystolicArray
 
 StoreOrWeights = Annotated[
     Path | None,
@@ -47,7 +47,7 @@ def build(
             split=split,
             pick=pick,
             layers=layers,
-            array=Array(rows, cols, psum_bits),
+            array=SystolicArray(rows, cols, psum_bits),
             compression=compression,
             force=force,
             progress=progress,

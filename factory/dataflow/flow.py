@@ -12,7 +12,7 @@ from jaxtyping import Int8, Int64, Integer
 from factory import bits
 from factory.dataflow.adder import Adder
 from factory.memfile import Named
-from factory.spec import Array, ConvLayer
+from factory.spec import ConvLayer, SystolicArray
 
 Field = tuple[int, bool]
 """A lane: its bits, and whether it is two's complement."""
@@ -64,7 +64,7 @@ class Dataflow(ABC):
     """
 
     spec: ConvLayer
-    array: Array
+    array: SystolicArray
     tiles: Tiles
     weight_field: Field
     activation_field: Field

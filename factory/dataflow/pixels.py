@@ -11,9 +11,9 @@ POOL_WINDOW = 2
 _LEAKY_SHIFT = 6
 
 
-def pixel_order(conv: ConvLayer, block: tuple[int, int]) -> Int64[np.ndarray, " onij"]:
+def pixel_order(spec: ConvLayer, block: tuple[int, int]) -> Int64[np.ndarray, " onij"]:
     """Return the `onij` at each place: blocks of `(height, width)` in row-major order, row-major inside a block."""
-    y, x = np.divmod(np.arange(conv.onij_count), conv.out_width)
+    y, x = np.divmod(np.arange(spec.onij_count), spec.out_width)
     return np.lexsort((x, y, x // block[1], y // block[0]))
 
 
@@ -40,14 +40,14 @@ def pools(post: str) -> bool:
     return post.endswith(f"maxpool{POOL_WINDOW}")
 
 
-def pool_windows(pixels: Int64[np.ndarray, " onij"], conv: ConvLayer, rows: int) -> Int64[np.ndarray, "window place"]:
+def pool_windows(pixels: Int64[np.ndarray, " onij"], spec: ConvLayer, rows: int) -> Int64[np.ndarray, "window place"]:
     """Return the places of each 2x2 window of the output map, in the order of the windows' first pixels.
 
     `pixels` is the `onij` of each place; `rows` places make a tile, and each window must lie in one tile whose other
     pixels make windows too, or InputError is raised. A ragged edge of the map is dropped, as torch does.
     """
-    height, width = conv.out_height // POOL_WINDOW, conv.out_width // POOL_WINDOW
-    y, x = np.divmod(pixels, conv.out_width)
+    height, width = spec.out_height // POOL_WINDOW, spec.out_width // POOL_WINDOW
+    y, x = np.divmod(pixels, spec.out_width)
     y, x = y // POOL_WINDOW, x // POOL_WINDOW
     kept = np.flatnonzero((y < height) & (x < width))
     window, size = (y * width + x)[kept], POOL_WINDOW**2
@@ -59,6 +59,6 @@ def pool_windows(pixels: Int64[np.ndarray, " onij"], conv: ConvLayer, rows: int)
             return places
     size = f"{POOL_WINDOW}x{POOL_WINDOW}"
     raise InputError(
-        f"{conv.name}: relu+maxpool2 must find each {size} window of the {conv.out_height}x{conv.out_width} map in one "
+        f"{spec.name}: relu+maxpool2 must find each {size} window of the {spec.out_height}x{spec.out_width} map in one "
         f"tile of {rows} pixels, without others; the profile's pixel_block sets their order"
     )

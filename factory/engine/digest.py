@@ -26,5 +26,5 @@ def results_digest(engine: EngineNetwork, batches: Iterable[UInt8[np.ndarray, "_
             arrays = [np.asarray(array) for array in (values.activation, psum, values.accumulator)]
             for image in zip(*arrays, strict=True):
                 for array in image:
-                    layers[values.layer.conv.name].update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+                    layers[values.layer.spec.name].update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
     return hashlib.sha256(b"".join(layer.digest() for layer in layers.values())).hexdigest()

@@ -27,17 +27,17 @@ import numpy as np
 from jaxtyping import Int32, Integer, Shaped, UInt8
 
 from factory.engine.parameters import EngineLayer
-from factory.spec import Array, ConvLayer
+from factory.spec import ConvLayer, SystolicArray
 from factory.tiling import pad_map, split_channels, tile_activation
 
-_tile_activation = functools.partial(jax.jit, static_argnames=("conv", "array"))(tile_activation)
+_tile_activation = functools.partial(jax.jit, static_argnames=("spec", "array"))(tile_activation)
 
 
 def activation_tiles(
     layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]
 ) -> Integer[jax.Array, "image it nij row"]:
     """Return the codes that enter the array's rows, of the codes' own dtype."""
-    return _tile_activation(codes, conv=layer.geometry, array=layer.array)
+    return _tile_activation(codes, spec=layer.geometry, array=layer.array)
 
 
 def layer_psums(
@@ -56,9 +56,9 @@ def layer_psums(
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5), donate_argnums=0, keep_unused=True)
 def _psums(
-    reuse: jax.Array | None, codes: jax.Array, weight: jax.Array, conv: ConvLayer, array: Array, dtype: np.dtype
+    reuse: jax.Array | None, codes: jax.Array, weight: jax.Array, spec: ConvLayer, array: SystolicArray, dtype: np.dtype
 ) -> jax.Array:
-    activation = split_channels(pad_map(codes.astype(weight.dtype), conv), -2, array.rows)  # (image, it, row, nij)
+    activation = split_channels(pad_map(codes.astype(weight.dtype), spec), -2, array.rows)  # (image, it, row, nij)
     over_kij = jax.vmap(_tile_psum, in_axes=(None, 0))
     over_ot = jax.vmap(over_kij, in_axes=(None, 0))
     over_it = jax.vmap(over_ot, in_axes=(0, 0))
@@ -81,25 +81,25 @@ def convolve(layer: EngineLayer, codes: Integer[jax.Array, "image ic y x"]) -> I
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _convolve(codes: jax.Array, weight: jax.Array, conv: ConvLayer, groups: int) -> jax.Array:
-    views = shifted_views(codes.astype(weight.dtype), conv)
+def _convolve(codes: jax.Array, weight: jax.Array, spec: ConvLayer, groups: int) -> jax.Array:
+    views = shifted_views(codes.astype(weight.dtype), spec)
     parts = [jnp.array_split(x, groups, axis=axis) for x, axis in ((views, -1), (weight, 0))]
     sums = [
         jnp.matmul(view, part, precision=jax.lax.Precision.HIGHEST).astype(jnp.int32)
         for view, part in zip(*parts, strict=True)
     ]
     total = functools.reduce(jnp.add, sums)
-    return total.reshape(-1, conv.out_height, conv.out_width, conv.out_channels).transpose(0, 3, 1, 2)
+    return total.reshape(-1, spec.out_height, spec.out_width, spec.out_channels).transpose(0, 3, 1, 2)
 
 
-def shifted_views(codes: Shaped[jax.Array, "image ic y x"], conv: ConvLayer) -> Shaped[jax.Array, "image_onij kij_ic"]:
+def shifted_views(codes: Shaped[jax.Array, "image ic y x"], spec: ConvLayer) -> Shaped[jax.Array, "image_onij kij_ic"]:
     """Return, for every output pixel, the codes under the kernel, in the order of the weights' rows."""
-    stride, padding = conv.stride, conv.padding
+    stride, padding = spec.stride, spec.padding
     padded = jnp.pad(codes.transpose(0, 2, 3, 1), [(0, 0), (padding, padding), (padding, padding), (0, 0)])
-    last_y, last_x = (conv.out_height - 1) * stride, (conv.out_width - 1) * stride
-    shifts = [divmod(kij, conv.kernel) for kij in range(conv.kij_count)]
+    last_y, last_x = (spec.out_height - 1) * stride, (spec.out_width - 1) * stride
+    shifts = [divmod(kij, spec.kernel) for kij in range(spec.kij_count)]
     views = [padded[:, ki : ki + last_y + 1 : stride, kj : kj + last_x + 1 : stride] for ki, kj in shifts]
-    return jnp.concatenate(views, axis=-1).reshape(-1, conv.kij_count * conv.in_channels)
+    return jnp.concatenate(views, axis=-1).reshape(-1, spec.kij_count * spec.in_channels)
 
 
 def next_codes(
@@ -110,8 +110,8 @@ def next_codes(
     `code[oc] == (direction[oc] * acc >= direction[oc] * threshold[oc]).sum(level)`.
     """
     if layer.threshold is None or layer.direction is None:
-        raise ValueError(f"{layer.conv.name}: it has no thresholds, because no layer follows it")
-    return _requantize(accumulator, layer.threshold, layer.direction, layer.conv.pool)
+        raise ValueError(f"{layer.spec.name}: it has no thresholds, because no layer follows it")
+    return _requantize(accumulator, layer.threshold, layer.direction, layer.spec.pool)
 
 
 @functools.partial(jax.jit, static_argnums=3)

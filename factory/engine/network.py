@@ -57,13 +57,13 @@ def forward(
     wanted = {layer.name for layer in (network.layers if chosen is None else chosen)}
     needed = needed_layers(network, (layer for layer in network.layers if layer.name in wanted))
     codes = {IMAGE: input_codes(engine.input_table, jnp.asarray(pixels))}
-    for place, conv in enumerate(needed):
-        layer, later = engine.layers[conv.name], {x.source for x in needed[place + 1 :]}
-        values = LayerValues(layer, codes[conv.source], convolve(layer, codes[conv.source]))
-        if conv.name in later:
-            codes[conv.name] = next_codes(layer, values.accumulator)
+    for place, spec in enumerate(needed):
+        layer, later = engine.layers[spec.name], {x.source for x in needed[place + 1 :]}
+        values = LayerValues(layer, codes[spec.source], convolve(layer, codes[spec.source]))
+        if spec.name in later:
+            codes[spec.name] = next_codes(layer, values.accumulator)
         codes = {source: kept for source, kept in codes.items() if source in later}
-        if conv.name in wanted:
+        if spec.name in wanted:
             yield values
 
 

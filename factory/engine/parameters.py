@@ -15,12 +15,12 @@ from jaxtyping import Int8, Int32, Shaped
 
 from factory.spec import (
     IMAGE,
-    Array,
     ConvLayer,
     IntegerLayer,
     IntegerNetwork,
     Network,
     Range,
+    SystolicArray,
     psum_range,
 )
 from factory.tiling import tile_weight
@@ -40,8 +40,8 @@ class EngineLayer:
     `matmul_groups` products with parts of `matmul_weight`'s rows, each exact in its type.
     """
 
-    conv: ConvLayer
-    array: Array
+    spec: ConvLayer
+    array: SystolicArray
     psum_type: np.dtype
     matmul_groups: int
     row_weight: Shaped[jax.Array, "it ot kij row col"]
@@ -52,7 +52,7 @@ class EngineLayer:
     @functools.cached_property
     def geometry(self) -> ConvLayer:
         """The layer without its own name and what follows it: layers of equal geometry share one compiled function."""
-        return dataclasses.replace(self.conv, name="any", source=IMAGE, signed=False, batch_norm=False, pool=1)
+        return dataclasses.replace(self.spec, name="any", source=IMAGE, signed=False, batch_norm=False, pool=1)
 
 
 @dataclass(frozen=True)
@@ -64,29 +64,33 @@ class EngineNetwork:
     layers: Mapping[str, EngineLayer]
 
 
-def prepare(integer: IntegerNetwork, array: Array | None = None, arithmetic: Arithmetic = "fastest") -> EngineNetwork:
+def prepare(
+    integer: IntegerNetwork, array: SystolicArray | None = None, arithmetic: Arithmetic = "fastest"
+) -> EngineNetwork:
     """Put a network on the device, tiled for `array` (default: 8 x 8)."""
-    layers = {name: prepare_layer(layer, array or Array(), arithmetic) for name, layer in integer.layers.items()}
+    layers = {
+        name: prepare_layer(layer, array or SystolicArray(), arithmetic) for name, layer in integer.layers.items()
+    }
     return EngineNetwork(integer.network, jnp.asarray(integer.input_table), layers)
 
 
-def prepare_layer(layer: IntegerLayer, array: Array, arithmetic: Arithmetic = "fastest") -> EngineLayer:
+def prepare_layer(layer: IntegerLayer, array: SystolicArray, arithmetic: Arithmetic = "fastest") -> EngineLayer:
     """Put a layer on the device; raise ValueError where `arithmetic` is not exact for its psums."""
-    conv, low, high = layer.spec, layer.activation_low, layer.activation_high
+    spec, low, high = layer.spec, layer.activation_low, layer.activation_high
     psums = psum_range(array, layer.weight, low, high)
-    tiles = tile_weight(layer.weight, array).swapaxes(-1, -2).astype(_sum_type(conv, psums, arithmetic))
-    matrix = layer.weight.transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
+    tiles = tile_weight(layer.weight, array).swapaxes(-1, -2).astype(_sum_type(spec, psums, arithmetic))
+    matrix = layer.weight.transpose(2, 3, 1, 0).reshape(-1, spec.out_channels)
     matrix = matrix.astype(np.int32 if arithmetic == "int32" else np.float32)
     optional = [None if x is None else jnp.asarray(x) for x in (layer.threshold, layer.direction)]
     weights = jnp.asarray(tiles), jnp.asarray(matrix)
-    return EngineLayer(conv, array, psums.dtype(), _matmul_groups(layer), *weights, *optional)
+    return EngineLayer(spec, array, psums.dtype(), _matmul_groups(layer), *weights, *optional)
 
 
-def _sum_type(conv: ConvLayer, psums: Range, arithmetic: Arithmetic) -> np.dtype:
+def _sum_type(spec: ConvLayer, psums: Range, arithmetic: Arithmetic) -> np.dtype:
     """Return the type that psums are summed in: `psums` bounds every partial sum, so the psums' own type is enough."""
     if arithmetic == "float32" and max(-psums.low, psums.high) > FLOAT32_EXACT:
         raise ValueError(
-            f"{conv.name}: psums must be within {FLOAT32_EXACT} for float32, not {psums.low}..{psums.high}"
+            f"{spec.name}: psums must be within {FLOAT32_EXACT} for float32, not {psums.low}..{psums.high}"
         )
     return psums.dtype() if arithmetic == "fastest" else np.dtype(arithmetic)
 

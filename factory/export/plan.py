@@ -10,7 +10,7 @@ from factory.export.fileset import FileSet, file_set
 from factory.export.request import ExportRequest
 from factory.export.source import ExportSource, LayerSource
 from factory.memfile import ROLES
-from factory.spec import Array, InputError
+from factory.spec import InputError, SystolicArray
 
 _LONGEST_NAME = 30
 _OF_NEXT_LAYER = ("threshold", "direction", "next")
@@ -111,7 +111,7 @@ def make_plan(store: ExportSource, request: ExportRequest) -> Plan:
     return Plan(request, tuple(layers), images, (*warnings, *_long_names(layers, images)))
 
 
-def _plan_layer(source: LayerSource, array: Array, request: ExportRequest) -> tuple[LayerPlan, list[str]]:
+def _plan_layer(source: LayerSource, array: SystolicArray, request: ExportRequest) -> tuple[LayerPlan, list[str]]:
     spec, layouts, warnings = source.spec, request.layouts, []
     flow, post = request.dataflow(spec), request.profile.post
     if source.threshold is None and any(layout.role in _OF_NEXT_LAYER for layout in layouts):

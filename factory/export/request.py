@@ -9,7 +9,7 @@ from factory.dataflow import FLOWS, Adder, Dataflow, Tiles
 from factory.export.selection import parse_indices, parse_tiles
 from factory.export.source import ExportSource
 from factory.memfile import Layout, Profile
-from factory.spec import Array, ConvLayer, InputError
+from factory.spec import ConvLayer, InputError, SystolicArray
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ExportRequest:
     """
 
     profile: Profile
-    array: Array
+    array: SystolicArray
     overflow: str = "wrap"
     layers: str | Sequence[str] = "squeezed"
     images: str = "0"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from factory.spec import Array, ConvLayer, Network
+from factory.spec import ConvLayer, Network, SystolicArray
 
 
 @runtime_checkable
@@ -42,7 +42,7 @@ class ExportSource(Protocol):
 
     path: Path
     network: Network
-    array: Array
+    array: SystolicArray
     layers: Mapping[str, Any]
     images: Any
 

@@ -9,7 +9,7 @@ from factory.memfile.names import complete_template
 from factory.memfile.profile import Profile
 from factory.memfile.roles import AXES, DATAFLOWS, INCLUDES
 from factory.memfile.toml import load_profile, profile_names
-from factory.spec import Array
+from factory.spec import SystolicArray
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
@@ -28,9 +28,9 @@ def explain_profile(name: str, dataflow: str | None = None) -> str:
     return "\n\n".join(explain(load_profile(name, flow)) for flow in flows)
 
 
-def explain(profile: Profile, array: Array | None = None) -> str:
+def explain(profile: Profile, array: SystolicArray | None = None) -> str:
     """Return a profile's files in words, with a drawing of one line of each, for an array (by default 8 x 8)."""
-    tile = profile.tile_array(array or Array())
+    tile = profile.tile_array(array or SystolicArray())
     profile = profile.configure(psum_bits=tile.psum_bits)
     each = f", {profile.simd} input channels on each row" if profile.simd > 1 else ""
     head = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from factory.memfile.layout import Layout
 from factory.memfile.roles import DATAFLOWS, INCLUDES, ROLES
-from factory.spec import MOST_LANES, MOST_SIZE, Array, InputError, check_range
+from factory.spec import MOST_LANES, MOST_SIZE, InputError, SystolicArray, check_range
 
 POSTS = ("relu", "none", "leaky", "relu+maxpool2")
 
@@ -73,7 +73,7 @@ class Profile:
                 return layout.lane_bits, layout.signed
         raise InputError(f"profile {self.name}: it must have a layout of role {role}")
 
-    def tile_array(self, array: Array) -> Array:
+    def tile_array(self, array: SystolicArray) -> SystolicArray:
         """Return the tile that the profile's array takes at a time, `rows` being input channels (OS: pixels)."""
         return replace(array, rows=(self.rows or array.rows) * self.simd, cols=self.cols or array.cols)
 

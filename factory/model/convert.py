@@ -39,7 +39,7 @@ def from_trained(
 ) -> QuantNetwork:
     """Return the model of a trained network.
 
-    Its weights are `weight_code * weight_step`, quantized without normalization, which gives the very codes; or, for
+    Its weights are `weight_code * weight_scale`, quantized without normalization, which gives the very codes; or, for
     training that goes on where it stopped, the `float_weights` (float32 `(oc, ic, ki, kj)` by layer name) from which
     the codes were made, normalized again at each step. With `to_train` the former are as small as untrained weights
     are, so that a learning rate moves them as fast: of the size of normalized weights they would hardly move.
@@ -47,7 +47,7 @@ def from_trained(
     layers = {}
     for name, layer in trained.layers.items():
         scale = None if float_weights is not None else _training_scale(layer.spec) if to_train else 1.0
-        weight = float_weights[name] if scale is None else layer.weight_code * layer.weight_step / np.float32(scale)
+        weight = float_weights[name] if scale is None else layer.weight_code * layer.weight_scale / np.float32(scale)
         layers[name] = _layer(layer.spec, weight, layer.alpha_w, layer.alpha_a, layer.batch_norm, scale=scale)
     classifier = jnp.asarray(trained.classifier_weight), jnp.asarray(trained.classifier_bias)
     return QuantNetwork(trained.network, layers, *classifier)
@@ -131,5 +131,5 @@ def _codes(conv: QuantConv) -> np.ndarray:
     weight, alpha = np.asarray(conv.weight[...]), np.float32(conv.alpha_w[...])
     if conv.scale is None:
         return weight_codes(weight, alpha, conv.spec.weight_bits)
-    step = alpha / np.float32(conv.spec.weight_levels)
+    step = alpha / np.float32(conv.spec.weight_qmax)
     return np.rint(np.asarray(conv.quantized_weight()) / step).astype(np.int8)

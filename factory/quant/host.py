@@ -80,7 +80,7 @@ def dequantize_accumulator(
     `max(y, 0)`. NaN where the formula gives it; raise InputError where `var + eps` is not more than 0.
     """
     with np.errstate(**_EXTREMES):
-        y = acc.astype(np.float32) * layer.activation_step * layer.weight_step
+        y = acc.astype(np.float32) * layer.activation_scale * layer.weight_scale
         if (norm := layer.batch_norm) is not None:
             deviation = np.sqrt(norm.var + np.float32(norm.eps))
             if not (deviation > 0).all():

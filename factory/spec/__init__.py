@@ -1,7 +1,7 @@
 """Words and records: network, layer, array, trained values, exact range bounds, exceptions."""
 
 from factory.spec.array import MOST_LANES as MOST_LANES
-from factory.spec.array import Array as Array
+from factory.spec.array import SystolicArray as SystolicArray
 from factory.spec.bounds import Range as Range
 from factory.spec.bounds import accumulator_range as accumulator_range
 from factory.spec.bounds import accumulator_ranges as accumulator_ranges

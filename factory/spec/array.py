@@ -11,7 +11,7 @@ MOST_LANES = 4096
 
 
 @dataclass(frozen=True)
-class Array:
+class SystolicArray:
     """A systolic array of `rows` x `cols` processing elements; `psum_bits` is the width of its adders.
 
     Input channels enter rows, output channels leave columns. A tile is `rows` x `cols` channels; the last one of a

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from factory.spec.array import Array
+from factory.spec.array import SystolicArray
 from factory.spec.network import ConvLayer
 
 Weights = Integer[np.ndarray, "oc ic kernel kernel"]
@@ -59,7 +59,7 @@ def _extremes_in_parts(weight: Weights, low: Codes, high: Codes) -> Iterator[tup
         yield product_extremes(part, low, high)
 
 
-def psum_range(array: Array, weight: Weights, low: Codes, high: Codes) -> Range:
+def psum_range(array: SystolicArray, weight: Weights, low: Codes, high: Codes) -> Range:
     """Return the range of every sum inside a column: of any of a tile's `rows` products, over all `it, kij, oc`.
 
     It is the sum of the products' negative parts to that of their positive parts, so it holds 0 (a padded pixel's
@@ -72,34 +72,34 @@ def psum_range(array: Array, weight: Weights, low: Codes, high: Codes) -> Range:
     return Range(int(min(least for least, _ in ranges)), int(max(most for _, most in ranges)))
 
 
-def _tile_sums(values: np.ndarray, array: Array) -> np.ndarray:
+def _tile_sums(values: np.ndarray, array: SystolicArray) -> np.ndarray:
     starts = np.arange(0, values.shape[1], array.rows)
     return np.add.reduceat(values, starts, axis=1)
 
 
-def valid_taps(conv: ConvLayer) -> Bool[np.ndarray, "onij kij"]:
+def valid_taps(spec: ConvLayer) -> Bool[np.ndarray, "onij kij"]:
     """Return bool `(onij, kij)`: whether that kernel position reads a pixel of the map rather than the zero padding."""
-    ki, kj = np.divmod(np.arange(conv.kij_count), conv.kernel)
-    oi, oj = np.divmod(np.arange(conv.onij_count), conv.out_width)
-    y = oi[:, None] * conv.stride + ki - conv.padding
-    x = oj[:, None] * conv.stride + kj - conv.padding
-    return (y >= 0) & (y < conv.height) & (x >= 0) & (x < conv.width)
+    ki, kj = np.divmod(np.arange(spec.kij_count), spec.kernel)
+    oi, oj = np.divmod(np.arange(spec.onij_count), spec.out_width)
+    y = oi[:, None] * spec.stride + ki - spec.padding
+    x = oj[:, None] * spec.stride + kj - spec.padding
+    return (y >= 0) & (y < spec.height) & (x >= 0) & (x < spec.width)
 
 
 def accumulator_ranges(
-    conv: ConvLayer, weight: Weights, low: Codes, high: Codes
+    spec: ConvLayer, weight: Weights, low: Codes, high: Codes
 ) -> tuple[Int64[np.ndarray, " oc"], Int64[np.ndarray, " oc"]]:
     """Return the exact least and largest accumulator of each output channel, int64 `(oc,)` each.
 
     The extremes are over all output pixels; a tap on the zero padding adds 0.
     """
-    taps = np.unique(valid_taps(conv), axis=0).astype(np.int64)
+    taps = np.unique(valid_taps(spec), axis=0).astype(np.int64)
     sums = [[x.sum(axis=1) for x in extremes] for extremes in _extremes_in_parts(weight, low, high)]
-    by_tap = [np.concatenate(x).reshape(conv.out_channels, conv.kij_count) for x in zip(*sums, strict=True)]
+    by_tap = [np.concatenate(x).reshape(spec.out_channels, spec.kij_count) for x in zip(*sums, strict=True)]
     return (by_tap[0] @ taps.T).min(axis=1), (by_tap[1] @ taps.T).max(axis=1)
 
 
-def accumulator_range(conv: ConvLayer, weight: Weights, low: Codes, high: Codes) -> Range:
+def accumulator_range(spec: ConvLayer, weight: Weights, low: Codes, high: Codes) -> Range:
     """Return the exact range of the accumulators of all output channels."""
-    least, most = accumulator_ranges(conv, weight, low, high)
+    least, most = accumulator_ranges(spec, weight, low, high)
     return Range(int(least.min()), int(most.max()))

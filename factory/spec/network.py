@@ -111,12 +111,12 @@ class ConvLayer:
         return (self.out_channels, self.in_channels, self.kernel, self.kernel)
 
     @property
-    def weight_levels(self) -> int:
+    def weight_qmax(self) -> int:
         """Largest weight code: `2**(weight_bits - 1) - 1`; the smallest is its negative."""
         return 2 ** (self.weight_bits - 1) - 1
 
     @property
-    def activation_levels(self) -> int:
+    def activation_qmax(self) -> int:
         """Largest activation code: `2**activation_bits - 1`."""
         return 2**self.activation_bits - 1
 

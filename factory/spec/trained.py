@@ -23,7 +23,7 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class TrainedLayer:
-    """One layer's trained values: `weight = weight_code * weight_step`.
+    """One layer's trained values: `weight = weight_code * weight_scale`.
 
     `weight_code` is int8 `(oc, ic, ki, kj)`; `alpha_w` and `alpha_a` are the float32 clipping thresholds of the weights
     and of the activations that *enter* the layer.
@@ -36,14 +36,14 @@ class TrainedLayer:
     batch_norm: BatchNorm | None
 
     @property
-    def weight_step(self) -> np.float32:
+    def weight_scale(self) -> np.float32:
         """Real value of weight code 1: `alpha_w / (2**(weight_bits - 1) - 1)`, rounded to float32."""
-        return np.float32(self.alpha_w) / np.float32(self.spec.weight_levels)
+        return np.float32(self.alpha_w) / np.float32(self.spec.weight_qmax)
 
     @property
-    def activation_step(self) -> np.float32:
+    def activation_scale(self) -> np.float32:
         """Real value of activation code 1: `alpha_a / (2**activation_bits - 1)`, rounded to float32."""
-        return np.float32(self.alpha_a) / np.float32(self.spec.activation_levels)
+        return np.float32(self.alpha_a) / np.float32(self.spec.activation_qmax)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from factory.spec import Array, ConvLayer, InputError, Network
+from factory.spec import ConvLayer, InputError, Network, SystolicArray
 from factory.store.file import require_plugin
-from factory.store.schema import IMAGE_AXES, SCHEMA, axis_sizes, layer_path, variable_axes
+from factory.store.schema import IMAGE_AXES, IN_CODE, SCHEMA, axis_sizes, layer_path, variable_axes
 from factory.store.writer import UNREADABLE, partial_folder
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ class StoredLayer:
     `weight` int8 `(oc, ic, ki, kj)`; `weight_tile` int8 `(it, ot, kij, col, row)`; `row_count` int32 `(it,)` and
     `col_count` int32 `(ot,)`, the lanes that are not zero padding; `activation` uint8, int8 or int16
     `(image, ic, y, x)`; `activation_tile`, of the same dtype, `(image, it, nij, row)`; `psum` int16 or int32
-    `(image, it, ot, kij, nij, col)`; `conv` int32 `(image, oc, oy, ox)`; `threshold` int32 `(oc, level)` and
-    `direction` int8 `(oc,)`, both None for a layer that no other follows. `activation_low`, `activation_high`: int16
-    arrays `(ic,)`, the codes' closed range.
+    `(image, it, ot, kij, nij, col)`; `accumulator` int32 `(image, oc, oy, ox)`, which the file calls `conv`;
+    `threshold` int32 `(oc, level)` and `direction` int8 `(oc,)`, both None for a layer that no other follows.
+    `activation_low`, `activation_high`: int16 arrays `(ic,)`, the codes' closed range.
     """
 
     spec: ConvLayer
-    array: Array
+    array: SystolicArray
     alpha_w: np.float32
     alpha_a: np.float32
     activation_low: np.ndarray
@@ -65,7 +65,7 @@ class StoredLayer:
     activation: Values
     activation_tile: Values
     psum: Values
-    conv: Values
+    accumulator: Values
     threshold: Values | None = None
     direction: Values | None = None
 
@@ -77,7 +77,7 @@ class Store:
     path: Path
     file: h5py.File
     network: Network
-    array: Array
+    array: SystolicArray
     images: StoredImages
     layers: Mapping[str, StoredLayer]
 
@@ -165,17 +165,17 @@ def _read_store(path: Path, file: h5py.File) -> Store:
     require_plugin(file.attrs["compression"])
     try:
         network = Network.from_dict(json.loads(file.attrs["network"]))
-        array = Array(*(int(file.attrs[name]) for name in ("array_rows", "array_cols", "psum_bits")))
+        array = SystolicArray(*(int(file.attrs[name]) for name in ("array_rows", "array_cols", "psum_bits")))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     _check_paths(path, file, [f"images/{name}" for name in IMAGE_AXES])
     images = StoredImages(**{name: file[f"images/{name}"] for name in IMAGE_AXES})
     layers = {}
-    for conv in network.layers:
-        if layer_path(conv.name) in file:
-            _check_paths(path, file, [f"{layer_path(conv.name)}/{name}" for name in variable_axes(network, conv)])
-            _check_attributes(path, file[layer_path(conv.name)], _LAYER_ATTRIBUTES)
-            layers[conv.name] = _read_layer(file, network, conv, array)
+    for spec in network.layers:
+        if layer_path(spec.name) in file:
+            _check_paths(path, file, [f"{layer_path(spec.name)}/{name}" for name in variable_axes(network, spec)])
+            _check_attributes(path, file[layer_path(spec.name)], _LAYER_ATTRIBUTES)
+            layers[spec.name] = _read_layer(file, network, spec, array)
     if not layers:
         raise InputError(f"{path}: must hold at least one layer, it holds none")
     for layer in layers.values():
@@ -201,21 +201,22 @@ def _check_attributes(path: Path, group: h5py.Group, names: tuple[str, ...]) -> 
             raise InputError(f"{path}: must hold {where} of schema {SCHEMA}, it does not")
 
 
-def _read_layer(file: h5py.File, network: Network, conv: ConvLayer, array: Array) -> StoredLayer:
-    group = file[layer_path(conv.name)]
-    datasets = {name: group[name] for name in variable_axes(network, conv)}
+def _read_layer(file: h5py.File, network: Network, spec: ConvLayer, array: SystolicArray) -> StoredLayer:
+    group = file[layer_path(spec.name)]
+    datasets = {IN_CODE.get(name, name): group[name] for name in variable_axes(network, spec)}
     datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
     with np.errstate(over="raise"):
         alphas = {name: np.float32(group.attrs[name]) for name in _LAYER_ATTRIBUTES}
-    return StoredLayer(conv, array, **alphas, **datasets)
+    return StoredLayer(spec, array, **alphas, **datasets)
 
 
 def _check_shapes(path: Path, network: Network, layer: StoredLayer, images: int) -> None:
-    conv, sizes = layer.spec, axis_sizes(layer.spec, layer.array, images)
-    for name, axes in variable_axes(network, conv).items():
-        found, kind = getattr(layer, name).shape, getattr(layer, name).dtype
+    spec, sizes = layer.spec, axis_sizes(layer.spec, layer.array, images)
+    for name, axes in variable_axes(network, spec).items():
+        data = getattr(layer, IN_CODE.get(name, name))
+        found, kind = data.shape, data.dtype
         if kind.kind not in "iu":
-            raise InputError(f"{path}: {layer_path(conv.name)}/{name} must hold integers, not {kind}")
+            raise InputError(f"{path}: {layer_path(spec.name)}/{name} must hold integers, not {kind}")
         expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, found, strict=False))
         if found != expected or len(found) != len(axes):
-            raise InputError(f"{path}: {conv.name}: {name} must be {expected}, not {found}")
+            raise InputError(f"{path}: {spec.name}: {name} must be {expected}, not {found}")

@@ -14,13 +14,13 @@ import numpy as np
 
 import factory
 from factory.spec import (
-    Array,
     ConvLayer,
     InputError,
     IntegerLayer,
     IntegerNetwork,
     Network,
     Range,
+    SystolicArray,
     TrainedLayer,
     TrainedNetwork,
     accumulator_range,
@@ -52,6 +52,8 @@ LAYER_AXES = {
 """Axes of a layer's variables, in the file's order. Where the output map has the input map's size, `oy, ox` are named
 `y, x`. `threshold` and `direction` are absent where no layer follows. `row_count`, `col_count`: the lanes of a tile
 that carry channels; those beyond are zero padding."""
+IN_CODE = {"conv": "accumulator"}
+"""Variables of schema 1 that have another name in code."""
 
 
 @dataclass(frozen=True)
@@ -133,26 +135,26 @@ def layer_path(name: str) -> str:
     return f"layers/{name}"
 
 
-def axis_sizes(conv: ConvLayer, array: Array, images: int) -> dict[str, int]:
+def axis_sizes(spec: ConvLayer, array: SystolicArray, images: int) -> dict[str, int]:
     """Return the size of each axis of a layer's group."""
     sizes = dict(
-        image=images, oc=conv.out_channels, ic=conv.in_channels, ki=conv.kernel, kj=conv.kernel,
-        it=array.input_tiles(conv.in_channels), ot=array.output_tiles(conv.out_channels), kij=conv.kij_count,
-        nij=conv.nij_count, row=array.rows, col=array.cols, y=conv.height, x=conv.width,
+        image=images, oc=spec.out_channels, ic=spec.in_channels, ki=spec.kernel, kj=spec.kernel,
+        it=array.input_tiles(spec.in_channels), ot=array.output_tiles(spec.out_channels), kij=spec.kij_count,
+        nij=spec.nij_count, row=array.rows, col=array.cols, y=spec.height, x=spec.width,
     )  # fmt: skip
-    return sizes if _keeps_size(conv) else sizes | dict(oy=conv.out_height, ox=conv.out_width)
+    return sizes if _keeps_size(spec) else sizes | dict(oy=spec.out_height, ox=spec.out_width)
 
 
-def _keeps_size(conv: ConvLayer) -> bool:
-    return (conv.out_height, conv.out_width) == (conv.height, conv.width)
+def _keeps_size(spec: ConvLayer) -> bool:
+    return (spec.out_height, spec.out_width) == (spec.height, spec.width)
 
 
-def variable_axes(network: Network, conv: ConvLayer) -> dict[str, tuple[str, ...]]:
-    """Return the axes of each variable in the group of the layer `conv`."""
+def variable_axes(network: Network, spec: ConvLayer) -> dict[str, tuple[str, ...]]:
+    """Return the axes of each variable in the group of the layer `spec`."""
     axes = dict(LAYER_AXES)
-    if _keeps_size(conv):
+    if _keeps_size(spec):
         axes["conv"] = ("image", "oc", "y", "x")
-    if not network.consumers(conv.name):
+    if not network.consumers(spec.name):
         del axes["threshold"], axes["direction"]
     return axes
 
@@ -178,15 +180,15 @@ def layer_dtypes(layer: IntegerLayer, psum: Range) -> dict[str, np.dtype]:
 
 def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, psum: Range) -> dict[str, str | int | float]:
     """Return the attributes of a layer's group: geometry, bit widths, alphas, steps and exact bounds."""
-    conv = layer.spec
-    fields = {name: int(x) if isinstance(x, bool) else x for name, x in dataclasses.asdict(conv).items()}
-    accumulator = accumulator_range(conv, layer.weight, layer.activation_low, layer.activation_high)
+    spec = layer.spec
+    fields = {name: int(x) if isinstance(x, bool) else x for name, x in dataclasses.asdict(spec).items()}
+    accumulator = accumulator_range(spec, layer.weight, layer.activation_low, layer.activation_high)
     if not accumulator.fits(32):
-        raise InputError(f"{conv.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")
+        raise InputError(f"{spec.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")
     return fields | dict(
-        out_height=conv.out_height, out_width=conv.out_width,
+        out_height=spec.out_height, out_width=spec.out_width,
         alpha_w=float(trained.alpha_w), alpha_a=float(trained.alpha_a),
-        weight_step=float(trained.weight_step), activation_step=float(trained.activation_step),
+        weight_step=float(trained.weight_scale), activation_step=float(trained.activation_scale),
         psum_low=psum.low, psum_high=psum.high,
         accumulator_low=accumulator.low, accumulator_high=accumulator.high,
     )  # fmt: skip
@@ -201,7 +203,7 @@ def lane_counts(channels: int, lanes: int) -> np.ndarray:
 def plan_store(
     trained: TrainedNetwork,
     integer: IntegerNetwork,
-    array: Array,
+    array: SystolicArray,
     layers: Sequence[ConvLayer],
     weight_tiles: Mapping[str, np.ndarray],
     images: ImageOrigin,
@@ -216,17 +218,17 @@ def plan_store(
     image_dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
     variables = _variables("images", IMAGE_AXES, axes["images"], image_dtypes)
     constants: dict[str, np.ndarray] = {}
-    for conv in layers:
-        group, layer = layer_path(conv.name), integer.layers[conv.name]
+    for spec in layers:
+        group, layer = layer_path(spec.name), integer.layers[spec.name]
         psum = psum_range(array, layer.weight, layer.activation_low, layer.activation_high)
-        groups[group] = layer_attributes(trained.layers[conv.name], layer, psum)
-        axes[group] = axis_sizes(conv, array, images.count)
+        groups[group] = layer_attributes(trained.layers[spec.name], layer, psum)
+        axes[group] = axis_sizes(spec, array, images.count)
         if layer.threshold is not None:
             axes[group] |= dict(level=layer.threshold.shape[1])
-        layer_variables = _variables(group, variable_axes(network, conv), axes[group], layer_dtypes(layer, psum))
+        layer_variables = _variables(group, variable_axes(network, spec), axes[group], layer_dtypes(layer, psum))
         contents = dict(
-            weight=layer.weight, weight_tile=weight_tiles[conv.name],
-            row_count=lane_counts(conv.in_channels, array.rows), col_count=lane_counts(conv.out_channels, array.cols),
+            weight=layer.weight, weight_tile=weight_tiles[spec.name],
+            row_count=lane_counts(spec.in_channels, array.rows), col_count=lane_counts(spec.out_channels, array.cols),
             activation_low=layer.activation_low, activation_high=layer.activation_high,
             threshold=layer.threshold, direction=layer.direction,
         )  # fmt: skip
@@ -237,7 +239,9 @@ def plan_store(
     return StorePlan(groups, axes, tuple(variables), constants, compression)
 
 
-def _root_attributes(trained: TrainedNetwork, array: Array, images: ImageOrigin, compression: str | None) -> dict:
+def _root_attributes(
+    trained: TrainedNetwork, array: SystolicArray, images: ImageOrigin, compression: str | None
+) -> dict:
     return dict(
         schema=SCHEMA, factory_version=factory.__version__,
         network=json.dumps(trained.network.to_dict()), weights_sha256=trained.sha256,

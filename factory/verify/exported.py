@@ -98,8 +98,8 @@ def _layer_check(
 ) -> LayerCheck:
     part = Part.from_manifest(facts, name)
     stored = None if store is None else store.layer(name)
-    if stored is not None and stored.spec != part.conv:
-        raise ComparisonError(f"{MANIFEST}: {name}: conv must be the store's {stored.spec}, not {part.conv}")
+    if stored is not None and stored.spec != part.spec:
+        raise ComparisonError(f"{MANIFEST}: {name}: conv must be the store's {stored.spec}, not {part.spec}")
     adders = Adders(facts["pe"]["psum_bits"], facts["pe"]["overflow"])
     return LayerCheck(part, adders, facts["post"], facts["flat"], stored, reader, tally)
 

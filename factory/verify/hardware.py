@@ -35,14 +35,14 @@ def read_field(values: Int64[np.ndarray, "*shape"], bits: int, signed: bool) -> 
     return np.where(signed & (unsigned >= 1 << (bits - 1)), unsigned - (1 << bits), unsigned)
 
 
-def pixels_read(conv: ConvLayer) -> Int64[np.ndarray, "onij kij"]:
+def pixels_read(spec: ConvLayer) -> Int64[np.ndarray, "onij kij"]:
     """Return the padded pixel that each output pixel reads at each kernel position."""
-    pixel = np.zeros((conv.onij_count, conv.kij_count), np.int64)
-    for oi in range(conv.out_height):
-        for oj in range(conv.out_width):
-            for kij in range(conv.kij_count):
-                y, x = oi * conv.stride + kij // conv.kernel, oj * conv.stride + kij % conv.kernel
-                pixel[oi * conv.out_width + oj, kij] = y * conv.padded_width + x
+    pixel = np.zeros((spec.onij_count, spec.kij_count), np.int64)
+    for oi in range(spec.out_height):
+        for oj in range(spec.out_width):
+            for kij in range(spec.kij_count):
+                y, x = oi * spec.stride + kij // spec.kernel, oj * spec.stride + kij % spec.kernel
+                pixel[oi * spec.out_width + oj, kij] = y * spec.padded_width + x
     return pixel
 
 
@@ -74,18 +74,18 @@ def stationary_output_sums(
     return total
 
 
-def pixel_order(conv: ConvLayer, block: tuple[int, int]) -> list[int]:
+def pixel_order(spec: ConvLayer, block: tuple[int, int]) -> list[int]:
     """Return the `onij` in the order of an OS array: blocks of `(height, width)` row by row, row by row inside."""
     order = []
-    for top in range(0, conv.out_height, block[0]):
-        for left in range(0, conv.out_width, block[1]):
-            for oi in range(top, min(top + block[0], conv.out_height)):
-                order += [oi * conv.out_width + oj for oj in range(left, min(left + block[1], conv.out_width))]
+    for top in range(0, spec.out_height, block[0]):
+        for left in range(0, spec.out_width, block[1]):
+            for oi in range(top, min(top + block[0], spec.out_height)):
+                order += [oi * spec.out_width + oj for oj in range(left, min(left + block[1], spec.out_width))]
     return order
 
 
 def after_post(
-    sums: Int64[np.ndarray, "ot onij col"], post: str, pixels: Sequence[int], conv: ConvLayer
+    sums: Int64[np.ndarray, "ot onij col"], post: str, pixels: Sequence[int], spec: ConvLayer
 ) -> Int64[np.ndarray, "ot place col"]:
     """Return the outputs after the post-op; `pixels` is the `onij` at each place.
 
@@ -101,7 +101,7 @@ def after_post(
         return outputs
     windows: dict[tuple[int, int], list[int]] = {}
     for place, onij in enumerate(pixels):
-        oi, oj = onij // conv.out_width // 2, onij % conv.out_width // 2
-        if oi < conv.out_height // 2 and oj < conv.out_width // 2:
+        oi, oj = onij // spec.out_width // 2, onij % spec.out_width // 2
+        if oi < spec.out_height // 2 and oj < spec.out_width // 2:
             windows.setdefault((oi, oj), []).append(place)
     return np.stack([outputs[:, places].max(axis=1) for places in windows.values()], axis=1)

@@ -233,8 +233,8 @@ def _check_places(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
     axes, layout = files.file_axes, files.layout
     labels = [part.tiles.get(axis, range(sizes[axis])) for axis in axes]
     missing = set(product(*labels))
-    count = part.tiles["ic"] if part.dataflow == "os" else range(part.conv.in_channels)
-    tiles = part.array.input_tiles(part.conv.in_channels)
+    count = part.tiles["ic"] if part.dataflow == "os" else range(part.spec.in_channels)
+    tiles = part.array.input_tiles(part.spec.in_channels)
     for entry in files.record["files"]:
         place = tuple(entry.get(axis) for axis in axes)
         if place not in missing:

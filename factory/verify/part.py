@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 from factory.manifest import MANIFEST
-from factory.spec import Array, ComparisonError, ConvLayer, InputError, typed_values
+from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray, typed_values
 from factory.verify import plain
 from factory.verify.hardware import after_post, pixel_order, pixels_read
 
@@ -51,9 +51,9 @@ class Part:
     channels. `activation`, `weight` are the fields that its processing elements read.
     """
 
-    conv: ConvLayer
+    spec: ConvLayer
     dataflow: str
-    array: Array
+    array: SystolicArray
     tiles: Mapping[str, tuple[int, ...]]
     activation: Field
     weight: Field
@@ -66,9 +66,9 @@ class Part:
         kinds = {field.name: field.type for field in fields(ConvLayer)}
         try:
             part = cls(
-                conv=ConvLayer(**typed_values(record["conv"], kinds, kinds, "conv: ")),
+                spec=ConvLayer(**typed_values(record["conv"], kinds, kinds, "conv: ")),
                 dataflow=manifest["dataflow"],
-                array=Array(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
+                array=SystolicArray(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
                 tiles={axis: tuple(places) for axis, places in record["tiles"].items()},
                 activation=(pe["activation_bits"], pe["activation_signed"]),
                 weight=(pe["weight_bits"], pe["weight_signed"]),
@@ -81,19 +81,19 @@ class Part:
             if not places or list(places) != sorted(set(places)) or places[-1] >= count:
                 expected = f"ascending {axis} below {count}"
                 raise ComparisonError(f"{MANIFEST}: {layer}: tiles must have {expected}, not {list(places)}")
-        if part.conv.name != layer or part.is_whole_sum != record["sums_all"]:
+        if part.spec.name != layer or part.is_whole_sum != record["sums_all"]:
             facts = f"its own name and sums_all {part.is_whole_sum}"
-            raise ComparisonError(f"{MANIFEST}: {layer}: must have {facts}, not {part.conv.name}, {record['sums_all']}")
+            raise ComparisonError(f"{MANIFEST}: {layer}: must have {facts}, not {part.spec.name}, {record['sums_all']}")
         return part
 
     @property
     def counts(self) -> dict[str, int]:
         """How many places each axis that can be selected has in the whole layer."""
-        conv, array = self.conv, self.array
-        ends = {"kij": conv.kij_count, "ot": array.output_tiles(conv.out_channels)}
+        spec, array = self.spec, self.array
+        ends = {"kij": spec.kij_count, "ot": array.output_tiles(spec.out_channels)}
         if self.dataflow == "ws":
-            return ends | {"it": array.input_tiles(conv.in_channels)}
-        return ends | {"pt": array.pixel_tiles(conv.onij_count), "ic": conv.in_channels}
+            return ends | {"it": array.input_tiles(spec.in_channels)}
+        return ends | {"pt": array.pixel_tiles(spec.onij_count), "ic": spec.in_channels}
 
     @property
     def is_whole_sum(self) -> bool:
@@ -105,8 +105,8 @@ class Part:
     def pixels(self) -> list[int]:
         """The `onij` of each selected place, in order."""
         if self.dataflow == "ws":
-            return list(range(self.conv.onij_count))
-        order, rows = pixel_order(self.conv, self.pixel_block), self.array.rows
+            return list(range(self.spec.onij_count))
+        order, rows = pixel_order(self.spec, self.pixel_block), self.array.rows
         return [onij for pt in self.tiles["pt"] for onij in order[pt * rows : (pt + 1) * rows]]
 
     @property
@@ -126,7 +126,7 @@ class Part:
     def to_channels(self, values: Int64[np.ndarray, "ot col ..."]) -> Int64[np.ndarray, "oc ..."]:
         """Invert `by_channel`; zeros for the channels that are not selected."""
         joined = values.reshape(len(self.channels), *values.shape[2:])
-        whole = np.zeros((self.conv.out_channels, *joined.shape[1:]), np.int64)
+        whole = np.zeros((self.spec.out_channels, *joined.shape[1:]), np.int64)
         for place, channel in enumerate(self.channels):
             if channel < len(whole):
                 whole[channel] = joined[place]
@@ -146,15 +146,15 @@ class Part:
     def cut_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> Int64[np.ndarray, "*_"]:
         """Return the selected activation codes: `(it, nij, row)` in WS, `(ic, kij, onij)` in OS."""
         if self.dataflow == "ws":
-            return np.stack([plain.activation_tile(codes, self.conv, self.array, it) for it in self.tiles["it"]])
-        padded = plain.pad(codes[list(self.tiles["ic"])], self.conv)
-        flat = padded.reshape(len(padded), self.conv.nij_count)
-        return flat[:, pixels_read(self.conv)[self.pixels][:, list(self.tiles["kij"])].T]
+            return np.stack([plain.activation_tile(codes, self.spec, self.array, it) for it in self.tiles["it"]])
+        padded = plain.pad(codes[list(self.tiles["ic"])], self.spec)
+        flat = padded.reshape(len(padded), self.spec.nij_count)
+        return flat[:, pixels_read(self.spec)[self.pixels][:, list(self.tiles["kij"])].T]
 
     def addresses(self) -> Int64[np.ndarray, "onij kij"]:
         """Return `kij * nij_count + nij(onij, kij)`, the address that each pixel reads at each position, from 0."""
         kij = np.array(self.tiles["kij"])
-        return kij * self.conv.nij_count + pixels_read(self.conv)[self.pixels][:, kij]
+        return kij * self.spec.nij_count + pixels_read(self.spec)[self.pixels][:, kij]
 
     def axes(self, role: str) -> tuple[str, ...]:
         """Return the axes of a role's vector; raise ComparisonError where the dataflow has no such role."""
@@ -169,14 +169,14 @@ class Part:
 
     def occupied(self, role: str, post: str, levels: int) -> Int64[np.ndarray, "*_"]:
         """Return a role's vector with ones where it has a channel and a pixel, and zeros elsewhere."""
-        conv = self.conv
+        spec = self.spec
         if role == "weight":
-            return self.cut_weight(np.ones(conv.weight_shape, np.int64))
+            return self.cut_weight(np.ones(spec.weight_shape, np.int64))
         if role == "activation":
-            return self.cut_activation(np.ones((conv.in_channels, conv.height, conv.width), np.int64))
+            return self.cut_activation(np.ones((spec.in_channels, spec.height, spec.width), np.int64))
         sizes = {axis: len(tiles) for axis, tiles in self.tiles.items()}
-        sizes |= dict(nij=conv.nij_count, col=self.array.cols, level=levels, onij=self._output_pixels(role, post))
-        axes, columns = self.axes(role), self.by_channel(np.ones(conv.out_channels, np.int64))
+        sizes |= dict(nij=spec.nij_count, col=self.array.cols, level=levels, onij=self._output_pixels(role, post))
+        axes, columns = self.axes(role), self.by_channel(np.ones(spec.out_channels, np.int64))
         if "col" not in axes:
             return np.ones([sizes[axis] for axis in axes], np.int64)
         columns = columns.reshape([sizes[axis] if axis in ("ot", "col") else 1 for axis in axes])
@@ -184,9 +184,9 @@ class Part:
 
     def _output_pixels(self, role: str, post: str) -> int:
         if role == "next":
-            return self.conv.next_height * self.conv.next_width
+            return self.spec.next_height * self.spec.next_width
         nothing = np.zeros((1, len(self.pixels), 1), np.int64)
-        return after_post(nothing, post if role == "out" else "none", self.pixels, self.conv).shape[1]
+        return after_post(nothing, post if role == "out" else "none", self.pixels, self.spec).shape[1]
 
     def split_pixels(
         self, axes: tuple[str, ...], values: Int64[np.ndarray, "*_"], size: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float32, Int64, Integer, UInt8
 
-from factory.spec import IMAGE, Array, ConvLayer, Network, TrainedLayer
+from factory.spec import IMAGE, ConvLayer, Network, SystolicArray, TrainedLayer
 
 
 def input_codes(
@@ -18,13 +18,13 @@ def input_codes(
 
 
 def code_bounds(
-    network: Network, conv: ConvLayer, alpha: np.float32
+    network: Network, spec: ConvLayer, alpha: np.float32
 ) -> tuple[Int64[np.ndarray, " ic"], Int64[np.ndarray, " ic"]]:
     """Return the least and the largest code of each input channel: of all pixel values, or of all unsigned codes."""
-    if conv.source != IMAGE:
-        return np.zeros(conv.in_channels, np.int64), np.full(conv.in_channels, conv.activation_levels)
-    ramp = np.tile(np.arange(256, dtype=np.uint8), (conv.in_channels, 1, 1))
-    codes = input_codes(ramp, network, conv, alpha)
+    if spec.source != IMAGE:
+        return np.zeros(spec.in_channels, np.int64), np.full(spec.in_channels, spec.activation_qmax)
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (spec.in_channels, 1, 1))
+    codes = input_codes(ramp, network, spec, alpha)
     return codes.min(axis=(1, 2)), codes.max(axis=(1, 2))
 
 
@@ -35,7 +35,7 @@ def lane_counts(channels: int, lanes: int) -> Int64[np.ndarray, " tile"]:
 
 def quantize(real: Float32[np.ndarray, "*any"], entered: ConvLayer, alpha: np.float32) -> Int64[np.ndarray, "*any"]:
     """Return the activation codes with which real values enter a layer: `round(min(x / alpha, 1) * levels)`."""
-    levels = np.float32(entered.activation_levels)
+    levels = np.float32(entered.activation_qmax)
     return np.rint(np.minimum(real / np.float32(alpha), np.float32(1)) * levels).astype(np.int64)
 
 
@@ -43,7 +43,7 @@ def real_outputs(
     accumulator: Integer[np.ndarray, " oc *pixel"], layer: TrainedLayer
 ) -> Float32[np.ndarray, " oc *pixel"]:
     """Return the layer's real outputs: both steps, batch norm, ReLU; each operation rounded to float32."""
-    real = accumulator.astype(np.float32) * layer.activation_step * layer.weight_step
+    real = accumulator.astype(np.float32) * layer.activation_scale * layer.weight_scale
     norm = layer.batch_norm
     if norm is not None:
         shape = (-1,) + (1,) * (accumulator.ndim - 1)
@@ -74,40 +74,40 @@ def count_thresholds(
 
 
 def convolve(
-    codes: Integer[np.ndarray, "ic y x"], weight: Integer[np.ndarray, "oc ic ki kj"], conv: ConvLayer
+    codes: Integer[np.ndarray, "ic y x"], weight: Integer[np.ndarray, "oc ic ki kj"], spec: ConvLayer
 ) -> Int64[np.ndarray, "oc oi oj"]:
     """Return the exact convolution of one image, for as many output channels as `weight` has."""
-    padded = pad(codes, conv)
-    total = np.zeros((weight.shape[0], conv.out_height, conv.out_width), np.int64)
-    for ki in range(conv.kernel):
-        for kj in range(conv.kernel):
-            rows = slice(ki, ki + conv.stride * (conv.out_height - 1) + 1, conv.stride)
-            cols = slice(kj, kj + conv.stride * (conv.out_width - 1) + 1, conv.stride)
+    padded = pad(codes, spec)
+    total = np.zeros((weight.shape[0], spec.out_height, spec.out_width), np.int64)
+    for ki in range(spec.kernel):
+        for kj in range(spec.kernel):
+            rows = slice(ki, ki + spec.stride * (spec.out_height - 1) + 1, spec.stride)
+            cols = slice(kj, kj + spec.stride * (spec.out_width - 1) + 1, spec.stride)
             total += np.tensordot(weight[:, :, ki, kj].astype(np.int64), padded[:, rows, cols], axes=1)
     return total
 
 
-def pad(codes: Integer[np.ndarray, "ic y x"], conv: ConvLayer) -> Int64[np.ndarray, "ic py px"]:
+def pad(codes: Integer[np.ndarray, "ic y x"], spec: ConvLayer) -> Int64[np.ndarray, "ic py px"]:
     """Return the map with its zero padding."""
-    shape = (codes.shape[0], conv.padded_height, conv.padded_width)
+    shape = (codes.shape[0], spec.padded_height, spec.padded_width)
     padded = np.zeros(shape, np.int64)
-    padded[:, conv.padding : conv.padding + conv.height, conv.padding : conv.padding + conv.width] = codes
+    padded[:, spec.padding : spec.padding + spec.height, spec.padding : spec.padding + spec.width] = codes
     return padded
 
 
 def activation_tile(
-    codes: Integer[np.ndarray, "ic y x"], conv: ConvLayer, array: Array, it: int
+    codes: Integer[np.ndarray, "ic y x"], spec: ConvLayer, array: SystolicArray, it: int
 ) -> Int64[np.ndarray, "nij row"]:
     """Return one input tile's codes: lane `row` is channel `it * rows + row`, 0 where there is none."""
-    tile = np.zeros((conv.nij_count, array.rows), np.int64)
-    channels = pad(codes[it * array.rows : (it + 1) * array.rows], conv)
+    tile = np.zeros((spec.nij_count, array.rows), np.int64)
+    channels = pad(codes[it * array.rows : (it + 1) * array.rows], spec)
     for row, channel in enumerate(channels):
         tile[:, row] = channel.ravel()
     return tile
 
 
 def weight_tile(
-    weight: Integer[np.ndarray, "oc ic ki kj"], array: Array, it: int, ot: int
+    weight: Integer[np.ndarray, "oc ic ki kj"], array: SystolicArray, it: int, ot: int
 ) -> Int64[np.ndarray, "kij col row"]:
     """Return one tile's weights: column `col` is output channel `ot * cols + col`, 0 where there is none."""
     tile = np.zeros((weight.shape[2] * weight.shape[3], array.cols, array.rows), np.int64)

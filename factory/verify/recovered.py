@@ -45,8 +45,8 @@ def _measure(
 ) -> Recovered:
     values, largest, most, total = 0, 0.0, 0.0, 0.0
     for batch in np.split(images, range(BATCH, images.size, BATCH)):
-        floating = forward(layer.activation[batch].astype(np.float32) * known.activation_step)
-        recovered = plain.real_outputs(layer.conv[batch].swapaxes(0, 1), known).swapaxes(0, 1)
+        floating = forward(layer.activation[batch].astype(np.float32) * known.activation_scale)
+        recovered = plain.real_outputs(layer.accumulator[batch].swapaxes(0, 1), known).swapaxes(0, 1)
         difference = np.abs(recovered.astype(np.float64) - floating)
         values, total = values + difference.size, total + float(difference.sum())
         largest, most = max(largest, float(floating.max())), float(np.maximum(most, difference.max()))

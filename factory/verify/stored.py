@@ -73,41 +73,41 @@ class Chain:
         self._store, self._trained = store, trained
         self._image, self._codes = -1, {}
 
-    def codes(self, image: int, conv: ConvLayer) -> np.ndarray | None:
+    def codes(self, image: int, spec: ConvLayer) -> np.ndarray | None:
         """Return int64 `(ic, y, x)`; None where a layer before it is neither stored nor in the weights."""
         if image != self._image:
             self._image, self._codes = image, {}
-        if conv.name not in self._codes:
-            self._codes[conv.name] = self._follow(image, conv)
-        return self._codes[conv.name]
+        if spec.name not in self._codes:
+            self._codes[spec.name] = self._follow(image, spec)
+        return self._codes[spec.name]
 
-    def _follow(self, image: int, conv: ConvLayer) -> np.ndarray | None:
-        if conv.source == IMAGE:
-            return plain.input_codes(self._store.images.pixels[image], self._store.network, conv, self._alpha(conv))
-        source = self._store.network.layer(conv.source)
+    def _follow(self, image: int, spec: ConvLayer) -> np.ndarray | None:
+        if spec.source == IMAGE:
+            return plain.input_codes(self._store.images.pixels[image], self._store.network, spec, self._alpha(spec))
+        source = self._store.network.layer(spec.source)
         if source.name in self._store.layers:
             stored = self._store.layer(source.name)
-            codes = plain.count_thresholds(stored.conv[image], stored.threshold[:], stored.direction[:])
+            codes = plain.count_thresholds(stored.accumulator[image], stored.threshold[:], stored.direction[:])
         elif self._trained is None:
             return None
         else:
             layer = self._trained.layers[source.name]
             accumulator = plain.convolve(self.codes(image, source), layer.weight_code, source)
-            codes = plain.quantize(plain.real_outputs(accumulator, layer), conv, self._alpha(conv))
+            codes = plain.quantize(plain.real_outputs(accumulator, layer), spec, self._alpha(spec))
         return plain.pool_codes(codes, source.pool)
 
-    def _alpha(self, conv: ConvLayer) -> np.float32:
-        return (self._trained or self._store).layers[conv.name].alpha_a
+    def _alpha(self, spec: ConvLayer) -> np.float32:
+        return (self._trained or self._store).layers[spec.name].alpha_a
 
 
 def _check_parameters(store: Store, layer: StoredLayer, trained: TrainedNetwork | None, tally: Tally) -> None:
     """Check what a layer has once for all images: bounds and lane counts, and what the trained network gives it."""
-    conv, array, name = layer.spec, store.array, layer.spec.name
-    low, high = plain.code_bounds(store.network, conv, layer.alpha_a)
+    spec, array, name = layer.spec, store.array, layer.spec.name
+    low, high = plain.code_bounds(store.network, spec, layer.alpha_a)
     tally.equal("activation_low", name, ("ic",), low, layer.activation_low)
     tally.equal("activation_high", name, ("ic",), high, layer.activation_high)
-    tally.equal("row_count", name, ("it",), plain.lane_counts(conv.in_channels, array.rows), layer.row_count[:])
-    tally.equal("col_count", name, ("ot",), plain.lane_counts(conv.out_channels, array.cols), layer.col_count[:])
+    tally.equal("row_count", name, ("it",), plain.lane_counts(spec.in_channels, array.rows), layer.row_count[:])
+    tally.equal("col_count", name, ("ot",), plain.lane_counts(spec.out_channels, array.cols), layer.col_count[:])
     if layer.direction is not None:
         direction = layer.direction[:]
         tally.equal("direction", name, ("oc",), np.where(direction < 0, -1, 1), direction)
@@ -140,15 +140,15 @@ def _check_thresholds(
 
 def _check_unit(store: Store, unit: Unit, chain: Chain, tally: Tally) -> None:
     layer, array = store.layer(unit.layer), store.array
-    conv, address = layer.spec, f"{unit.layer}, image {unit.image}"
+    spec, address = layer.spec, f"{unit.layer}, image {unit.image}"
     codes, weight = layer.activation[unit.image].astype(np.int64), layer.weight[:]
-    expected = chain.codes(unit.image, conv)
+    expected = chain.codes(unit.image, spec)
     if expected is None:
-        tally.skip(f"activation codes of {conv.name}, because {conv.source} is not in the store")
+        tally.skip(f"activation codes of {spec.name}, because {spec.source} is not in the store")
     else:
         tally.equal("activation", address, ("ic", "y", "x"), expected, codes)
-    for it in range(array.input_tiles(conv.in_channels)):
-        entering = plain.activation_tile(codes, conv, array, it)
+    for it in range(array.input_tiles(spec.in_channels)):
+        entering = plain.activation_tile(codes, spec, array, it)
         where = f"{address}, it {it}"
         tally.equal("activation_tile", where, ("nij", "row"), entering, layer.activation_tile[unit.image, it])
         for ot in unit.ots:
@@ -159,5 +159,5 @@ def _check_unit(store: Store, unit: Unit, chain: Chain, tally: Tally) -> None:
             tally.equal("psum", there, ("kij", "nij", "col"), psum, layer.psum[unit.image, it, ot])
     for ot in unit.ots:
         channels = slice(ot * array.cols, (ot + 1) * array.cols)
-        total = plain.convolve(codes, weight[channels], conv)
-        tally.equal("conv", f"{address}, ot {ot}", ("col", "y", "x"), total, layer.conv[unit.image, channels])
+        total = plain.convolve(codes, weight[channels], spec)
+        tally.equal("conv", f"{address}, ot {ot}", ("col", "y", "x"), total, layer.accumulator[unit.image, channels])

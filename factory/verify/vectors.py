@@ -41,7 +41,7 @@ class Vectors:
         if role == "conv":
             return self._accumulators
         if role == "out":
-            return after_post(self._accumulators, self.post, self.part.pixels, self.part.conv)
+            return after_post(self._accumulators, self.post, self.part.pixels, self.part.spec)
         return self._next()
 
     def wrapped(self, role: str) -> int:
@@ -60,14 +60,14 @@ class Vectors:
         return [total for _, total in self._weight_sums()][-1]
 
     def _weight_sums(self) -> Iterator[tuple[Codes, Codes]]:
-        pixel = pixels_read(self.part.conv)[:, list(self.part.tiles["kij"])]
+        pixel = pixels_read(self.part.spec)[:, list(self.part.tiles["kij"])]
         return stationary_weight_sums(self.activation, self.weight, pixel, self.adders)
 
     def _next(self) -> Int64[np.ndarray, "ot onij col"]:
         """Return the codes that enter the next layer, of the map after the layer's own pool."""
-        conv, (threshold, direction) = self.part.conv, self.quantizer
-        maps = np.zeros((conv.out_channels, conv.onij_count), np.int64)
+        spec, (threshold, direction) = self.part.spec, self.quantizer
+        maps = np.zeros((spec.out_channels, spec.onij_count), np.int64)
         maps[:, self.part.pixels] = self.part.to_channels(self._accumulators.swapaxes(1, 2))
         codes = plain.count_thresholds(maps, threshold, direction)
-        pooled = plain.pool_codes(codes.reshape(-1, conv.out_height, conv.out_width), conv.pool)
+        pooled = plain.pool_codes(codes.reshape(-1, spec.out_height, spec.out_width), spec.pool)
         return self.part.by_channel(pooled.reshape(len(pooled), -1)).swapaxes(1, 2)
