@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from factory.bits import field_range, wrap
+from factory.arithmetic.bits import field_range, wrap
+from factory.arithmetic.tiling import split_channels
 from factory.lower import lower
 from factory.spec import (
     ConvLayer,
@@ -24,7 +25,6 @@ from factory.spec import (
     valid_taps,
 )
 from factory.store import Store, StoredLayer
-from factory.tiling import split_channels
 
 BLOCK_BYTES = 1 << 24
 

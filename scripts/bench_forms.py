@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from bench_figure import Figure, best_seconds
 
+from factory.arithmetic.tiling import tile_activation
 from factory.engine import EngineLayer, LayerValues, activation_tiles, convolve, layer_psums
 from factory.engine.layer import shifted_views
-from factory.tiling import tile_activation
 
 Form = Callable[[jax.Array | None], jax.Array]
 """Computes a result anew; it may take the memory of an earlier one, which is then gone."""

@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
+from factory.arithmetic.tiling import tile_activation
 from factory.spec import ConvLayer, SystolicArray
-from factory.tiling import tile_activation
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 

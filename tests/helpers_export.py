@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 from helpers_network import integer_network, odd_network, random_pixels
 
-from factory.lower import max_pool, threshold_codes
+from factory.arithmetic.integer import max_pool, threshold_codes
+from factory.arithmetic.tiling import tile_activation, tile_weight
 from factory.spec import ConvLayer, InputError, Network, SystolicArray, part1, part2
-from factory.tiling import tile_activation, tile_weight
 
 
 @dataclass(frozen=True)

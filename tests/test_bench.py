@@ -11,9 +11,9 @@ from bench_forms import form_figures
 from helpers_network import integer_network, odd_network, random_pixels
 from helpers_twin import twin_psums
 
+from factory.arithmetic.tiling import tile_activation, tile_weight
 from factory.engine import forward, layer_psums, prepare
 from factory.spec import SystolicArray
-from factory.tiling import tile_activation, tile_weight
 
 ARRAY = SystolicArray(4, 8)
 LAYERS = [conv.name for conv in odd_network().layers]

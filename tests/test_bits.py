@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory import bits
+from factory.arithmetic import bits
 
 
 @st.composite

@@ -12,13 +12,13 @@ import pytest
 from helpers_network import odd_network, random_pixels, tiny_network, trained_network
 from helpers_twin import twin_accumulators, twin_next_codes, twin_psums
 
+from factory.arithmetic.tiling import tile_activation, tile_weight
 from factory.build import build, default_store
 from factory.build.stream import batch_size
 from factory.checkpoint import save_weights
 from factory.lower import lower
 from factory.spec import InputError, SystolicArray
 from factory.store import StoreWriter, open_store
-from factory.tiling import tile_activation, tile_weight
 
 NOW = "2025-12-13T00:00:00+00:00"
 trained = functools.cache(trained_network)

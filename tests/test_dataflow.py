@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from helpers_export import PlainLayer, odd_store, plain_conv
 
+from factory.arithmetic.adders import exact_product
+from factory.arithmetic.integer import max_pool
+from factory.arithmetic.tiling import nij_of_onij, untile_output
 from factory.dataflow import FLOWS, Adder, Dataflow, Tiles, Vectors, axis_sizes
-from factory.dataflow.adder import exact_product
 from factory.dataflow.pixels import pixel_order, pool_windows
-from factory.lower import max_pool
 from factory.memfile import ROLES
 from factory.spec import ConvLayer, InputError, SystolicArray
-from factory.tiling import nij_of_onij, untile_output
 
 STORE = odd_store()
 ARRAYS = [SystolicArray(4, 4), SystolicArray(8, 8), SystolicArray(8, 16), SystolicArray(16, 4)]

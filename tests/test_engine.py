@@ -6,6 +6,7 @@ import pytest
 from helpers_network import integer_network, odd_network, random_pixels, trained_network
 from helpers_twin import twin_accumulators, twin_next_codes, twin_psums
 
+from factory.arithmetic.tiling import accumulate, tile_activation, untile_output
 from factory.engine import (
     activation_tiles,
     convolve,
@@ -22,7 +23,6 @@ from factory.engine.parameters import FLOAT32_EXACT
 from factory.lower import lower
 from factory.quant.host import dequantize_accumulator
 from factory.spec import ConvLayer, IntegerLayer, SystolicArray
-from factory.tiling import accumulate, tile_activation, untile_output
 
 ARRAYS = [SystolicArray(4, 4), SystolicArray(8, 8), SystolicArray(8, 16), SystolicArray(16, 4)]
 LAYERS = [conv.name for conv in odd_network().layers]

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from factory.arithmetic.tiling import accumulate, untile_output
 from factory.checkpoint import load_weights
 from factory.engine import convolve, forward, input_codes, layer_psums, logits, next_codes, prepare
 from factory.lower import lower
-from factory.tiling import accumulate, untile_output
 
 pytestmark = pytest.mark.reference
 trained = functools.cache(load_weights)

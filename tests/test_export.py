@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from helpers_export import MemoryStore, files_of, odd_store, reference_store, tiled
 
+from factory.arithmetic.tiling import untile_output
 from factory.dataflow.kept import kept
 from factory.export import export
 from factory.export.selection import parse_indices, parse_tiles
 from factory.memfile import Memory, decode, load_profile
 from factory.spec import InputError, SystolicArray
-from factory.tiling import untile_output
 
 STORE = odd_store(images=3)
 SPEC = STORE.layers["features.9"].spec

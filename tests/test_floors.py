@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
-    {"bits", "quant"},
-    {"model", "images", "lower", "tiling", "store", "memfile", "manifest", "fetch"},
+    {"arithmetic", "quant"},
+    {"model", "images", "lower", "store", "memfile", "manifest", "fetch"},
     {"engine", "dataflow", "checkpoint", "train", "testbench", "audit"},
     {"build", "export", "verify", "report", "simulate", "evaluate", "fit"},
     {"cli", "cocotb"},

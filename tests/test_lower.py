@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from factory import InputError, load_weights
-from factory.lower import find_thresholds, lower, max_pool, threshold_codes
+from factory.arithmetic.integer import max_pool, threshold_codes
+from factory.lower import find_thresholds, lower
 from factory.quant.host import dequantize_accumulator, input_table, requantized_codes
 from factory.spec import IMAGE, BatchNorm, ConvLayer, Network, TrainedLayer, accumulator_ranges, part1, vgg
 

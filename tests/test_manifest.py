@@ -12,10 +12,10 @@ import pytest
 from helpers_export import MemoryLayer, MemoryStore, files_of, odd_store, tiled
 
 import factory
+from factory.arithmetic.tiling import tile_weight
 from factory.export import export
 from factory.memfile import DATAFLOWS, Memory, decode, profile_names
 from factory.spec import ConvLayer
-from factory.tiling import tile_weight
 
 STORE = odd_store(images=3)
 SCHEMA = json.loads((Path(factory.__file__).parent / "schemas" / "manifest.schema.json").read_text())

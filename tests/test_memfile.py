@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory import bits
-from factory.memfile import FORMATS, Memory, Named, complete_template, decode, encode
+from factory.arithmetic import bits
+from factory.arithmetic.labelled import LabelledArray
+from factory.memfile import FORMATS, Memory, complete_template, decode, encode
 from factory.memfile.header import header
 from factory.memfile.names import check_template
 from factory.spec import InputError
@@ -188,7 +189,7 @@ def test_templates_are_plain_names_of_known_fields(template, message):
 
 
 def test_named_axes_split_reorder_reverse_and_keep_their_labels():
-    named = Named(np.arange(12).reshape(2, 6), ("ot", "row"), {"ot": (3, 5)})
+    named = LabelledArray(np.arange(12).reshape(2, 6), ("ot", "row"), {"ot": (3, 5)})
     arranged = named.split("row", "row", "simd", 2).arrange(("-simd", "row", "-ot"))
     assert arranged.axes == ("simd", "row", "ot")
     assert arranged.label("ot") == (5, 3)

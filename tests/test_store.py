@@ -15,11 +15,11 @@ from helpers_network import odd_network, tiny_network, trained_network
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory.arithmetic.tiling import tile_weight
 from factory.lower import lower
 from factory.spec import InputError, SystolicArray
 from factory.store import ImageOrigin, StorePlan, create_store, open_store, partial_folder, plan_store, writer
 from factory.store.file import chunk_shape
-from factory.tiling import tile_weight
 
 ARRAY = SystolicArray(4, 8)
 

@@ -7,8 +7,9 @@ from helpers_bench import random_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from factory.arithmetic.labelled import LabelledArray
 from factory.export import export
-from factory.memfile import Layout, Named, Profile, Split, encode, load_profile
+from factory.memfile import Layout, Profile, Split, encode, load_profile
 from factory.spec import InputError, SystolicArray
 from factory.testbench import Job, Load, bench_of, jobs_text, package_text, read_jobs, read_manifest
 from factory.testbench import testbench_files as files_of_testbench
@@ -50,7 +51,7 @@ def test_a_walk_reads_what_a_layout_wrote(tmp_path_factory, placement, seed):
     shape = dict(it=2, ot=3, kij=2, col=3, row=4)
     values = np.random.default_rng(seed).integers(-8, 8, tuple(shape.values()))
     sizes = layout.sizes(shape)
-    arranged = layout.arrange(Named(values, AXES, {})).values
+    arranged = layout.arrange(LabelledArray(values, AXES, {})).values
     count = int(np.prod([sizes[axis] for axis in layout.file_axes], dtype=int))
     lanes = int(np.prod([sizes[axis.lstrip("-")] for axis in layout.lanes]))
     files = arranged.reshape(count, -1, lanes)

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory import tiling
-from factory.lower import lower, max_pool, threshold_codes
+from factory.arithmetic.integer import max_pool, threshold_codes
+from factory.lower import lower
 from factory.quant.host import dequantize_accumulator, requantized_codes
 from factory.spec import InputError, SystolicArray, part1
 from factory.verify import plain

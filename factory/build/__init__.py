@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from factory.arithmetic.tiling import tile_weight
 from factory.build.place import default_store as default_store
 from factory.checkpoint import load_weights
 from factory.images import load_images
 from factory.lower import lower
 from factory.spec import InputError, Progress, SystolicArray, TrainedNetwork
 from factory.store import ImageOrigin, create_store, plan_store
-from factory.tiling import tile_weight
 
 
 def build(

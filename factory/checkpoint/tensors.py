@@ -1,4 +1,4 @@
-"""Named tensors: what each must be, the check that says so, and the digest of their contents."""
+"""LabelledArray tensors: what each must be, the check that says so, and the digest of their contents."""
 
 from __future__ import annotations
 

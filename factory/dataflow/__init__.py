@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from factory.dataflow.adder import OVERFLOWS as OVERFLOWS
-from factory.dataflow.adder import Adder as Adder
+from factory.arithmetic.adders import OVERFLOWS as OVERFLOWS
+from factory.arithmetic.adders import Adder as Adder
 from factory.dataflow.flow import Dataflow as Dataflow
 from factory.dataflow.flow import Tiles as Tiles
 from factory.dataflow.output_stationary import OutputStationary as OutputStationary

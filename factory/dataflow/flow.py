@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int8, Int64, Integer
 
-from factory import bits
-from factory.dataflow.adder import Adder
-from factory.memfile import Named
+from factory.arithmetic import bits
+from factory.arithmetic.adders import Adder
+from factory.arithmetic.labelled import LabelledArray
 from factory.spec import ConvLayer, SystolicArray
 
 Field = tuple[int, bool]
@@ -42,10 +42,10 @@ class Sums:
         return 0 if self.held is self.exact else int(np.count_nonzero(self.held != self.exact))
 
 
-def read_as(codes: Integer[np.ndarray, "*shape"], axes: tuple[str, ...], field: Field, **labels) -> Named:
+def read_as(codes: Integer[np.ndarray, "*shape"], axes: tuple[str, ...], field: Field, **labels) -> LabelledArray:
     """Return codes as a field reads them back; `wrapped` is how many are others then."""
     held, wrapped = bits.hold(codes, *field)
-    return Named(held, axes, labels, wrapped)
+    return LabelledArray(held, axes, labels, wrapped)
 
 
 def take(array: np.ndarray, *places: tuple[int, ...]) -> np.ndarray:
@@ -72,22 +72,22 @@ class Dataflow(ABC):
     pixel_block: tuple[int, int] = (1, 1)
 
     @abstractmethod
-    def read_weight(self, codes: Int8[np.ndarray, "oc ic ki kj"]) -> Named:
+    def read_weight(self, codes: Int8[np.ndarray, "oc ic ki kj"]) -> LabelledArray:
         """Return the selected weight codes as the array reads them."""
 
     @abstractmethod
-    def read_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> Named:
+    def read_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> LabelledArray:
         """Return one image's selected activation codes as the array reads them."""
 
     @abstractmethod
-    def accumulators(self, weight: Named, activation: Named, where: str) -> Sums:
+    def accumulators(self, weight: LabelledArray, activation: LabelledArray, where: str) -> Sums:
         """Return the accumulators `(part, onij, channel)` after each part of the sum, the last being the whole.
 
         `channel` counts the columns of all selected `ot`; `where` is the address that an error begins with.
         """
 
     @abstractmethod
-    def psums(self, weight: Named, activation: Named, where: str, axis: str) -> Iterator[Named]:
+    def psums(self, weight: LabelledArray, activation: LabelledArray, where: str, axis: str) -> Iterator[LabelledArray]:
         """Yield the partial sums `(it, ot, kij, nij, col)`, one place of `axis` (a tile or `kij`) at a time."""
 
     @property

@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int8, Int64, Integer
 
-from factory.bits import field_range
-from factory.dataflow.adder import exact_product, ordered_sum, reach
+from factory.arithmetic.adders import exact_product, ordered_sum, reach
+from factory.arithmetic.bits import field_range
+from factory.arithmetic.labelled import LabelledArray
+from factory.arithmetic.tiling import nij_of_onij, tile_activation, tile_weight
 from factory.dataflow.flow import Dataflow, Sums, read_as, take
-from factory.memfile import Named
-from factory.tiling import nij_of_onij, tile_activation, tile_weight
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,20 @@ class WeightStationary(Dataflow):
     first; `conv[ot, onij, col] = sum over it, kij of psum[it, ot, kij, nij(onij, kij), col]`.
     """
 
-    def read_weight(self, codes: Int8[np.ndarray, "oc ic ki kj"]) -> Named:
+    def read_weight(self, codes: Int8[np.ndarray, "oc ic ki kj"]) -> LabelledArray:
         """`(it, ot, kij, col, row)`."""
         return self.read_weight_tiles(tile_weight(codes, self.array))
 
-    def read_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> Named:
+    def read_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> LabelledArray:
         """`(it, nij, row)`."""
         return self.read_activation_tiles(tile_activation(codes, self.spec, self.array))
 
-    def read_weight_tiles(self, tiles: Int8[np.ndarray, "it ot kij col row"]) -> Named:
+    def read_weight_tiles(self, tiles: Int8[np.ndarray, "it ot kij col row"]) -> LabelledArray:
         """Return the selected weight codes, from all tiles, as the array reads them: `(it, ot, kij, col, row)`."""
         kept = dict(it=self.tiles.it, ot=self.tiles.ot, kij=self.tiles.kij)
         return read_as(take(tiles, *kept.values()), ("it", "ot", "kij", "col", "row"), self.weight_field, **kept)
 
-    def read_activation_tiles(self, tiles: Integer[np.ndarray, "it nij row"]) -> Named:
+    def read_activation_tiles(self, tiles: Integer[np.ndarray, "it nij row"]) -> LabelledArray:
         """Return the selected activation codes, from all tiles, as the array reads them: `(it, nij, row)`."""
         return read_as(take(tiles, self.tiles.it), ("it", "nij", "row"), self.activation_field, it=self.tiles.it)
 
@@ -66,7 +66,7 @@ class WeightStationary(Dataflow):
         every_it = len(self.tiles.it) == self.array.input_tiles(self.spec.in_channels)
         return every_it and len(self.tiles.kij) == self.spec.kij_count
 
-    def psums(self, weight: Named, activation: Named, where: str, axis: str) -> Iterator[Named]:
+    def psums(self, weight: LabelledArray, activation: LabelledArray, where: str, axis: str) -> Iterator[LabelledArray]:
         """Yield `(it, ot, kij, nij, col)`, one place of `axis` at a time where it is `it`, `ot` or `kij`."""
         if axis not in ("it", "ot", "kij"):
             yield self._psum(weight, activation, where)
@@ -76,7 +76,7 @@ class WeightStationary(Dataflow):
             tiles = activation.pick(axis, label) if axis in activation.axes else activation
             yield part._psum(weight.pick(axis, label), tiles, where)
 
-    def _psum(self, weight: Named, activation: Named, where: str) -> Named:
+    def _psum(self, weight: LabelledArray, activation: LabelledArray, where: str) -> LabelledArray:
         psums, wrapped, channels = [], 0, weight.values.shape[1:4]
         for it, pixels, columns in zip(self.tiles.it, activation.values, weight.values, strict=True):
 
@@ -88,9 +88,9 @@ class WeightStationary(Dataflow):
             sums = Sums(*ordered_sum(pixels, columns.reshape(-1, self.array.rows).T, self.adder, address))
             wrapped += sums.wrapped
             psums.append(sums.held.reshape(-1, *channels).transpose(1, 2, 0, 3))
-        return Named(np.stack(psums), ("it", "ot", "kij", "nij", "col"), weight.labels, wrapped)
+        return LabelledArray(np.stack(psums), ("it", "ot", "kij", "nij", "col"), weight.labels, wrapped)
 
-    def accumulators(self, weight: Named, activation: Named, where: str) -> Sums:
+    def accumulators(self, weight: LabelledArray, activation: LabelledArray, where: str) -> Sums:
         """Return the accumulators `(it, onij, channel)` after each selected `it`."""
         terms = [self._terms(*pair) for pair in zip(activation.values, weight.values, strict=True)]
         exact = np.cumsum([exact_product(*pair) for pair in terms], axis=0, dtype=np.int64)

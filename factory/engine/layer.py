@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, Integer, Shaped, UInt8
 
+from factory.arithmetic.tiling import pad_map, split_channels, tile_activation
 from factory.engine.parameters import EngineLayer
 from factory.spec import ConvLayer, SystolicArray
-from factory.tiling import pad_map, split_channels, tile_activation
 
 _tile_activation = functools.partial(jax.jit, static_argnames=("spec", "array"))(tile_activation)
 

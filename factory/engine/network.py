@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float32, Int8, Int32, Integer, UInt8
 
+from factory.arithmetic.integer import max_pool
 from factory.engine.layer import convolve, next_codes
 from factory.engine.parameters import EngineLayer, EngineNetwork
-from factory.lower import max_pool
 from factory.quant.host import dequantize_accumulator
 from factory.spec import IMAGE, ConvLayer, Network, TrainedNetwork
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int8, Int32, Shaped
 
+from factory.arithmetic.tiling import tile_weight
 from factory.spec import (
     IMAGE,
     ConvLayer,
@@ -23,7 +24,6 @@ from factory.spec import (
     SystolicArray,
     psum_range,
 )
-from factory.tiling import tile_weight
 
 Arithmetic = Literal["fastest", "float32", "int32"]
 """What sums are computed in: whatever was measured to be fastest, or one type throughout. All give the same bits."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from factory import bits
+from factory.arithmetic import bits
+from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import Vectors
 from factory.export.fileset import FileSet
-from factory.memfile import FORMATS, Named
+from factory.memfile import FORMATS
 
 RUN_BYTES = 1 << 20
 
@@ -90,7 +91,7 @@ def codes_of(files: FileSet, vectors: Vectors) -> Iterator[tuple[Integer[np.ndar
         yield padded.reshape(-1, memory.lanes), 0 if start else wrapped
 
 
-def _lanes(files: FileSet, source: Named) -> tuple[Integer[np.ndarray, "word lane"], int]:
+def _lanes(files: FileSet, source: LabelledArray) -> tuple[Integer[np.ndarray, "word lane"], int]:
     memory = files.memory
     values = files.layout.arrange(source).values.reshape(-1, memory.lanes)
     held, wrapped = bits.hold(values, memory.lane_bits, memory.signed)

@@ -10,7 +10,6 @@ from factory.memfile.keys import keys_as_comments as keys_as_comments
 from factory.memfile.layout import Layout as Layout
 from factory.memfile.layout import Split as Split
 from factory.memfile.memory import Memory as Memory
-from factory.memfile.named import Named as Named
 from factory.memfile.names import complete_template as complete_template
 from factory.memfile.profile import POSTS as POSTS
 from factory.memfile.profile import Profile as Profile

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
-from factory import bits
+from factory.arithmetic import bits
 from factory.memfile.memory import Memory
 
 Codes = Integer[np.ndarray, "word lane"]

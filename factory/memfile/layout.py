@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from factory.bits import MOST_BITS
+from factory.arithmetic.bits import MOST_BITS
+from factory.arithmetic.labelled import LabelledArray
 from factory.memfile.formats import FORMATS
 from factory.memfile.header import HEADERS, header
 from factory.memfile.memory import Memory
-from factory.memfile.named import Named
 from factory.memfile.names import check_template
 from factory.memfile.roles import INCLUDES, ROLES
 from factory.spec import InputError, check_range
@@ -142,7 +142,7 @@ class Layout:
                 f"not {' '.join(sorted(self.axes))}"
             )
 
-    def arrange(self, source: Named) -> Named:
+    def arrange(self, source: LabelledArray) -> LabelledArray:
         """Return the source's axes in the order of the bits: files, lines, lanes (most significant axis first)."""
         for split in self.split:
             source = source.split(split.axis, split.outer, split.inner, split.size)

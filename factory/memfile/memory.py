@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from factory import bits
+from factory.arithmetic import bits
 from factory.spec import InputError
 
 

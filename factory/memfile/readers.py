@@ -7,7 +7,7 @@ from io import BytesIO
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from factory import bits
+from factory.arithmetic import bits
 from factory.memfile.formats import FORMATS, address_digits, digit_count
 from factory.memfile.memory import Memory
 from factory.spec import InputError

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from factory import bits
+from factory.arithmetic import bits
 from factory.spec import InputError
 
 OVERFLOWS = ("wrap", "saturate", "error")

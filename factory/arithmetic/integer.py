@@ -1,0 +1,28 @@
+"""What follows an accumulator, in integers: thresholds that make the next codes, and the max pool on codes."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int8, Int32, Integer, Real, UInt8
+
+
+def threshold_codes(
+    acc: Integer[np.ndarray, "*batch oc y x"],
+    threshold: Int32[np.ndarray, "oc level"],
+    direction: Int8[np.ndarray, " oc"],
+) -> UInt8[np.ndarray, "*batch oc y x"]:
+    """Return `code[oc] == (direction[oc] * acc >= direction[oc] * threshold[oc]).sum(level)`."""
+    sign = direction.astype(acc.dtype)[:, None, None]
+    signed_acc, signed_threshold = sign * acc, direction.astype(np.int32)[:, None] * threshold
+    codes = np.zeros(acc.shape, np.uint8)
+    for level in range(threshold.shape[1]):
+        codes += signed_acc >= signed_threshold[:, level, None, None]
+    return codes
+
+
+def max_pool(codes: Real[np.ndarray, "*batch y x"], window: int) -> Real[np.ndarray, "*batch y_out x_out"]:
+    """Return the largest value of each `window` x `window` square; a ragged edge is dropped, as torch does."""
+    *batch, height, width = codes.shape
+    rows, cols = height // window, width // window
+    squares = codes[..., : rows * window, : cols * window].reshape(*batch, rows, window, cols, window)
+    return squares.max(axis=(-3, -1))
