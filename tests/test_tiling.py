@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory import tiling
+from factory.arithmetic import tiling
 from factory.spec import ConvLayer, SystolicArray
 
 
