@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from factory.fileplan import read_plan
 from factory.spec import ComparisonError, InputError
+from factory.testbench import ACT, SINKS, WEIGHT, Bench, Device, Job, JobWords, bench_of, read_jobs
 from factory.testbench import DEVICE_SOURCES as DEVICE_SOURCES
-from factory.testbench import SINKS, Bench, Device, Job, JobWords, bench_of, read_jobs, read_manifest
 
 if TYPE_CHECKING:
     from cocotb.types import LogicArray
+
+Word = Any
+"""A word as a simulator gives it: see `Scoreboard.take`."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Vectors:
     @classmethod
     def read(cls, directory: str | Path) -> Vectors:
         """Read an export's manifest; raise InputError where there is none, or where no array takes such words."""
-        return cls(Path(directory), bench_of(read_manifest(Path(directory))))
+        return cls(Path(directory), bench_of(read_plan(Path(directory))))
 
     @property
     def parameters(self) -> dict[str, int]:
@@ -57,27 +59,31 @@ class JobVectors:
             from cocotb.types import LogicArray
         except ImportError:
             raise InputError("words as LogicArrays need cocotb: pip install 'factory[cocotb]'") from None
-        device = self.device
-        widths = {
-            "act": device.rows * device.simd * device.act_bits,
-            "weight": max(device.rows, device.cols) * device.simd * device.weight_bits,
-        }
-        bits = widths.get(stream) or device.cols * self.lane_bits(stream)
+        bits = self._width(stream)
         return (LogicArray.from_unsigned(word, bits) for word in self.source.words(stream))
+
+    def lanes(self, stream: str) -> Iterator[list[int]]:
+        """Yield the words of a stream as integers, lane 0 first, signed as the array reads or gives them."""
+        bits = self.lane_bits(stream)
+        signed = stream != ACT or self.device.act_signed
+        for word in self.source.words(stream):
+            fields = (word >> low & (1 << bits) - 1 for low in range(0, self._width(stream), bits))
+            yield [_signed(field, bits) if signed else field for field in fields]
+
+    def _width(self, stream: str) -> int:
+        device = self.device
+        lanes = {ACT: device.rows * device.simd, WEIGHT: max(device.rows, device.cols) * device.simd}
+        bits = {ACT: device.act_bits, WEIGHT: device.weight_bits}
+        return lanes.get(stream, device.cols) * bits.get(stream, self.lane_bits(stream))
 
     def lane_bits(self, stream: str) -> int:
         """Return the bits of a lane in a stream's files; 0 where there are none."""
         return self.source.memories[stream].stream.field_bits if stream in self.source.memories else 0
 
-    def where(self, stream: str, place: int) -> str:
-        """Return the address of a stream's word, counted from 0."""
-        job = self.job
-        if stream == "psum":
-            it, kij, nij = np.unravel_index(place, job.walks[stream].counts)
-            return f"{job.layer}, image {job.image}, it {job.it + it}, ot {job.ot}, kij {kij}, nij {nij}"
-        if job.output_stationary:
-            return f"{job.layer}, image {job.image}, ot {job.ot}, pt {job.pt}, row {place}"
-        return f"{job.layer}, image {job.image}, it {job.it + job.it_count - 1}, ot {job.ot}, onij {place}"
+    def address(self, stream: str, place: int, lane: int) -> str:
+        """Return the address of a lane of a stream's word, `place` counting the job's words from 0."""
+        found = self.source.memories[stream].address(self.job.walks[stream], place, lane)
+        return f"{self.job.layer}, image {self.job.image}, word {place}, lane {lane}" if found is None else str(found)
 
 
 @dataclass
@@ -93,7 +99,7 @@ class Scoreboard:
     compared: int = 0
     mismatches: list[str] = field(default_factory=list)
     _job: JobVectors | None = None
-    _words: dict[str, Iterator[LogicArray]] = field(default_factory=dict)
+    _words: dict[str, Iterator[list[int]]] = field(default_factory=dict)
     _taken: dict[str, int] = field(default_factory=dict)
 
     def begin(self, job: JobVectors) -> None:
@@ -101,24 +107,27 @@ class Scoreboard:
         self._end_job()
         streams = [stream for stream in SINKS if stream in job.job.walks]
         self._job, self._taken = job, dict.fromkeys(streams, 0)
-        self._words = {stream: job.words(stream) for stream in streams}
+        self._words = {stream: job.lanes(stream) for stream in streams}
 
-    def take(self, stream: str, got: LogicArray) -> None:
+    def take(self, stream: str, got: Word) -> None:
         """Compare a word that left the device; one of a stream that the job does not compare is let pass.
 
-        Raise ComparisonError where the job has no word left, or at the last mismatch that is noted.
+        `got` is a LogicArray of any range, lane 0 in its rightmost bits; an int, which is such a word; or the lanes
+        themselves, each a LogicArray or an int: a list, lane 0 first, or an unpacked array, its lowest index lane 0.
+        Raise ComparisonError where the job has no word left, or at the last mismatch that is noted; InputError for
+        anything else.
         """
         if stream not in self._words:
             return
         job, place = self._job, self._taken[stream]
         must = next(self._words[stream], None)
         if must is None:
-            raise ComparisonError(f"{job.where(stream, 0)}: must give {place} words of {stream}, not more")
+            raise ComparisonError(f"{job.address(stream, 0, 0)}: must give {place} words of {stream}, not more")
         self._taken[stream], self.compared = place + 1, self.compared + 1
         bits, cols = job.lane_bits(stream), job.device.cols
-        for col, (need, have) in enumerate(zip(_lanes(must, cols, bits), _lanes(got, cols, bits), strict=True)):
+        for col, (need, have) in enumerate(zip(must, _lanes(stream, got, cols, bits), strict=True)):
             if need != have:
-                self.mismatches.append(f"{job.where(stream, place)}, col {col}: {stream} must be {need}, not {have}")
+                self.mismatches.append(f"{job.address(stream, place, col)}: {stream} must be {need}, not {have}")
                 if len(self.mismatches) == self.most:
                     raise ComparisonError("\n".join(self.mismatches))
 
@@ -135,16 +144,56 @@ class Scoreboard:
         for stream, taken in self._taken.items():
             needed = self._job.job.walks[stream].words
             if taken != needed:
-                raise ComparisonError(
-                    f"{self._job.where(stream, 0)}: must give {needed} words of {stream}, not {taken}"
-                )
+                address = self._job.address(stream, 0, 0)
+                raise ComparisonError(f"{address}: must give {needed} words of {stream}, not {taken}")
 
 
-def _lanes(word: LogicArray, cols: int, bits: int) -> list[int | str]:
+def _lanes(stream: str, word: Word, cols: int, bits: int) -> list[int | str]:
     """Return a word's lanes as fields of `bits`, cut or sign-extended; a lane with an unknown bit as its digits."""
-    lanes: list[int | str] = []
-    width, half = len(word) // cols, 1 << (bits - 1)
-    for col in range(cols):
-        lane = word[col * width + width - 1 : col * width]
-        lanes.append((lane.to_signed() + half) % (2 * half) - half if lane.is_resolvable else str(lane))
-    return lanes
+    if isinstance(word, int):
+        word = format(word % (1 << cols * bits), f"0{cols * bits}b")
+    elif _is_logic(word):
+        word = str(word)  # leftmost bit first, whatever the range counts
+    if isinstance(word, str):
+        width = len(word) // cols
+        if not width or len(word) % cols:
+            raise InputError(f"{stream}: a word must have bits for each of {cols} lanes, not {len(word)} bits in all")
+        lanes = [word[len(word) - (col + 1) * width : len(word) - col * width] for col in range(cols)]
+    else:
+        lanes = _unpacked(stream, word)
+        if len(lanes) != cols:
+            raise InputError(f"{stream}: a word must have {cols} lanes, not {len(lanes)}")
+    return [_lane(stream, lane, bits) for lane in lanes]
+
+
+def _unpacked(stream: str, word: Any) -> list[Any]:
+    """Return the lanes of a list, or of an unpacked array by ascending index."""
+    try:
+        lanes = list(word)
+    except TypeError:
+        kinds = "a LogicArray, an int, or a list or unpacked array of such lanes"
+        raise InputError(f"{stream}: a word must be {kinds}, not {type(word).__name__}") from None
+    descending = getattr(getattr(word, "range", None), "direction", "to") == "downto"
+    return lanes[::-1] if descending else lanes
+
+
+def _is_logic(value: Any) -> bool:
+    return hasattr(value, "is_resolvable")
+
+
+def _lane(stream: str, lane: Any, bits: int) -> int | str:
+    if isinstance(lane, str) or _is_logic(lane):
+        digits = str(lane)
+        return _signed(int(_extended(digits, bits), 2), bits) if set(digits) <= {"0", "1"} else digits
+    if isinstance(lane, int):
+        return _signed(lane % (1 << bits), bits)
+    raise InputError(f"{stream}: a lane must be a LogicArray or an int, not {type(lane).__name__}")
+
+
+def _extended(digits: str, bits: int) -> str:
+    """Return the last `bits` digits, sign-extended where there are fewer."""
+    return digits[-bits:].rjust(bits, digits[0])
+
+
+def _signed(field: int, bits: int) -> int:
+    return field - (1 << bits) if field >> bits - 1 else field

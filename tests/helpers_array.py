@@ -141,7 +141,7 @@ def _ws_jobs(case: Case, writers, rng):
             if it + count == case.it:
                 walks["acc"] = Walk((1, 1, onij_count), acc_base, (0, 0, 1))
                 walks["out"] = Walk((1, 1, onij_count), out_base, (0, 0, 1))
-            yield Job("layer", 0, it, ot, 0, False, it > 0, count, case.kernel, case.stride, case.width, out_width,
+            yield Job("layer", 0, it, ot, 0, 0, it > 0, count, case.kernel, case.stride, case.width, out_width,
                       nij_count, nij_count, onij_count, case.post_op, walks)  # fmt: skip
 
 
@@ -164,7 +164,7 @@ def _os_jobs(case: Case, writers, rng):
             "acc": Walk((1, 1, case.rows), writers["acc"].write(acc), (0, 0, 1)),
             "out": Walk((1, 1, case.rows), _write_out(case, writers, acc), (0, 0, 1)),
         }
-        yield Job("layer", 0, 0, ot, 0, True, False, 1, 1, 1, case.rows, case.rows, steps, case.rows, case.rows,
+        yield Job("layer", 0, 0, ot, 0, 1, False, 1, 1, 1, case.rows, case.rows, steps, case.rows, case.rows,
                   case.post_op, walks)  # fmt: skip
 
 

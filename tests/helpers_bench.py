@@ -10,9 +10,10 @@ from helpers_export import MemoryLayer, MemoryStore
 from helpers_simulator import need
 
 from factory.export import export
+from factory.fileplan import read_plan
 from factory.simulate import SimulationResult, compile_bench, run_bench
 from factory.spec import ConvLayer, Network, SystolicArray
-from factory.testbench import FOLDER, bench_of, read_manifest
+from factory.testbench import FOLDER, bench_of
 
 
 def random_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields) -> MemoryStore:
@@ -53,4 +54,4 @@ class Builds:
             build.mkdir()
             compile_bench(directory, build, simulator)
             self.made[name, sources] = build
-        return run_bench(directory, self.made[name, sources], simulator, bench_of(read_manifest(directory)), stall)
+        return run_bench(directory, self.made[name, sources], simulator, bench_of(read_plan(directory)), stall)

@@ -23,6 +23,7 @@ class MemoryLayer:
     activation: np.ndarray
     threshold: np.ndarray | None = None
     direction: np.ndarray | None = None
+    accumulator: np.ndarray | None = None
     weight_tile: np.ndarray | None = None
     activation_tile: np.ndarray | None = None
     psum: np.ndarray | None = None

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from helpers_export import MemoryStore, files_of, odd_store, reference_store, tiled
 
+from factory.arithmetic.bits import Field
 from factory.arithmetic.tiling import untile_output
-from factory.dataflow.kept import kept
+from factory.dataflow.vectors import kept
 from factory.export import export
-from factory.export.selection import parse_indices, parse_tiles
-from factory.memfile import Memory, decode, load_profile
+from factory.fileplan.options import parse_indices, parse_tiles
+from factory.memfile import Memory, WordFormat, decode, load_profile
 from factory.spec import InputError, SystolicArray
 
 STORE = odd_store(images=3)
@@ -26,7 +27,7 @@ def names(folder) -> list[str]:
 
 def read(path, lanes: int, bits: int, signed: bool = True) -> np.ndarray:
     data = path.read_bytes()
-    return decode(data, Memory(data.count(b"\n"), lanes, bits, signed), "bin")
+    return decode(data, Memory(data.count(b"\n"), WordFormat(lanes, Field(bits, signed))), "bin")
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_adders_of_other_widths_are_an_option(tmp_path):
     np.testing.assert_array_equal(held, (exact + 256) % 512 - 256)
     assert (held != exact).any()
     assert np.abs(read(tmp_path / "clipped" / "acc_otile0.txt", 8, 16)).max() == 256
-    assert wide.wrapped == 0 < narrow.wrapped
+    assert wide.inexact == 0 < narrow.inexact
     assert [line.partition(" sums ")[2] for line in narrow.warnings] == [
         "of acc do not fit 9 bits and were wrapped",
         "of partial do not fit 9 bits and were wrapped",
@@ -297,14 +298,14 @@ def test_outputs_follow_from_the_bits_that_the_array_reads(tmp_path):
         f"features.9: {large} activation codes do not fit 4 bits signed; the files hold their low bits, "
         "and the outputs follow from those",
     )
-    assert signed.wrapped == large
+    assert signed.inexact == large
 
 
 def test_a_signed_layer_needs_a_signed_array(tmp_path):
     with pytest.raises(InputError) as caught:
         export(STORE, tmp_path / "x", layers="features.0")
     assert str(caught.value) == (
-        "features.0: its activation codes are signed, the array reads them unsigned; add --pe-activation signed"
+        "features.0: its activation codes are signed, the array reads them unsigned; add pe_activation signed"
     )
     export(STORE, tmp_path / "weights", layers="features.0", include="weight")
     export(STORE, tmp_path / "signed", layers="features.0", pe_activation="signed")
@@ -332,26 +333,29 @@ BAD_OPTIONS = [
     (dict(tiles="pt=0"), "features.13: tiles must be all or of it=... and ot=..., not pt=0"),
     (dict(dataflow="os", tiles="it=0"), "features.13: tiles must be all or of pt=... and ot=..., not it=0"),
     (dict(kij="9"), "features.13: kij must be 0 to 3, not 9"),
-    (dict(dataflow="os", input_channels=10), "features.13: input channels must be 1 to 9, not 10"),
-    (dict(dataflow="os", input_channels=0), "features.13: input channels must be 1 to 9, not 0"),
+    (dict(dataflow="os", input_channels=10), "features.13: input_channels must be 1 to 9, not 10"),
+    (dict(dataflow="os", input_channels=0), "features.13: input_channels must be 1 to 9, not 0"),
     (
         dict(input_channels=3),
-        "--input-channels must be given with --dataflow os, not ws; --tiles it=... is for ws",
+        "input_channels must be given where channels are summed one by one, not with dataflow ws: there tiles it=... "
+        "selects them",
     ),
     (
         dict(include=""),
-        "include must name at least one of activation weight out psum conv threshold next address, it is empty",
+        "include must name at least one of activation weight out psum accumulator threshold next address, it is empty",
     ),
     (
         dict(include="weight,bias"),
-        "include must be of activation weight out psum conv threshold next address in profile notebook (ws), not bias",
+        "include must be of activation weight out psum accumulator threshold next address in profile notebook (ws), "
+        "not bias",
     ),
     (
         dict(dataflow="os", include="psum"),
-        "include must be of activation weight out conv threshold next address in profile notebook (os), not psum",
+        "include must be of activation weight out accumulator threshold next address in profile notebook (os), "
+        "not psum",
     ),
-    (dict(layers="all", pe_activation="signed", flat=True), "--flat must be given with one layer, not 5"),
-    (dict(images="all", flat=True), "--flat must be given with one image, not 3"),
+    (dict(layers="all", pe_activation="signed", flat=True), "flat must be given with one layer, not 5"),
+    (dict(images="all", flat=True), "flat must be given with one image, not 3"),
     (dict(files="row"), "files must be one of tile layer, not row"),
     (dict(pe_activation="float"), "pe_activation must be one of unsigned signed, not float"),
     (dict(overflow="clip"), "overflow must be one of wrap saturate error, not clip"),

@@ -163,7 +163,7 @@ def test_only_an_empty_directory_is_filled(tmp_path):
     with pytest.raises(InputError) as caught:
         export(STORE, tmp_path / "x", **OPTIONS)
     assert str(caught.value) == (
-        f"{tmp_path / 'x'}: the output directory must be empty; add --force to replace an earlier export"
+        f"{tmp_path / 'x'}: the output directory must be empty; add force to replace an earlier export"
     )
 
 
@@ -176,7 +176,7 @@ def test_force_replaces_only_an_export(manifest, tmp_path):
     with pytest.raises(InputError) as caught:
         export(STORE, tmp_path / "x", force=True, **OPTIONS)
     assert str(caught.value) == (
-        f"{tmp_path / 'x'}: --force replaces only an earlier export, and there is no manifest of one"
+        f"{tmp_path / 'x'}: force replaces only an earlier export, and there is no manifest of one"
     )
     assert (tmp_path / "x" / "thesis.tex").exists()
 

@@ -11,8 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
     {"arithmetic", "quant"},
-    {"model", "images", "lower", "store", "memfile", "manifest", "fetch"},
-    {"engine", "dataflow", "checkpoint", "train", "testbench", "audit"},
+    {"model", "images", "lower", "store", "dataflow"},
+    {"engine", "memfile", "manifest", "checkpoint", "train", "audit"},
+    {"fileplan"},
+    {"testbench"},
     {"build", "export", "verify", "report", "simulate", "evaluate", "fit"},
     {"cli", "cocotb"},
 )

@@ -12,9 +12,11 @@ import pytest
 from helpers_export import MemoryLayer, MemoryStore, files_of, odd_store, tiled
 
 import factory
+from factory.arithmetic.bits import Field
 from factory.arithmetic.tiling import tile_weight
+from factory.dataflow import DATAFLOWS
 from factory.export import export
-from factory.memfile import DATAFLOWS, Memory, decode, profile_names
+from factory.memfile import Memory, WordFormat, decode, profile_names
 from factory.spec import ConvLayer
 
 STORE = odd_store(images=3)
@@ -53,13 +55,14 @@ def test_every_profiles_manifest_fits_the_schema(files, dataflow, profile, tmp_p
         assert {axis for axis in file if axis not in ("name", "sha256")} == {
             axis.lstrip("-") for axis in manifest["layouts"][one["layout"]]["files"]
         }
-        memory = Memory(one["words"], one["lanes"], one["lane_bits"], one["signed"], word_bits=one["word_bits"])
+        word = WordFormat(one["lanes"], Field(one["lane_bits"], one["signed"]), width=one["word_bits"])
+        memory = Memory(one["words"], word)
         assert decode(data, memory, "bin").shape == (one["words"], one["lanes"])
     counts = manifest["counts"]
     assert counts["files"] == len(written) == summary.files
     assert counts["bytes"] == sum(map(len, written.values())) == summary.bytes
     assert counts["words"] == sum(data.count(b"\n") for data in written.values()) == summary.words
-    assert counts["wrapped"] == sum(one["wrapped"] for _, one in file_sets(manifest)) == summary.wrapped
+    assert counts["inexact"] == sum(one["inexact"] for _, one in file_sets(manifest)) == summary.inexact
 
 
 def test_the_facts_of_an_export(tmp_path):
@@ -67,12 +70,12 @@ def test_the_facts_of_an_export(tmp_path):
     export(tiled(STORE), tmp_path / "x", **options)
     manifest = manifest_of(tmp_path / "x")
     groups = manifest.pop("groups")
-    conv = ConvLayer(**manifest.pop("layers")["features.9"]["conv"])
+    conv = ConvLayer(**manifest.pop("layers")["features.9"]["spec"])
     assert conv == STORE.layers["features.9"].spec
     assert list(manifest.pop("layouts")) == ["activation", "weight", "out"]
     assert len(manifest.pop("pack_id")) == 64
     assert manifest == {
-        "schema": "factory-pack-1",
+        "schema": "factory-pack-2",
         "generator": {"name": "factory", "version": factory.__version__},
         "store": "memory.h5",
         "network": "odd",
@@ -93,7 +96,7 @@ def test_the_facts_of_an_export(tmp_path):
         "pixel_block": [1, 1],
         "one_file_per": "tile",
         "flat": False,
-        "counts": {"files": 9, "words": 2 * 99 + 6 * 8 + 20, "bytes": 33 * (2 * 99 + 6 * 8) + 129 * 20, "wrapped": 0},
+        "counts": {"files": 9, "words": 2 * 99 + 6 * 8 + 20, "bytes": 33 * (2 * 99 + 6 * 8) + 129 * 20, "inexact": 0},
         "warnings": ["features.9: the outputs sum over the selected input channels and kernel positions only"],
         "testbench": [],
     }
@@ -116,7 +119,7 @@ def test_places_lead_to_the_slice_of_the_store(tmp_path):
     tiles = tile_weight(STORE.layers["features.9"].weight, STORE.array)
     for file in weight["files"]:
         data = (tmp_path / "x" / weight["directory"] / file["name"]).read_bytes()
-        codes = decode(data, Memory(8, 8, 4, True), "bin")
+        codes = decode(data, Memory(8, WordFormat(8, Field(4, True))), "bin")
         np.testing.assert_array_equal(codes, tiles[file["it"], file["ot"], file["kij"]])
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory.manifest import MANIFEST, is_export, open_manifest
-from factory.manifest.stream import JsonReader
+from factory.manifest.json_reader import JsonReader
 from factory.spec import ComparisonError
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

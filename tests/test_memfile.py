@@ -6,24 +6,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.arithmetic import bits
-from factory.arithmetic.labelled import LabelledArray
-from factory.memfile import FORMATS, Memory, complete_template, decode, encode
-from factory.memfile.header import header
-from factory.memfile.names import check_template
+from factory.arithmetic.bits import Field
+from factory.arithmetic.labelled import LabelledArray, axes
+from factory.memfile import FORMATS, Memory, WordFormat, complete_template, decode, encode
+from factory.memfile.formats import header
+from factory.memfile.layout import check_template
 from factory.spec import InputError
 
 CODES = np.array([[1, -2], [-8, 7], [0, 3]], np.int8)
-SMALL = Memory(words=3, lanes=2, lane_bits=4, signed=True)
+
+
+def memory_of(words: int, lanes: int, bits: int, signed: bool, lane0_left=False, word_bits=0, base=0) -> Memory:
+    return Memory(words, WordFormat(lanes, Field(bits, signed), lane0_left, word_bits), base)
+
+
+SMALL = memory_of(3, 2, 4, True)
 
 
 @st.composite
 def memories(draw):
     """Return a memory of any width, with codes that fill it."""
     lane_bits, signed, lanes = draw(st.integers(1, 32)), draw(st.booleans()), draw(st.integers(1, 9))
-    memory = Memory(
+    memory = memory_of(
         words=draw(st.integers(1, 17)),
         lanes=lanes,
-        lane_bits=lane_bits,
+        bits=lane_bits,
         signed=signed,
         lane0_left=draw(st.booleans()),
         word_bits=lanes * lane_bits + draw(st.sampled_from([0, 1, 7, 32])),
@@ -61,12 +68,12 @@ def test_pieces_of_bodies_are_the_whole_body(format, case, cut, files):
 def test_text_formats_hold_digits_and_newlines_alone():
     assert encode(CODES, SMALL, "bin") == b"11100001\n01111000\n00110000\n"
     assert encode(CODES, SMALL, "hex") == b"e1\n78\n30\n"
-    assert encode(CODES[:, :1], Memory(3, 1, 5, True), "hex") == b"01\n18\n00\n"
+    assert encode(CODES[:, :1], memory_of(3, 1, 5, True), "hex") == b"01\n18\n00\n"
 
 
 def test_lane_0_can_be_leftmost_and_words_wider_than_their_lanes():
-    assert encode(CODES, Memory(3, 2, 4, True, lane0_left=True), "bin") == b"00011110\n10000111\n00000011\n"
-    assert encode(CODES, Memory(3, 2, 4, True, word_bits=10), "bin") == b"0011100001\n0001111000\n0000110000\n"
+    assert encode(CODES, memory_of(3, 2, 4, True, lane0_left=True), "bin") == b"00011110\n10000111\n00000011\n"
+    assert encode(CODES, memory_of(3, 2, 4, True, word_bits=10), "bin") == b"0011100001\n0001111000\n0000110000\n"
 
 
 def test_coe_is_what_ug896_describes():
@@ -78,18 +85,18 @@ def test_coe_is_what_ug896_describes():
 def test_mif_is_what_quartus_reads():
     head = b"DEPTH = 3;\nWIDTH = 8;\nADDRESS_RADIX = HEX;\nDATA_RADIX = BIN;\nCONTENT BEGIN\n"
     assert encode(CODES, SMALL, "mif") == head + b"0 : 11100001;\n1 : 01111000;\n2 : 00110000;\nEND;\n"
-    based = encode(CODES, Memory(3, 2, 4, True, base=15), "mif-hex")
+    based = encode(CODES, memory_of(3, 2, 4, True, base=15), "mif-hex")
     head = head.replace(b"BIN", b"HEX").replace(b"= 3;", b"= 18;")
     assert based == head + b"0f : e1;\n10 : 78;\n11 : 30;\nEND;\n"
 
 
 def test_raw_is_little_endian_in_the_fewest_bytes():
-    wide = Memory(2, 3, 4, signed=False)
+    wide = memory_of(2, 3, 4, signed=False)
     assert encode(np.array([[1, 2, 3], [15, 0, 8]], np.uint8), wide, "raw") == bytes([0x21, 0x03, 0x0F, 0x08])
 
 
 def test_npy_is_lines_by_lanes_lane_0_first(tmp_path):
-    (tmp_path / "a.npy").write_bytes(encode(CODES, Memory(3, 2, 4, True, lane0_left=True), "npy"))
+    (tmp_path / "a.npy").write_bytes(encode(CODES, memory_of(3, 2, 4, True, lane0_left=True), "npy"))
     loaded = np.load(tmp_path / "a.npy")
     assert loaded.dtype == np.int8
     np.testing.assert_array_equal(loaded, CODES)
@@ -110,7 +117,7 @@ def test_npy_is_lines_by_lanes_lane_0_first(tmp_path):
             b"memory_initialization_radix = 2;\nmemory_initialization_vector =\n11100001,\n01111000;\n00110000;\n",
             "line 4 must be b'01111000,\\n', not b'01111000;\\n'",
         ),
-        ("npy", encode(CODES[:2], Memory(2, 2, 4, True), "npy"), "the array must be int8 (3, 2), not int8 (2, 2)"),
+        ("npy", encode(CODES[:2], memory_of(2, 2, 4, True), "npy"), "the array must be int8 (3, 2), not int8 (2, 2)"),
         ("raw", b"12", "the file must hold 3 words, not 2"),
     ],
 )
@@ -122,9 +129,9 @@ def test_readers_say_what_is_wrong_and_where(format, data, message):
 
 def test_bits_beyond_the_lanes_must_be_zero():
     with pytest.raises(InputError, match=r"^word 1 must be zero left of its 8 lane bits$"):
-        decode(b"0011100001\n0101111000\n", Memory(2, 2, 4, True, word_bits=10), "bin")
+        decode(b"0011100001\n0101111000\n", memory_of(2, 2, 4, True, word_bits=10), "bin")
     with pytest.raises(InputError, match=r"^word_bits must be at least 8 for 2 lanes of 4 bits, not 7$"):
-        Memory(3, 2, 4, True, word_bits=7)
+        memory_of(3, 2, 4, True, word_bits=7)
 
 
 def test_headers_are_the_notebooks_lines():
@@ -190,7 +197,7 @@ def test_templates_are_plain_names_of_known_fields(template, message):
 
 def test_named_axes_split_reorder_reverse_and_keep_their_labels():
     named = LabelledArray(np.arange(12).reshape(2, 6), ("ot", "row"), {"ot": (3, 5)})
-    arranged = named.split("row", "row", "simd", 2).arrange(("-simd", "row", "-ot"))
+    arranged = named.split("row", "row", "simd", 2).arrange(axes("-simd", "row", "-ot"))
     assert arranged.axes == ("simd", "row", "ot")
     assert arranged.label("ot") == (5, 3)
     assert arranged.label("simd") == (1, 0)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from helpers_export import files_of, odd_store, plain_conv, read_back
 
+from factory.arithmetic.labelled import axes
+from factory.dataflow import DATAFLOWS
 from factory.export import export
 from factory.memfile import (
-    DATAFLOWS,
     Layout,
     Profile,
     explain,
@@ -22,7 +23,7 @@ from factory.memfile import (
     profile_names,
     profile_to_toml,
 )
-from factory.memfile.keys import LAYOUT_KEYS, PROFILE_KEYS
+from factory.memfile.explain import LAYOUT_KEYS, PROFILE_KEYS
 from factory.spec import InputError
 
 STORE = odd_store(images=2)
@@ -205,6 +206,25 @@ def per_kij(v: Plain) -> dict[str, str]:
     return files | outputs(v.relu, "image1/out_otile{ot}.txt")
 
 
+def input_stationary(v: Plain) -> dict[str, str]:
+    """A tile of 8 channels x 8 pixels stays for each kij, and a line of weights for each output channel streams."""
+    files = {}
+    for it in range(3):
+        channels = range(it * 8, it * 8 + 8)
+        for kij in KIJ:
+            files[f"weight_itile{it}_kij{kij}.txt"] = "".join(
+                line([v.weight[oc][ic][kij] for ic in channels], 4) for oc in range(9)
+            )
+            for pt in range(3):
+                files[f"image1/act_itile{it}_tile{pt}_kij{kij}.txt"] = "".join(
+                    line([v.needed(ic, kij, onij) for ic in channels], 4) for onij in range(pt * 8, pt * 8 + 8)
+                )
+    for pt in range(3):
+        pixels = range(pt * 8, pt * 8 + 8)
+        files[f"image1/out_tile{pt}.txt"] = "".join(line([v.relu(oc, x) for x in pixels], 16) for oc in range(9))
+    return files
+
+
 EXPECTED = {
     ("ws", "notebook"): lambda: notebook(Plain(1)),
     ("ws", "ws-reversed"): lambda: reversed_lanes(Plain(1)),
@@ -230,6 +250,7 @@ EXPECTED = {
         Plain(1), "activation_os_tile{pt}.txt", "weights_os_otile{ot}.txt", "out_relu_tile{pt}_otile{ot}.txt"
     ),
     ("os", "os-perkij"): lambda: per_kij(Plain(1)),
+    ("is", "notebook"): lambda: input_stationary(Plain(1)),
 }  # fmt: skip
 SHIPPED = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
 
@@ -287,7 +308,7 @@ def test_a_profile_of_a_users_own_starts_from_a_shipped_one(tmp_path):
     assert (profile.name, profile.dataflow, profile.rows, profile.cols, profile.post) == ("mine", "ws", 4, 0, "none")
     assert profile.layouts[0] == base.layouts[0]
     assert profile.layouts[2] == replace(base.layouts[2], file="gold.mem", lane_bits=20)
-    assert profile.layouts[1] == replace(base.layouts[1], lane0_left=True, lines=("kij", "-col"))
+    assert profile.layouts[1] == replace(base.layouts[1], lane0_left=True, lines=axes("kij", "-col"))
     export(STORE, tmp_path / "x", profile=str(path), layers="features.9", images="1", tiles="it=4,ot=1", flat=True)
     assert sorted(files_of(tmp_path / "x")) == ["activation.txt", "gold.mem", "weight.txt"]
     plain = Plain(1)
@@ -338,7 +359,7 @@ MISTAKES = [
     (MINE + "about = 1", "about must be a string, not 1"),
     (MINE + "simd = 0", "profile mine: simd must be at least 1, not 0"),
     (MINE + 'dataflow = "os"\nsimd = 2', "profile mine: simd must be 1 in dataflow os, not 2"),
-    (MINE + 'dataflow = "is"', "profile mine: dataflow must be one of ws os, not is"),
+    (MINE + 'dataflow = "xs"', "profile mine: dataflow must be one of ws os is, not xs"),
     (MINE + 'post = "tanh"', "profile mine: post must be one of relu none leaky relu+maxpool2, not tanh"),
     (MINE + "pixel_block = [2]", "pixel_block must be a list of two whole numbers, not [2]"),
     (MINE + "pixel_block = [2, 0]", "profile mine: pixel_block must be two numbers of at least 1, not [2, 0]"),
@@ -357,7 +378,7 @@ MISTAKES = [
     (MINE + "[layouts]\nout = 1", "layouts must be tables by name"),
     (
         MINE + '[layouts.weight]\nfile = "w{image}.txt"',
-        "layout weight: file must have fields of it ot kij n tile, not image",
+        "profile mine: layout weight: file must have fields of it ot kij n tile, not image",
     ),
     (OUT + "lane_bits = 40", "layout out: lane_bits must be 1 to 32, not 40"),
     (OUT + "signed = 1", "layout out: signed must be true or false, not 1"),
@@ -369,19 +390,19 @@ MISTAKES = [
     (OUT + 'lines = "onij"', "layout out: lines must be a list of strings, not 'onij'"),
     (
         OUT + 'role = "rows"',
-        "layout out: role must be one of activation weight psum partial conv out next threshold direction "
+        "layout out: role must be one of activation weight psum running_sum accumulator out next threshold direction "
         "address, not rows",
     ),
     (
         OUT + 'include = "x"',
-        "layout out: include must be one of activation weight out psum conv threshold next address, not x",
+        "layout out: include must be one of activation weight out psum accumulator threshold next address, not x",
     ),
     (OUT + 'format = "xml"', "layout out: format must be one of bin hex coe coe-hex mif mif-hex npy raw, not xml"),
     (
         OUT + 'format = "mif"\nheader = "short"',
         "layout out: header must be none in format mif, which has no comments, not short",
     ),
-    (OUT + 'file = "a b"', "layout out: file must be a plain file name with fields in braces, not 'a b'"),
+    (OUT + 'file = "a b"', "profile mine: layout out: file must be a plain file name with fields in braces, not 'a b'"),
     (
         OUT + 'lines = ["nij"]',
         "profile mine: layout out: files, lines and lanes must be the axes col onij ot, not col nij ot",
@@ -476,7 +497,7 @@ def test_layouts_with_any_name_that_is_allowed_read_back(tmp_path):
     ("name", "dataflow", "message"),
     [
         ("os-all", "ws", "profile os-all is for dataflow os, not ws"),
-        ("notebook", "is", "dataflow must be one of ws os, not is"),
+        ("notebook", "xs", "dataflow must be one of ws os is, not xs"),
         ("no.toml", None, "no.toml: must be a profile's TOML file: No such file or directory"),
         (
             "mine",

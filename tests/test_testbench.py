@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from importlib.resources import files as package_files
 
@@ -7,14 +8,14 @@ from helpers_bench import random_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.arithmetic.labelled import LabelledArray
+from factory.arithmetic.labelled import LabelledArray, axes
 from factory.export import export
-from factory.memfile import Layout, Profile, Split, encode, load_profile
+from factory.fileplan import ExportPlan, FileSet, read_plan
+from factory.memfile import Layout, Placement, Profile, Split, encode, load_profile
 from factory.spec import InputError, SystolicArray
-from factory.testbench import Job, Load, bench_of, jobs_text, package_text, read_jobs, read_manifest
-from factory.testbench import testbench_files as files_of_testbench
-from factory.testbench.address import Held
-from factory.testbench.words import Memory
+from factory.testbench import Job, Load, bench_files, bench_of, jobs_text, package_text, read_jobs
+from factory.testbench.streams import StreamFiles
+from factory.testbench.words import LoadedMemory
 
 AXES = ("it", "ot", "kij", "col", "row")
 RTL = package_files("factory") / "rtl"
@@ -23,17 +24,17 @@ RTL = package_files("factory") / "rtl"
 @st.composite
 def placements(draw):
     """Fields of any layout of weights: each axis, and both parts of a split one, in files, in lines or in lanes."""
-    axes, split = list(AXES), ()
+    names, split = list(AXES), ()
     if draw(st.booleans()):
-        split, axes = (Split("row", "row", "simd", 2),), [*axes, "simd"]
-    axes = draw(st.permutations(axes))
-    places = {axis: draw(st.sampled_from(("files", "lines"))) for axis in axes}
+        split, names = (Split("row", "row", "simd", 2),), [*names, "simd"]
+    names = draw(st.permutations(names))
+    places = {axis: draw(st.sampled_from(("files", "lines"))) for axis in names}
     places["row"] = "lanes"
     places["ot"] = draw(st.sampled_from(("files", "lines", "lanes")))
     if split:
         places["simd"] = draw(st.sampled_from(("files", "lines", "lanes")))
     named = {
-        place: tuple(f"{draw(st.sampled_from(('', '-')))}{axis}" for axis in axes if places[axis] == place)
+        place: tuple(f"{draw(st.sampled_from(('', '-')))}{axis}" for axis in names if places[axis] == place)
         for place in ("files", "lines", "lanes")
     }
     return named | dict(
@@ -47,33 +48,32 @@ def placements(draw):
 @given(placements(), st.integers(0, 2**32 - 1))
 def test_a_walk_reads_what_a_layout_wrote(tmp_path_factory, placement, seed):
     folder = tmp_path_factory.mktemp("files")
-    layout = Layout(name="weight", role="weight", file="w.txt", lane_bits=4, signed=True, **placement)
+    named = {place: axes(*placement[place]) for place in ("files", "lines", "lanes")}
+    layout = Layout(**dict(name="weight", role="weight", file="w.txt", lane_bits=4, signed=True) | placement | named)
     shape = dict(it=2, ot=3, kij=2, col=3, row=4)
     values = np.random.default_rng(seed).integers(-8, 8, tuple(shape.values()))
-    sizes = layout.sizes(shape)
-    arranged = layout.arrange(LabelledArray(values, AXES, {})).values
-    count = int(np.prod([sizes[axis] for axis in layout.file_axes], dtype=int))
-    lanes = int(np.prod([sizes[axis.lstrip("-")] for axis in layout.lanes]))
-    files = arranged.reshape(count, -1, lanes)
-    memory = layout.memory(files.shape[1], lanes)
+    placement = Placement(layout, AXES, shape)
+    arranged = placement.arrange(LabelledArray(values, AXES, {})).values
+    files = arranged.reshape(placement.file_count, placement.lines, placement.word.lanes)
+    memory = placement.memory
     padded = np.pad(files, ((0, 0), (0, memory.words - files.shape[1]), (0, 0)))
-    paths = tuple(f"{i}.txt" for i in range(count))
+    paths = tuple(f"{i}.txt" for i in range(len(files)))
     for path, codes in zip(paths, padded, strict=True):
-        (folder / path).write_bytes(encode(codes, memory, layout.format, layout.header_lines(sizes)))
-    held = Held(layout, sizes, paths, memory.words, "row")
+        (folder / path).write_bytes(placement.header_lines() + encode(codes, memory, layout.format))
+    held = StreamFiles(FileSet(layout, placement, "w", {}), paths, "row")
     for ot in range(shape["ot"]):
         walk = held.walk((("it", 2), ("kij", 2), ("col", 3)), {"ot": ot})
-        read = Memory(folder, held.stream, Load("weight", paths, memory.words))
+        read = LoadedMemory(folder, held.stream, Load("weight", paths, memory.words))
         words = np.array([word for word in read.words(walk)]).reshape(2, 2, 3, 1)
         codes = (words >> np.arange(0, 16, 4)) % 16
         assert np.array_equal(codes, values[:, ot] % 16)
 
 
-def exported(tmp_path, conv=None, **options) -> dict:
-    """Return the manifest of an export of a small random layer on 2 x 2 processing elements."""
+def exported(tmp_path, conv=None, **options) -> ExportPlan:
+    """Return the plan, read from its manifest, of an export of a small random layer on 2 x 2 processing elements."""
     fields = dict(in_channels=3, out_channels=5, height=2, width=2, kernel=2, padding=0) | (conv or {})
     export(random_store(SystolicArray(2, 2), **fields), tmp_path / "x", flat=True, **options)
-    return read_manifest(tmp_path / "x")
+    return read_plan(tmp_path / "x")
 
 
 PACKAGE = """\
@@ -142,7 +142,7 @@ def test_a_job_is_a_tile(tmp_path):
 
 
 def test_each_it_is_a_job_where_what_is_accumulated_is_compared(tmp_path):
-    bench = bench_of(exported(tmp_path, include="activation,weight,out,psum,conv,next,address"))
+    bench = bench_of(exported(tmp_path, include="activation,weight,out,psum,accumulator,next,address"))
     jobs = [step for step in bench.steps if isinstance(step, Job)]
     assert [(job.ot, job.it, job.continues, sorted(job.walks)) for job in jobs[:2]] == [
         (0, 0, False, ["act", "partial", "psum", "weight"]),
@@ -159,7 +159,7 @@ def test_files_that_a_stream_still_holds_are_not_loaded_again(tmp_path):
 
 
 def test_the_files_of_a_testbench(tmp_path):
-    files = files_of_testbench(exported(tmp_path))
+    files = bench_files(bench_of(exported(tmp_path)))
     named = [path for name in ("testbench", "device") for path in files[f"testbench/{name}.f"].decode().split()]
     rest = {"testbench/jobs.txt", "testbench/testbench.f", "testbench/device.f"}
     assert len(named) == len(set(named)) and set(files) == {*named, *rest}
@@ -168,8 +168,8 @@ def test_the_files_of_a_testbench(tmp_path):
 
 
 def test_an_export_lists_its_testbench(tmp_path):
-    manifest = exported(tmp_path, testbench=True)
-    files = files_of_testbench(manifest | {"testbench": []})
+    files = bench_files(bench_of(exported(tmp_path, testbench=True)))
+    manifest = json.loads((tmp_path / "x" / "manifest.json").read_text())
     assert {item["path"] for item in manifest["testbench"]} == set(files)
     assert all((tmp_path / "x" / path).read_bytes() == data for path, data in files.items())
 
@@ -177,7 +177,7 @@ def test_an_export_lists_its_testbench(tmp_path):
 def test_the_words_of_a_job_are_those_of_the_store(tmp_path):
     store = random_store(SystolicArray(2, 2), in_channels=3, out_channels=5, height=2, width=2, kernel=2, padding=0)
     export(store, tmp_path / "x", images="1", profile="ws-reversed")
-    jobs = list(read_jobs(tmp_path / "x", bench_of(read_manifest(tmp_path / "x"))))
+    jobs = list(read_jobs(tmp_path / "x", bench_of(read_plan(tmp_path / "x"))))
     layer = store.layer("layer")
     pixels = np.pad(layer.activation[1].reshape(3, 4), ((0, 1), (0, 0)))
     words = [sum(int(code) << 4 * row for row, code in enumerate(pixels[2 * it : 2 * it + 2, nij]))
@@ -201,7 +201,7 @@ def test_the_words_of_a_job_are_those_of_the_store(tmp_path):
         (dict(include="activation,out"), "the export must include activation and weight"),
         (
             dict(post="relu+maxpool2", conv=dict(height=4, width=4)),
-            "layer: something must be compared; include conv or psum, or out with post none, relu or leaky",
+            "layer: something must be compared; include psum or accumulator, or out with post none, relu or leaky",
         ),
         (dict(kij="0:3"), "layer: every kij must be selected, not 3 of 4"),
         (dict(tiles="it=0,2", conv=dict(in_channels=5)), "layer: the it selected must follow each other, not be 0 2"),
@@ -212,9 +212,9 @@ def test_the_words_of_a_job_are_those_of_the_store(tmp_path):
     ],
 )
 def test_what_a_testbench_cannot_run(tmp_path, options, message):
-    manifest = exported(tmp_path, **options)
+    plan = exported(tmp_path, **options)
     with pytest.raises(InputError) as caught:
-        bench_of(manifest)
+        bench_of(plan)
     assert str(caught.value) == f"testbench: {message}"
 
 
@@ -225,7 +225,7 @@ def changed_layout(name: str, layout: str, **fields) -> Profile:
 
 
 def test_layouts_that_a_testbench_cannot_walk(tmp_path):
-    wide = changed_layout("notebook", "activation", lines=(), lanes=("nij", "row"))
+    wide = changed_layout("notebook", "activation", lines=(), lanes=axes("nij", "row"))
     with pytest.raises(InputError) as caught:
         bench_of(exported(tmp_path / "wide", profile=wide))
     expected = "testbench: layout activation: its axis nij must not be split, and be in its files or lines"
@@ -242,7 +242,7 @@ def test_layers_whose_words_differ_need_a_testbench_each(tmp_path):
     store = replace(first, network=network, layers=first.layers | second.layers)
     export(store, tmp_path / "x", layers="all", profile="simd2-even")
     with pytest.raises(InputError) as caught:
-        bench_of(read_manifest(tmp_path / "x"))
+        bench_of(read_plan(tmp_path / "x"))
     assert str(caught.value) == (
         "testbench: next: out must have the same words in every layer, of 96 bits, not 128; "
         "export the layers one by one"

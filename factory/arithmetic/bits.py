@@ -6,6 +6,8 @@ hold it, big-endian, zero-extended on the left; every format, text or binary, is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Integer, UInt8
 
@@ -39,12 +41,45 @@ def wrap(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Inte
     return field.astype(dtype)
 
 
-def hold(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> tuple[Integer[np.ndarray, "*shape"], int]:
-    """Return `wrap` of the values, and how many of them a field of `bits` does not hold as they are."""
-    if _within(values, *field_range(bits, signed)):
-        return values.astype(code_dtype(bits, signed), copy=False), 0
-    held = wrap(values, bits, signed)
-    return held, int(np.count_nonzero(held != values))
+@dataclass(frozen=True)
+class Field:
+    """A lane: `bits` wide, two's complement where `signed`; `low <= value <= high` is what it holds as it is."""
+
+    bits: int
+    signed: bool
+
+    @property
+    def low(self) -> int:
+        """The least value."""
+        return field_range(self.bits, self.signed)[0]
+
+    @property
+    def high(self) -> int:
+        """The largest value."""
+        return field_range(self.bits, self.signed)[1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The narrowest integer dtype that holds every value."""
+        return code_dtype(self.bits, self.signed)
+
+    def holds(self, values: Integer[np.ndarray, "*shape"]) -> bool:
+        """Return whether the field holds all values as they are."""
+        return _within(values, self.low, self.high)
+
+    def wrap(self, values: Integer[np.ndarray, "*shape"]) -> tuple[Integer[np.ndarray, "*shape"], int]:
+        """Return what the field reads back of each value's low bits, in `dtype`, and how many are others then."""
+        if self.holds(values):
+            return values.astype(self.dtype, copy=False), 0
+        held = wrap(values, self.bits, self.signed)
+        return held, int(np.count_nonzero(held != values))
+
+    def saturate(self, values: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+        """Return the nearest value that the field holds, in the dtype of `values`."""
+        return np.clip(values, self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"{self.bits} bits {'signed' if self.signed else 'unsigned'}"
 
 
 def _fits(dtype: np.dtype, low: int, high: int) -> bool:
@@ -66,10 +101,10 @@ def pack(codes: Integer[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray
     low, high = -(1 << (bits - 1)), (1 << bits) - 1
     if not _within(codes, low, high):
         raise ValueError(f"codes in {bits} bits must be {low} to {high}, not {codes.min()} to {codes.max()}")
-    if bits in (1, 2, 4):
+    if bits in (1, 2, 4):  # fields that share a byte but never straddle one: joined pair by pair
         return _reverse(_join(codes.astype(np.uint8, copy=False) & np.uint8(high), bits))
     fields = np.ascontiguousarray(codes.astype(code_dtype(bits, False).newbyteorder("<"), copy=False)).view(np.uint8)
-    if bits in (8, 16, 32):
+    if bits in (8, 16, 32):  # a field is whole bytes: the little-endian lanes, read backwards, are the word
         return _reverse(fields)
     words, lanes = codes.shape
     kept = np.unpackbits(_reverse(fields), axis=1).reshape(words, lanes, 8 * fields.shape[1] // lanes)[..., -bits:]
@@ -91,7 +126,8 @@ def _join(fields: UInt8[np.ndarray, "word lane"], bits: int) -> UInt8[np.ndarray
     missing = -fields.shape[1] % (8 // bits)
     fields = np.ascontiguousarray(np.pad(fields, ((0, 0), (0, missing))) if missing else fields)
     while bits < 8:
-        pairs = fields.view("<u2")
+        pairs = fields.view("<u2")  # two fields, one in the low bits of each byte
+        # the upper field moves down to just above the lower one; what of it stays in the high byte is cut off
         fields = (pairs | (pairs >> (8 - bits))).astype(np.uint8)
         bits *= 2
     return fields

@@ -1,6 +1,7 @@
 """The `factory` command: its sub-commands, and errors turned into exit codes."""
 
 import _thread
+import re
 import signal
 import sys
 import threading
@@ -55,7 +56,8 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except FactoryError as error:
-        _stop(str(error) if isinstance(error, ComparisonError) else _one_line(str(error)), error.exit_code)
+        text = str(error) if isinstance(error, ComparisonError) else _one_line(_with_flags(error))
+        _stop(text, error.exit_code)
     except MemoryError as error:
         _stop(_one_line(f"not enough memory: {error}"), 2)
     except OSError as error:
@@ -86,6 +88,14 @@ def _note_interrupts() -> list[int]:
     sys.unraisablehook = again
     signal.signal(signal.SIGINT, interrupt)
     return pressed
+
+
+def _with_flags(error: FactoryError) -> str:
+    """Return an error's message with the parameters that it names as flags: `pe_activation` as `--pe-activation`."""
+    text = str(error)
+    for option in getattr(error, "options", ()):
+        text = re.sub(rf"(?<!\S){option}(?!\S)", f"--{option.replace('_', '-')}", text)
+    return text
 
 
 def _one_line(message: str) -> str:

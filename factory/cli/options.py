@@ -39,8 +39,8 @@ Dataflow = Annotated[
     str | None,
     typer.Option(
         "--dataflow",
-        metavar="[ws|os]",
-        help="Weight- or output-stationary; may be left out where the profile has only one.",
+        metavar="[ws|os|is]",
+        help="Weight-, output- or input-stationary; may be left out where the profile has only one.",
     ),
 ]
 PsumBits = Annotated[int, typer.Option("--psum-bits", help="Width of the array's adders, in bits.")]

@@ -22,11 +22,13 @@ def export(
     dataflow: options.Dataflow = None,
     layers: options.Layers = "squeezed",
     images: Annotated[str, typer.Option(help="Places in the store: `all`, or such as `0:4,7`.")] = "0",
-    tiles: Annotated[str, typer.Option(help="`all`, or such as `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os).")] = "all",
+    tiles: Annotated[
+        str, typer.Option(help="`all`, or such as `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os), `it=0,pt=1,oc=0:8` (is).")
+    ] = "all",
     kij: Annotated[str, typer.Option(help="Kernel positions: `all`, or such as `0:3,8`.")] = "all",
     input_channels: Annotated[int | None, typer.Option(help="Sum over the first N input channels (os).")] = None,
     include: Annotated[
-        str, typer.Option(help="Of `activation,weight,out,psum,conv,threshold,next,address`.")
+        str, typer.Option(help="Of `activation,weight,out,psum,accumulator,threshold,next,address`.")
     ] = "activation,weight,out",
     profile: Annotated[
         str, typer.Option(help="A profile's name (see `factory profiles`) or a TOML file.")
@@ -66,36 +68,17 @@ def export(
     ),
 ) -> None:
     """Write memory files of any part of a store, in the layout of a testbench."""
-    from factory.export import export
+    from factory.export import ExportOptions, export
 
     if relu is not None and post is not None:
-        raise InputError("one of --relu/--no-relu and --post must be given, not both")
+        raise InputError("one of relu and post must be given, not both", options=("relu", "post"))
+    chosen = ExportOptions(
+        dataflow, layers, images, tiles, kij, input_channels, include, profile, format, header, files, pe_activation,
+        psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base, testbench, flat,
+    )  # fmt: skip
     with options.progress_bar() as progress:
-        summary = export(
-            store or options.ready_default_store(progress),
-            output,
-            dataflow=dataflow,
-            layers=layers,
-            images=images,
-            tiles=tiles,
-            kij=kij,
-            input_channels=input_channels,
-            include=include,
-            profile=profile,
-            format=format,
-            header=header,
-            files=files,
-            pe_activation=pe_activation,
-            psum_bits=psum_bits,
-            overflow=overflow,
-            post=post if relu is None else ("relu" if relu else "none"),
-            address_base=address_base,
-            testbench=testbench,
-            flat=flat,
-            force=force,
-            workers=workers,
-            progress=progress,
-        )
+        path = store or options.ready_default_store(progress)
+        summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
     for warning in summary.warnings:
         typer.echo(f"factory: warning: {warning}", err=True)
     print(f"{summary.directory}  {summary.files} files  {summary.words} words  pack {summary.pack_id[:12]}")

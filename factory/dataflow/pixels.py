@@ -12,15 +12,15 @@ _LEAKY_SHIFT = 6
 
 
 def pixel_order(spec: ConvLayer, block: tuple[int, int]) -> Int64[np.ndarray, " onij"]:
-    """Return the `onij` at each place: blocks of `(height, width)` in row-major order, row-major inside a block."""
+    """Return the `onij` at each position: blocks of `(height, width)` in row-major order, row-major inside a block."""
     y, x = np.divmod(np.arange(spec.onij_count), spec.out_width)
     return np.lexsort((x, y, x // block[1], y // block[0]))
 
 
-def tile_places(tiles: tuple[int, ...], rows: int, pixels: int) -> Int64[np.ndarray, " place"]:
-    """Return the places that pixel tiles of `rows` pixels hold, without the padding of the last one."""
-    places = (np.asarray(tiles, np.int64)[:, None] * rows + np.arange(rows)).reshape(-1)
-    return places[places < pixels]
+def tile_positions(tiles: tuple[int, ...], size: int, count: int) -> Int64[np.ndarray, " position"]:
+    """Return the positions, of `count`, that tiles of `size` hold, without the padding of the last one."""
+    positions = (np.asarray(tiles, np.int64)[:, None] * size + np.arange(size)).reshape(-1)
+    return positions[positions < count]
 
 
 def activate(sums: Integer[np.ndarray, "*shape"], post: str) -> Integer[np.ndarray, "*shape"]:
@@ -40,11 +40,13 @@ def pools(post: str) -> bool:
     return post.endswith(f"maxpool{POOL_WINDOW}")
 
 
-def pool_windows(pixels: Int64[np.ndarray, " onij"], spec: ConvLayer, rows: int) -> Int64[np.ndarray, "window place"]:
-    """Return the places of each 2x2 window of the output map, in the order of the windows' first pixels.
+def pool_windows(
+    pixels: Int64[np.ndarray, " onij"], spec: ConvLayer, rows: int
+) -> Int64[np.ndarray, "window position"]:
+    """Return the positions of each 2x2 window of the output map, in the order of the windows' first pixels.
 
-    `pixels` is the `onij` of each place; `rows` places make a tile, and each window must lie in one tile whose other
-    pixels make windows too, or InputError is raised. A ragged edge of the map is dropped, as torch does.
+    `pixels` is the `onij` at each position; `rows` positions make a tile, and each window must lie in one tile whose
+    other pixels make windows too, or InputError is raised. A ragged edge of the map is dropped, as torch does.
     """
     height, width = spec.out_height // POOL_WINDOW, spec.out_width // POOL_WINDOW
     y, x = np.divmod(pixels, spec.out_width)
@@ -53,10 +55,10 @@ def pool_windows(pixels: Int64[np.ndarray, " onij"], spec: ConvLayer, rows: int)
     window, size = (y * width + x)[kept], POOL_WINDOW**2
     _, first, count = np.unique(window, return_index=True, return_counts=True)
     if len(first) and (count == size).all():
-        places = kept[np.argsort(window, kind="stable")].reshape(-1, size)[np.argsort(first)]
-        tile = np.arange(len(places)) // max(rows // size, 1)
-        if (places // rows == tile[:, None]).all() and tile[-1] == (len(pixels) - 1) // rows:
-            return places
+        positions = kept[np.argsort(window, kind="stable")].reshape(-1, size)[np.argsort(first)]
+        tile = np.arange(len(positions)) // max(rows // size, 1)
+        if (positions // rows == tile[:, None]).all() and tile[-1] == (len(pixels) - 1) // rows:
+            return positions
     size = f"{POOL_WINDOW}x{POOL_WINDOW}"
     raise InputError(
         f"{spec.name}: relu+maxpool2 must find each {size} window of the {spec.out_height}x{spec.out_width} map in one "

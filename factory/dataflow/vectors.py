@@ -1,143 +1,245 @@
-"""The golden vectors of one layer: what goes into the array, and what must come out of it, by role."""
+"""The golden vectors of one layer and image: what goes into the array, and what must come out of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int8, Int32, Int64, Integer
+from jaxtyping import Int64
 
 from factory.arithmetic.integer import max_pool, threshold_codes
-from factory.arithmetic.labelled import LabelledArray
-from factory.arithmetic.tiling import nij_of_onij, split_channels, tile_output, untile_output
-from factory.dataflow.flow import Dataflow, Sums, take
-from factory.dataflow.kept import kept
+from factory.arithmetic.labelled import Address, LabelledArray
+from factory.arithmetic.tiling import nij_of_onij
+from factory.dataflow.mapping import LayerMapping
 from factory.dataflow.pixels import POOL_WINDOW, activate, pool_windows, pools
-from factory.spec import InputError
+from factory.dataflow.record import PIXELS
+from factory.dataflow.sums import LayerSums, Sums, arranged
+from factory.spec import ConvLayer, InputError
+
+TILE_AXES = {
+    "weight_tile": ("it", "ot", "kij", "col", "row"),
+    "activation_tile": ("it", "nij", "row"),
+    "psum": ("it", "ot", "kij", "nij", "col"),
+}
+"""The axes, after the image's, of what a source holds in the tiles of its own array."""
 
 
-def axis_sizes(flow: Dataflow, role: str, post: str, levels: int = 0) -> dict[str, int]:
-    """Return the sizes of every axis that a source of `role` can have, `levels` being the thresholds of a channel."""
-    sizes = {axis: len(places) for axis, places in vars(flow.tiles).items()}
-    pixels, rows = len(flow.pixels), flow.array.rows
-    if role == "out" and pools(post):
-        pixels, rows = len(_windows(flow)), rows // POOL_WINDOW**2
-    if role == "next":
-        pixels = flow.spec.next_height * flow.spec.next_width
-    rest = dict(row=flow.array.rows, col=flow.array.cols, nij=flow.spec.nij_count, level=levels)
-    return sizes | rest | dict(onij=pixels, px=rows)
+class kept:
+    """A property whose first value is kept by its object.
+
+    `functools.cached_property` does the same, but until Python 3.12 one lock serves all objects of a class: threads,
+    each with an object of its own, would wait for each other.
+    """
+
+    def __init__(self, compute: Callable[[Any], Any]):
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self._compute.__name__] = self._compute(instance)
+        return value
 
 
-def _windows(flow: Dataflow) -> Int64[np.ndarray, "window place"]:
-    return pool_windows(flow.pixels, flow.spec, flow.tile_pixels)
+@runtime_checkable
+class LayerSource(Protocol):
+    """One layer's integers, as arrays or datasets that are read when they are sliced.
+
+    `weight` int8 `(oc, ic, ki, kj)`, `activation` integers `(image, ic, y, x)`; `threshold` int32 `(oc, level)` and
+    `direction` int8 `(oc,)`, both None for a layer that no other follows. What was computed already, or None:
+    `accumulator` `(image, oc, oy, ox)`, and in the tiles of the source's array `weight_tile`
+    `(it, ot, kij, col, row)`, `activation_tile` `(image, it, nij, row)`, `psum` `(image, it, ot, kij, nij, col)`.
+    """
+
+    spec: ConvLayer
+    weight: Any
+    activation: Any
+    threshold: Any
+    direction: Any
+    accumulator: Any
+    weight_tile: Any
+    activation_tile: Any
+    psum: Any
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """One layer's integers, and one image's; every expected value is made from the codes as the array reads them.
+class LayerVectors:
+    """One layer's vectors, and one image's (`image` None: those that no image changes), read or computed.
 
-    A property for each role of `factory.memfile.ROLES` gives what its files hold, with the role's axes. `activation` is
-    None where no image is asked for; `quantizer` is `(threshold, direction)`, None for a layer that no other follows.
-    `stored_psums`, where it is given, returns part of the layer's psums of those very codes, `(it, ot, kij, nij, col)`,
-    from slices of the first three axes; they are not computed again then.
+    Every expected value follows from the codes as the array reads them. Where these are the source's very codes and the
+    adders hold them, psums and accumulators are the source's own; else they are computed. `tiled` says that the
+    source's tiles are those of the mapping's array. `base` is what addresses begin with.
     """
 
-    flow: Dataflow
-    weight: LabelledArray
-    activation: LabelledArray | None = None
-    quantizer: tuple[Int32[np.ndarray, "oc level"], Int8[np.ndarray, " oc"]] | None = None
+    mapping: LayerMapping
+    source: LayerSource
+    image: int | None = None
     post: str = "relu"
     base: int = 0
-    where: str = ""
-    stored_psums: Callable[[tuple[slice, ...]], np.ndarray] | None = None
+    tiled: bool = False
+    own: LayerVectors | None = None
 
-    def sources(self, role: str, outer: str, pixel_tiles: bool = False) -> Iterator[LabelledArray]:
-        """Yield what files of `role` hold; psums come one place of the axis `outer` (`it`, `ot`, `kij`) at a time.
+    def of_image(self, image: int) -> LayerVectors:
+        """Return one image's vectors, which share the layer's own."""
+        return replace(self, image=image, own=self)
 
-        `pixel_tiles` gives `onij` as `pt` and `px`, zero-padded.
-        """
-        if role == "psum":
-            yield from self._read_psums(outer) if self.stored_psums else self._make_psums(outer)
-            return
-        named: LabelledArray = getattr(self, role)
-        if pixel_tiles:
-            at, rows = named.axes.index("onij"), axis_sizes(self.flow, role, self.post)["px"]
-            axes = (*named.axes[:at], "pt", "px", *named.axes[at + 1 :])
-            labels = {**named.labels, "pt": self.flow.tiles.pt}
-            named = LabelledArray(split_channels(named.values, at, rows), axes, labels, named.wrapped)
-        yield named
+    @property
+    def where(self) -> Address:
+        """The address of the layer and image."""
+        return Address(self.mapping.spec.name, self.image)
 
-    def _make_psums(self, outer: str) -> Iterator[LabelledArray]:
-        return self.flow.psums(self.weight, self.activation, self.where, outer)
+    @kept
+    def weight(self) -> LabelledArray:
+        """The weight codes, as the array reads them."""
+        if self.own is not None:
+            return self.own.weight
+        if self.tiled:
+            tiles = LabelledArray(self.source.weight_tile[...], TILE_AXES["weight_tile"])
+            return self.mapping.read("weight", tiles.take(self.mapping.selection))
+        return self.mapping.read("weight", self.mapping.cut_weight(self.source.weight[...]))
+
+    @kept
+    def activation(self) -> LabelledArray:
+        """The image's activation codes, as the array reads them."""
+        if self.tiled:
+            tiles = LabelledArray(self.source.activation_tile[self.image], TILE_AXES["activation_tile"])
+            return self.mapping.read("activation", tiles.take(self.mapping.selection))
+        return self.mapping.read("activation", self.mapping.cut_activation(self.source.activation[self.image]))
+
+    def operands(self) -> dict[str, LabelledArray]:
+        """Return the codes that the array reads, by the role of the operand."""
+        return {name: getattr(self, name) for name in self.mapping.fields}
+
+    @property
+    def _sums(self) -> LayerSums:
+        return LayerSums(self.mapping, self.activation, self.weight, self.where)
+
+    @property
+    def _reads_all(self) -> bool:
+        """Whether the array reads every selected code as it is."""
+        return not any(codes.inexact for codes in self.operands().values())
+
+    def psums(self, outer: str) -> Iterator[LabelledArray]:
+        """Yield the psums, one label of the axis `outer` at a time where it is a tile or a pass."""
+        if self.tiled and self._reads_all and self._psums_fit:
+            yield from self._read_psums(outer)
+        else:
+            yield from self._sums.psums(outer)
+
+    @property
+    def _psums_fit(self) -> bool:
+        """Whether no psum of any codes that the array can read, nor a part of one, overflows its adder."""
+        mapping = self.mapping
+        largest = [max(-field.low, field.high) for field in mapping.fields.values()]
+        most = mapping.lanes(mapping.dataflow.tilings["ic"]) * prod(largest)
+        return mapping.adder.holds(np.array([-most, most]))
 
     def _read_psums(self, outer: str) -> Iterator[LabelledArray]:
-        whole = {axis: getattr(self.flow.tiles, axis) for axis in ("it", "ot", "kij")}
+        axes = TILE_AXES["psum"]
+        whole = {axis: self.mapping.selection[axis] for axis in axes if axis in self.mapping.selection}
         for label in whole.get(outer, (None,)):
             part = whole if label is None else whole | {outer: (label,)}
-            block = self.stored_psums(tuple(slice(places[0], places[-1] + 1) for places in part.values()))
-            taken = take(block, *(tuple(place - places[0] for place in places) for places in part.values()))
-            yield LabelledArray(taken, ("it", "ot", "kij", "nij", "col"), part)
+            slices = (slice(labels[0], labels[-1] + 1) for labels in part.values())
+            block = LabelledArray(self.source.psum[(self.image, *slices)], axes)
+            among = {axis: tuple(label - labels[0] for label in labels) for axis, labels in part.items()}
+            yield block.take(among).relabel(**part)
 
     @kept
-    def _sums(self) -> Sums:
-        return self.flow.accumulators(self.weight, self.activation, self.where)
+    def running_sums(self) -> Sums:
+        """The accumulators after each part of the sum, computed."""
+        return self._sums.accumulators()
 
     @kept
-    def partial(self) -> LabelledArray:
-        """The accumulators after each `it`: `(it, ot, onij, col)`."""
-        parts = self._sums.held.reshape(*self._sums.held.shape[:2], -1, self.flow.array.cols)
-        labels = dict(it=self.flow.tiles.it, ot=self.flow.tiles.ot)
-        return LabelledArray(parts.transpose(0, 2, 1, 3), ("it", "ot", "onij", "col"), labels, self._sums.wrapped)
+    def _totals(self) -> Sums:
+        """The accumulators, as one part: the source's own where they are sums of the codes that the array reads."""
+        if self.source.accumulator is None or not self.mapping.sums_all or not self._reads_all:
+            return Sums(self.running_sums.exact[-1:], self.running_sums.held[-1:])
+        maps = self.source.accumulator[self.image].reshape(self.mapping.spec.out_channels, -1)
+        tiles = self.mapping.tile(LabelledArray(maps[:, self.mapping.pixels], ("oc", PIXELS)))
+        exact = arranged(tiles, PIXELS, *self._sums.channel_axes).astype(np.int64)
+        return self._sums.settle(exact.reshape(1, exact.shape[0], -1))
+
+    def _by_channel(self, values: np.ndarray, outer: tuple[str, ...], inexact: int) -> LabelledArray:
+        """Return sums `(..., onij, channel)` with the axes of output channels."""
+        axes, selection = self._sums.channel_axes, self.mapping.selection
+        sizes = [self.weight.size(axis) for axis in axes]
+        labels = {axis: selection[axis] for axis in (*outer, *axes) if axis in selection}
+        return LabelledArray(values.reshape(*values.shape[:-1], *sizes), (*outer, PIXELS, *axes), labels, inexact)
 
     @kept
-    def conv(self) -> LabelledArray:
-        """The accumulators: `(ot, onij, col)`."""
-        last = Sums(self._sums.exact[-1], self._sums.held[-1])
-        values = last.held.reshape(last.held.shape[0], -1, self.flow.array.cols).transpose(1, 0, 2)
-        return LabelledArray(values, ("ot", "onij", "col"), dict(ot=self.flow.tiles.ot), last.wrapped)
+    def accumulator(self) -> LabelledArray:
+        """The accumulators, before the post-op."""
+        return self._by_channel(self._totals.held[0], (), self._totals.inexact())
+
+    @property
+    def running_sum(self) -> LabelledArray:
+        """The accumulators after each part of the sum."""
+        sums, parts = self.running_sums, self.mapping.dataflow.parts
+        values = sums.held.reshape(*(len(self.mapping.selection[axis]) for axis in parts), *sums.held.shape[1:])
+        return self._by_channel(values, parts, sums.inexact())
 
     @property
     def out(self) -> LabelledArray:
-        """The accumulators after the post-op: `(ot, onij, col)`, `onij` being the pooled map's where it pools."""
-        values = activate(self.conv.values, self.post)
+        """The accumulators after the post-op, the pooled map's where it pools."""
+        sums = self.accumulator
+        values = activate(sums.values, self.post)
         if pools(self.post):
-            values = values[:, _windows(self.flow)].max(axis=2)
-        return replace(self.conv, values=values)
+            values = values[_windows(self.mapping)].max(axis=1)
+        return replace(sums, values=values)
 
     @property
     def next(self) -> LabelledArray:
-        """The codes that enter the next layer: `(ot, onij, col)` of the map after the layer's own pool."""
-        flow, sums = self.flow, self.conv
-        if len(flow.pixels) != flow.spec.onij_count:
-            raise InputError(f"{flow.spec.name}: next must have every pixel tile, not {len(flow.tiles.pt)} of them")
+        """The codes that enter the next layer, of the map after the layer's own pool."""
+        mapping, spec = self.mapping, self.mapping.spec
+        if len(mapping.pixels) != spec.onij_count:
+            tiles = len(mapping.selection[mapping.dataflow.pixel_tiling.outer])
+            raise InputError(f"{spec.name}: next must have every pixel tile, not {tiles} of them")
+        sums = mapping.untile(self.accumulator)
         maps = np.zeros_like(sums.values)
-        maps[:, flow.pixels] = sums.values
-        acc = untile_output(maps, flow.spec)[: len(flow.channels)]
-        codes = threshold_codes(acc, *(part[flow.channels] for part in self.quantizer))
-        return replace(sums, values=tile_output(max_pool(codes, flow.spec.pool), flow.array))
+        maps[:, mapping.pixels] = sums.values
+        acc = maps.reshape(-1, spec.out_height, spec.out_width)
+        codes = threshold_codes(acc, self.source.threshold[...][mapping.channels], self._direction[mapping.channels])
+        whole = np.zeros((spec.out_channels, spec.next_height * spec.next_width), codes.dtype)
+        whole[mapping.channels] = max_pool(codes, spec.pool).reshape(len(codes), -1)
+        return replace(mapping.tile(LabelledArray(whole, ("oc", PIXELS))), inexact=sums.inexact)
+
+    @property
+    def _direction(self) -> np.ndarray:
+        return self.source.direction[...]
 
     @property
     def threshold(self) -> LabelledArray:
-        """The next layer's quantizer, folded into integers: `(ot, level, col)`."""
-        return self._by_channel(self.quantizer[0], ("ot", "level", "col"))
+        """The next layer's quantizer, folded into integers."""
+        return self.mapping.tile(LabelledArray(self.source.threshold[...], ("oc", "level")))
 
     @property
     def direction(self) -> LabelledArray:
-        """1 where codes rise with the accumulator, -1 where they fall: `(ot, col)`."""
-        return self._by_channel(self.quantizer[1], ("ot", "col"))
+        """1 where codes rise with the accumulator, -1 where they fall."""
+        return self.mapping.tile(LabelledArray(self._direction, ("oc",)))
 
     @property
     def address(self) -> LabelledArray:
         """The activation address that each output pixel needs at each kernel position: `(onij, kij)`.
 
-        `base + kij * nij_count + nij(onij, kij)`.
+        `base + position * nij_count + nij(onij, kij)`: `position` counts the kernel positions that are selected, since
+        those are what the files of psums hold.
         """
-        kij = np.asarray(self.flow.tiles.kij, np.int64)
-        nij = nij_of_onij(self.flow.spec)[self.flow.pixels][:, kij]
-        values = self.base + kij * self.flow.spec.nij_count + nij
-        return LabelledArray(values, ("onij", "kij"), dict(kij=self.flow.tiles.kij))
+        kept = self.mapping.selection["kij"]
+        nij = nij_of_onij(self.mapping.spec)[self.mapping.pixels][:, list(kept)]
+        values = self.base + np.arange(len(kept)) * self.mapping.spec.nij_count + nij
+        return LabelledArray(values, (PIXELS, "kij"), {"kij": kept})
 
-    def _by_channel(self, values: Integer[np.ndarray, "oc ..."], axes: tuple[str, ...]) -> LabelledArray:
-        tiled = split_channels(values, 0, self.flow.array.cols)[list(self.flow.tiles.ot)]
-        return LabelledArray(np.moveaxis(tiled, 1, -1), axes, dict(ot=self.flow.tiles.ot))
+
+def _windows(mapping: LayerMapping) -> Int64[np.ndarray, "window position"]:
+    return pool_windows(mapping.pixels, mapping.spec, mapping.tile_pixels)
+
+
+def output_pixels(mapping: LayerMapping, post: str) -> tuple[Int64[np.ndarray, " onij"], int]:
+    """Return the pixels of the outputs after a post-op, and how many of them a pixel tile holds."""
+    if pools(post):
+        return np.arange(len(_windows(mapping))), mapping.tile_pixels // POOL_WINDOW**2
+    return mapping.pixels, mapping.tile_pixels

@@ -60,7 +60,8 @@ def _check(target: Path, force: bool, check_ours: Callable[[Path], None]) -> Non
     if not any(target.iterdir()):
         return
     if not force:
-        raise InputError(f"{target}: the output directory must be empty; add --force to replace an earlier export")
+        text = f"{target}: the output directory must be empty; add force to replace an earlier export"
+        raise InputError(text, options=("force",))
     check_ours(target)
 
 

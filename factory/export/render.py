@@ -8,29 +8,44 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from factory.arithmetic import bits
 from factory.arithmetic.labelled import LabelledArray
-from factory.dataflow import Vectors
-from factory.export.fileset import FileSet
+from factory.dataflow import LayerVectors
+from factory.fileplan import FileSet
 from factory.memfile import FORMATS
 
 RUN_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
+class Inexact:
+    """How many values are not what they stand for: `made` so by adders, or as the array reads them; or by a `lane`."""
+
+    made: int = 0
+    lane: int = 0
+
+    def __add__(self, other: Inexact) -> Inexact:
+        return Inexact(self.made + other.made, self.lane + other.lane)
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.made + self.lane
+
+
+@dataclass(frozen=True)
 class Run:
     """Formatted words that follow each other, through one file or several.
 
-    `lines` are the words as their format has them, the first one at the place `first` of its file; `wrapped` of the
-    values are not what they stand for.
+    `lines` are the words as their format has them, the first one at position `first` of its file; `inexact` says how
+    many values are not what they stand for.
     """
 
     lines: UInt8[np.ndarray, "word byte"]
     first: int
-    wrapped: int
+    inexact: Inexact
 
 
-def runs(files: FileSet, vectors: Vectors, buffers: Iterator[UInt8[np.ndarray, " size"]]) -> Iterator[Run]:
+def runs(files: FileSet, vectors: LayerVectors, buffers: Iterator[UInt8[np.ndarray, " size"]]) -> Iterator[Run]:
     """Yield all words of a set of files, each run in the next one of `buffers`, of `RUN_BYTES`.
 
     Buffers are used again because warm memory is several times as fast as new memory.
@@ -40,28 +55,28 @@ def runs(files: FileSet, vectors: Vectors, buffers: Iterator[UInt8[np.ndarray, "
     most = max(RUN_BYTES // width, 1)
     if memory.words < most:
         most -= most % memory.words
-    for codes, wrapped in codes_of(files, vectors):
+    for codes, inexact in codes_of(files, vectors):
         for start in range(0, len(codes), most):
             part = codes[start : start + most]
             lines = _lines_in(next(buffers), len(part), width)
             made.fill(memory, part, first, lines)
-            yield Run(lines, first, 0 if start else wrapped)
+            yield Run(lines, first, Inexact() if start else inexact)
             first = (first + len(part)) % memory.words
 
 
 def pieces(files: FileSet, run: Run) -> Iterator[tuple[bytes | memoryview, bool]]:
     """Yield `(bytes, whether a file ends with them)` of a run, with what comes before and after a file's words."""
     memory, made = files.memory, FORMATS[files.layout.format]
-    head = files.layout.header_lines(files.sizes) + made.prefix(memory)
+    head = files.placement.header_lines() + made.prefix(memory)
     body, (words, width) = memoryview(run.lines).cast("B"), run.lines.shape
-    at, place = 0, run.first
+    at, position = 0, run.first
     while at < words:
-        count = min(memory.words - place, words - at)
-        piece, ends = body[at * width : (at + count) * width], place + count == memory.words
-        if (head and not place) or (made.suffix and ends):
-            piece = b"".join((b"" if place else head, piece, made.suffix if ends else b""))
+        count = min(memory.words - position, words - at)
+        piece, ends = body[at * width : (at + count) * width], position + count == memory.words
+        if (head and not position) or (made.suffix and ends):
+            piece = b"".join((b"" if position else head, piece, made.suffix if ends else b""))
         yield piece, ends
-        at, place = at + count, 0
+        at, position = at + count, 0
 
 
 def _lines_in(buffer: UInt8[np.ndarray, " size"], words: int, width: int) -> UInt8[np.ndarray, "word byte"]:
@@ -71,28 +86,29 @@ def _lines_in(buffer: UInt8[np.ndarray, " size"], words: int, width: int) -> UIn
     return buffer[: words * width].reshape(words, width)
 
 
-def codes_of(files: FileSet, vectors: Vectors) -> Iterator[tuple[Integer[np.ndarray, "word lane"], int]]:
+def codes_of(files: FileSet, vectors: LayerVectors) -> Iterator[tuple[Integer[np.ndarray, "word lane"], Inexact]]:
     """Yield the words of all files, one after the other, as codes that their lanes hold; a few files or more at a time.
 
     With each comes how many values are not what they stand for: sums that an adder could not hold, codes that the
     array reads as others, values that are too wide for their lane.
     """
-    layout, memory = files.layout, files.memory
-    outer = (*layout.files, *layout.lines, *layout.lanes)[0]
-    sources = vectors.sources(layout.role, outer, "pt" in layout.axes)
-    if memory.words == files.lines:
+    memory, lines = files.memory, files.placement.lines
+    outer = (*files.layout.files, *files.layout.lines, *files.layout.lanes)[0]
+    sources = files.role.values(vectors, "" if outer.reversed else outer.name)  # parts come in ascending order
+    if memory.words == lines:
         yield from (_lanes(files, source) for source in sources)
         return
     parts = [_lanes(files, source) for source in sources]
-    codes = np.concatenate([codes for codes, _ in parts]).reshape(-1, files.lines, memory.lanes)
-    wrapped, several = sum(wrapped for _, wrapped in parts), max(RUN_BYTES // (memory.words * memory.lanes), 1)
+    codes = np.concatenate([codes for codes, _ in parts]).reshape(-1, lines, memory.word.lanes)
+    inexact = sum((inexact for _, inexact in parts), Inexact())
+    several = max(RUN_BYTES // (memory.words * memory.word.lanes), 1)
     for start in range(0, len(codes), several):
-        padded = np.pad(codes[start : start + several], ((0, 0), (0, memory.words - files.lines), (0, 0)))
-        yield padded.reshape(-1, memory.lanes), 0 if start else wrapped
+        padded = np.pad(codes[start : start + several], ((0, 0), (0, memory.words - lines), (0, 0)))
+        yield padded.reshape(-1, memory.word.lanes), Inexact() if start else inexact
 
 
-def _lanes(files: FileSet, source: LabelledArray) -> tuple[Integer[np.ndarray, "word lane"], int]:
-    memory = files.memory
-    values = files.layout.arrange(source).values.reshape(-1, memory.lanes)
-    held, wrapped = bits.hold(values, memory.lane_bits, memory.signed)
-    return held, source.wrapped + wrapped
+def _lanes(files: FileSet, source: LabelledArray) -> tuple[Integer[np.ndarray, "word lane"], Inexact]:
+    word = files.memory.word
+    values = files.placement.arrange(source).values.reshape(-1, word.lanes)
+    held, changed = word.field.wrap(values)
+    return held, Inexact(source.inexact, changed)

@@ -1,4 +1,8 @@
-"""The manifest of an export as every reader takes it: by its published schema, and its groups of files one by one."""
+"""The manifest of an export as every reader takes it: by its published schema, and its groups of files one by one.
+
+`factory/schemas/manifest.schema.json` describes it. Manifests of the schema before are read too: what has another name
+now is given that name.
+"""
 
 from __future__ import annotations
 
@@ -9,40 +13,41 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from factory.dataflow import role_name
+from factory.manifest.json_reader import JsonReader
 from factory.manifest.schema import KEYWORDS as KEYWORDS
 from factory.manifest.schema import NOTES as NOTES
 from factory.manifest.schema import check_schema as check_schema
 from factory.manifest.schema import manifest_schema as manifest_schema
-from factory.manifest.stream import JsonReader
 from factory.spec import ComparisonError, InputError
 
 MANIFEST = "manifest.json"
-SCHEMA = "factory-pack-1"
+SCHEMA, SCHEMA_BEFORE = "factory-pack-2", "factory-pack-1"
 _GROUPS = "groups"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A manifest on the disk. `facts` is all of it but the groups of files, of which memory may not hold all."""
+    """A manifest on the disk. `facts` is all of it but the groups of files, of which memory may not hold all.
+
+    Of a manifest of the schema before, the key `schema` still says so.
+    """
 
     path: Path
     facts: Mapping[str, Any]
 
     def groups(self) -> Iterator[dict[str, Any]]:
         """Read the groups, one after the other; raise ComparisonError at one that the schema does not allow."""
-        schema = manifest_schema()
+        schema, old = manifest_schema(), self.facts["schema"] == SCHEMA_BEFORE
         with _reader(self.path) as reader:
             for key in reader.keys():
                 if key != _GROUPS:
                     reader.value()
                     continue
                 for place, group in enumerate(reader.items()):
+                    group = _renamed_group(group) if old else group
                     check_schema(group, schema["properties"][key]["items"], schema, f"{MANIFEST}.{key}[{place}]")
                     yield group
-
-    def whole(self) -> dict[str, Any]:
-        """Return all of it; raise ComparisonError where a group is not what the schema allows."""
-        return {**self.facts, _GROUPS: list(self.groups())}
 
 
 def open_manifest(directory: Path) -> Manifest:
@@ -51,14 +56,48 @@ def open_manifest(directory: Path) -> Manifest:
     if not path.is_file():
         raise InputError(f"{directory}: must be an export, it has no {MANIFEST}")
     facts = _facts(path)
+    if facts.get("schema") == SCHEMA_BEFORE:
+        facts = _renamed_facts(facts)
     check_schema(facts, manifest_schema(), manifest_schema(), MANIFEST)
     return Manifest(path, facts)
+
+
+def _renamed(record: Any, names: Mapping[str, str]) -> Any:
+    """Return an object with other keys; anything else as it is, for the schema to refuse."""
+    return {names.get(key, key): value for key, value in record.items()} if isinstance(record, dict) else record
+
+
+def _renamed_role(record: Any) -> Any:
+    if not isinstance(record, dict):
+        return record
+    named = {key: role_name(record[key]) for key in ("role", "include") if isinstance(record.get(key), str)}
+    return record | named
+
+
+def _renamed_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a manifest of the schema before with the names of now."""
+    facts = facts | {"counts": _renamed(facts.get("counts"), {"wrapped": "inexact"})}
+    if isinstance(facts.get("layers"), dict):
+        names = {"conv": "spec", "tiles": "selection"}
+        facts["layers"] = {name: _renamed(layer, names) for name, layer in facts["layers"].items()}
+    if isinstance(facts.get("layouts"), dict):
+        layouts = ((name, _renamed_role(layout)) for name, layout in facts["layouts"].items())
+        facts["layouts"] = {name: {"depth": 0} | x if isinstance(x, dict) else x for name, x in layouts}
+    return facts
+
+
+def _renamed_group(group: Any) -> Any:
+    """Return a group of files of the schema before with the names of now; it did not count operands without files."""
+    if isinstance(group, dict) and isinstance(group.get("sets"), list):
+        sets = (_renamed_role(_renamed(record, {"wrapped": "inexact"})) for record in group["sets"])
+        return group | {"sets": [{"inexact_operands": None} | x if isinstance(x, dict) else x for x in sets]}
+    return group
 
 
 def is_export(directory: Path) -> bool:
     """Return whether a directory has a manifest of ours."""
     try:
-        return _facts(directory / MANIFEST).get("schema") == SCHEMA
+        return _facts(directory / MANIFEST).get("schema") in (SCHEMA, SCHEMA_BEFORE)
     except (OSError, ComparisonError):
         return False
 

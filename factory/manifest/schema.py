@@ -25,7 +25,7 @@ NOTES = frozenset("$schema $defs title description".split())
 
 @cache
 def manifest_schema() -> Mapping[str, Any]:
-    """Return the published schema of `manifest.json`."""
+    """Return the published schema of `manifest.json`; roles and dataflows are those of the tables."""
     return json.loads((files("factory") / "schemas" / "manifest.schema.json").read_text())
 
 

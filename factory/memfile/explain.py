@@ -1,14 +1,16 @@
-"""Profiles in words: a list of them, and one explained with a drawing of a line of each file."""
+"""Profiles in words: a list of them, one explained with a drawing of a line of each file, and what each key means."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from types import MappingProxyType
 
-from factory.memfile.layout import Layout
-from factory.memfile.names import complete_template
-from factory.memfile.profile import Profile
-from factory.memfile.roles import AXES, DATAFLOWS, INCLUDES
-from factory.memfile.toml import load_profile, profile_names
+from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, axes_of
+from factory.memfile.formats import FORMATS, HEADERS
+from factory.memfile.layout import Layout, Split, complete_template
+from factory.memfile.placement import Placement
+from factory.memfile.profile import POSTS, Profile, load_profile, profile_names
 from factory.spec import SystolicArray
 
 _EXAMPLE_TILES = 2
@@ -38,23 +40,29 @@ def explain(profile: Profile, array: SystolicArray | None = None) -> str:
         f"drawn for {tile.rows // profile.simd} rows and {tile.cols} columns{each}, adders of {tile.psum_bits} bits; "
         f"outputs after {profile.post}",
     ]
-    sizes = dict.fromkeys(AXES, _EXAMPLE_TILES) | dict(row=tile.rows, px=tile.rows, col=tile.cols)
     ordered = sorted(profile.layouts, key=lambda layout: INCLUDES.index(layout.include))
-    return "\n".join(head + [line for layout in ordered for line in ("", *_explain_layout(layout, sizes))])
+    return "\n".join(head + [line for layout in ordered for line in ("", *_explain_layout(layout, profile, tile))])
 
 
-def _explain_layout(layout: Layout, sizes: dict[str, int]) -> list[str]:
-    sizes = sizes | {
-        split.axis: split.size * _EXAMPLE_TILES for split in layout.split if sizes[split.axis] % split.size
-    }
+def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> list[str]:
+    flow = profile.flow
+    axes, pixel = axes_of(ROLES[layout.role], flow), flow.pixel_tiling
+    sizes = dict.fromkeys(axes, _EXAMPLE_TILES)
+    sizes |= {tiling.inner: getattr(tile, tiling.lanes) for tiling in flow.tilings.values()}
+    split = None if pixel is None else Split(PIXELS, pixel.outer, pixel.inner, getattr(tile, pixel.lanes))
+    for part in (*([split] if split else []), *layout.split):
+        sizes[part.axis] = max(
+            sizes.get(part.axis, 0),
+            part.size * (_EXAMPLE_TILES if part.axis not in (tiling.inner for tiling in flow.tilings.values()) else 1),
+        )
+    placement = Placement(layout, axes, sizes, pixel_split=split)
     template = complete_template(layout.file, layout.file_axes, layout.file_axes, ".txt")
-    lanes = layout.lane_names(layout.sizes(sizes))
+    lanes = placement.lane_names()
     sign = "signed" if layout.signed else "unsigned"
-    word = layout.memory(1, len(lanes)).word_bits
-    lines = ", ".join(axis.replace("-", "reversed ") for axis in layout.lines) or "one line"
+    lines = ", ".join(str(axis).replace("-", "reversed ") for axis in layout.lines) or "one line"
     return [
         f"{layout.include}: {layout.file}" + ("" if template == layout.file else f" (several: {template})"),
-        f"  lines: {lines}; a line: {word} bits, {len(lanes)} x {layout.lane_bits} bits {sign}",
+        f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {layout.lane_bits} bits {sign}",
         *(f"  {line}" for line in _draw(lanes, layout.lane_bits)),
     ]
 
@@ -71,3 +79,72 @@ def _draw(lanes: Sequence[str], lane_bits: int) -> list[str]:
     names = "|".join(name.center(width) for (name, _, _), width in zip(fields, widths, strict=True))
     rule = "+" + "+".join("-" * width for width in widths) + "+"
     return [f" {bits}".rstrip(), rule, f"|{names}|", rule]
+
+
+def _of(words: Iterable[str]) -> str:
+    return f"one of {' '.join(words)}"
+
+
+PROFILE_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "name": "what messages and manifests call the profile; default: the file's name",
+        "extends": "a shipped profile, whose values hold where the file gives none",
+        "dataflow": _of(DATAFLOWS),
+        "about": "a sentence for people",
+        "rows": "rows of the array, 0 for the store's",
+        "cols": "columns of the array, 0 for the store's",
+        "simd": "input channels that a row takes at a time",
+        "post": f"what follows the sums in role out, {_of(POSTS)}",
+        "pixel_block": "height and width of the blocks in which pixels with tiles are taken; [1, 1]: ascending onij",
+        "layouts": "a table for each kind of file",
+    }
+)
+LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "role": f"what the files hold, {_of(ROLES)}; default: the table's name",
+        "include": f"the word of --include that asks for them, {_of(INCLUDES)}; default: the role",
+        "file": (
+            "a name with {it} {ot} {pt} {kij} {image}, {tile} (ot * input tiles + it), {n} (input channels); "
+            "a part in [] is left out where its axes have one place each; an axis without a field adds such as _otile3"
+        ),
+        "files": "axes that select a file; every axis of the role is here, in lines or in lanes, `-` reverses it",
+        "lines": "axes that count the words of a file, the slowest first",
+        "lanes": "axes that count the fields of a word, the most significant first",
+        "split": (
+            'divides axes: [{ axis = "row", outer = "row", inner = "simd", size = 2 }] makes row, simd = divmod(row, 2);'
+            " zeros follow the end where the size does not divide the axis"
+        ),
+        "lane_bits": "width of a field; sums are as wide as the adders (--psum-bits) where these are wider",
+        "signed": "whether fields are two's complement; the array reads codes with this lane_bits and signed",
+        "lane0_left": "whether lane 0 is the leftmost of a word, not the rightmost",
+        "word_bits": "least width of a word, zeros on its left; 0: as wide as its fields",
+        "words": "least number of words of a file, zeros after the last line; 0: no more than there are lines",
+        "depth": "words that the memory has; more of them are an error; 0: any number",
+        "base": "address of the first word, where the format states addresses; of role address: what is added to each",
+        "format": _of(FORMATS),
+        "header": (
+            f"three lines before the words, {_of(HEADERS)} (three %s read tokens, $readmemb verilog, $fgets short)"
+        ),
+    }
+)
+
+
+def keys_as_comments(width: int = 120) -> str:
+    """Return all keys, and the axes of each role, as TOML comments."""
+    axes = {
+        name: "; ".join(f"{' '.join(role.axes(flow))} ({flow.name})" for flow in DATAFLOWS.values() if role.axes(flow))
+        for name, role in ROLES.items()
+    }
+    tiled = " ".join(flow.name for flow in DATAFLOWS.values() if flow.pixel_tiling)
+    axes[PIXELS] = f"where files, lines or lanes name pt, it is divided into pt and px, the pixels of a tile ({tiled})"
+    needed = "dataflow and layouts, and of a layout file, files, lines, lanes, lane_bits and signed"
+    lines = [f"# There must be {needed}, or extends."]
+    for title, table in (
+        ("Keys of a profile", PROFILE_KEYS),
+        ("Keys of a layout", LAYOUT_KEYS),
+        ("Axes of a role", axes),
+    ):
+        lines.append(f"# {title}:")
+        for name, text in table.items():
+            lines += wrap(text, width, initial_indent=f"#   {name:<12} ", subsequent_indent=f"#   {'':<12} ")
+    return "".join(f"{line}\n" for line in lines)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
 
-from factory.arithmetic.bits import MOST_BITS
-from factory.arithmetic.labelled import LabelledArray
-from factory.memfile.formats import FORMATS
-from factory.memfile.header import HEADERS, header
-from factory.memfile.memory import Memory
-from factory.memfile.names import check_template
-from factory.memfile.roles import INCLUDES, ROLES
+from factory.arithmetic.bits import MOST_BITS, Field
+from factory.arithmetic.labelled import Axis
+from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow, axes_of
+from factory.memfile.formats import FORMATS, HEADERS, header
+from factory.memfile.word import Memory, WordFormat
 from factory.spec import InputError, check_range
 
 MOST_WORD_BITS = 1 << 20
@@ -21,14 +20,21 @@ MOST_WORDS = 1 << 20
 """Words of the longest file that is asked for: deeper than memories on a chip, and its zeros still fit in memory."""
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
-_AXIS = re.compile(r"-?[a-z]+")
+TEXT_EXTENSION = ".txt"
+_AXIS = re.compile(r"[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
-_TIME_AXES = ("nij", "onij", "px", "kij")
+_TIME_AXES = ("nij", PIXELS, "px", "kij")
+_SUFFIX = {"it": "_itile{it}", "pt": "_tile{pt}", "ot": "_otile{ot}"}
+_OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
+_FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
 class Split:
-    """An axis divided in two: `outer, inner = divmod(axis, size)`; `size` channels share one physical lane (SIMD)."""
+    """An axis divided in two: `outer, inner = divmod(axis, size)`; `size` channels share one physical lane (SIMD).
+
+    Where `size` does not divide the axis, zeros follow its end.
+    """
 
     axis: str
     outer: str
@@ -43,18 +49,19 @@ class Layout:
     `name` is the layout's own in its profile (letters, digits, `_` and `-`), `role` what it holds, `include` the word
     that asks for it. `file` is the template of the file's name. The role's axes, after `split`, are each in one of
     three places: `files` select the file, `lines` count its words (outer axis first), `lanes` are the fields of a word
-    (most significant axis first); a `-` before an axis reverses it. A word is `lane_bits` for each lane, lane 0
-    rightmost or, with `lane0_left`, leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes);
-    `words` is the least number of words, zeros after the last line. `base` is the address of the first word; of role
-    `address`, what is added to every address that the file holds. Codes are two's complement where `signed`.
+    (most significant axis first); any of them may be reversed. A word is `lane_bits` for each lane, lane 0
+    rightmost or, with `lane0_left`, leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes).
+    `words` is the least number of words, zeros after the last line, `depth` the largest (0: any). `base` is the address
+    of the first word; of role `address`, what is added to every address that the file holds. Codes are two's complement
+    where `signed`.
     """
 
     name: str
     role: str
     file: str
-    files: tuple[str, ...]
-    lines: tuple[str, ...]
-    lanes: tuple[str, ...]
+    files: tuple[Axis, ...]
+    lines: tuple[Axis, ...]
+    lanes: tuple[Axis, ...]
     lane_bits: int
     signed: bool
     include: str = ""
@@ -62,6 +69,7 @@ class Layout:
     lane0_left: bool = False
     word_bits: int = 0
     words: int = 0
+    depth: int = 0
     base: int = 0
     format: str = "bin"
     header: str = "none"
@@ -75,93 +83,130 @@ class Layout:
     def _check(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise InputError(f"name must be of letters, digits, _ and -, not {self.name!r}")
-        if not self.include:
-            object.__setattr__(self, "include", self.role)
         for field, value, known in (
             ("role", self.role, ROLES),
-            ("include", self.include, INCLUDES),
+            ("include", self.include or INCLUDES[0], INCLUDES),
             ("format", self.format, FORMATS),
             ("header", self.header, HEADERS),
         ):
             if value not in known:
                 raise InputError(f"{field} must be one of {' '.join(known)}, not {value}")
+        if not self.include:
+            include = self.role if self.role in INCLUDES else ROLES[self.role].include
+            object.__setattr__(self, "include", include)
         if not 1 <= self.lane_bits <= MOST_BITS:
             raise InputError(f"lane_bits must be 1 to {MOST_BITS}, not {self.lane_bits}")
-        for field, most in dict(word_bits=MOST_WORD_BITS, words=MOST_WORDS, base=MOST_BASE).items():
+        for field, most in dict(word_bits=MOST_WORD_BITS, words=MOST_WORDS, depth=MOST_WORDS, base=MOST_BASE).items():
             check_range(field, getattr(self, field), 0, most)
         for split in self.split:
             check_range("split: size", split.size, 1, MOST_WORDS)
             if split.outer == split.inner:
                 raise InputError(f"split must divide {split.axis} into two axes, not into {split.outer} twice")
         parts = [name for split in self.split for name in (split.outer, split.inner)]
-        for axis in (*self.files, *self.lines, *self.lanes, *parts):
-            if not _AXIS.fullmatch(axis):
+        for axis in (*map(str, (*self.files, *self.lines, *self.lanes)), *parts):
+            if not _AXIS.fullmatch(axis.removeprefix("-")):
                 raise InputError(f"axes must be of the letters a to z, or that after a -, not {axis!r}")
         if self.header != "none" and not FORMATS[self.format].header:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
-        image = ("image",) if ROLES[self.role].per_image else ()
-        check_template(self.file, (*self.file_axes, *image, "n", "tile"))
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the layout as plain values, axes as their texts."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values |= {name: [str(axis) for axis in values[name]] for name in ("files", "lines", "lanes")}
+        return values | {"split": [vars(split) for split in self.split]}
+
+    @property
+    def field(self) -> Field:
+        """What a lane holds."""
+        return Field(self.lane_bits, self.signed)
 
     @property
     def axes(self) -> tuple[str, ...]:
         """All axes, in the order of the bits in the files."""
-        return tuple(axis.lstrip("-") for axis in (*self.files, *self.lines, *self.lanes))
+        return tuple(axis.name for axis in (*self.files, *self.lines, *self.lanes))
 
     @property
     def file_axes(self) -> tuple[str, ...]:
         """The axes that select a file."""
-        return tuple(axis.lstrip("-") for axis in self.files)
+        return tuple(axis.name for axis in self.files)
 
-    def sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """Return the sizes of the layout's axes, from those of its source."""
-        sizes = dict(sizes)
-        for split in self.split:
-            count, rest = divmod(sizes[split.axis], split.size)
-            if rest:
-                raise InputError(
-                    f"layout {self.name}: {split.axis} must be a multiple of {split.size}, not {sizes[split.axis]}"
-                )
-            sizes |= {split.outer: count, split.inner: split.size}
-        return {axis: sizes[axis] for axis in self.axes}
+    def check_axes(self, flow: Dataflow) -> None:
+        """Raise InputError unless the layout places every axis of its role once, and names files by its own axes."""
+        try:
+            self._check_axes(flow)
+            image = ("image",) if ROLES[self.role].per_image else ()
+            check_template(self.file, (*self.file_axes, *image, "n", "tile"))
+        except InputError as error:
+            raise InputError(f"layout {self.name}: {error}") from None
 
-    def check_axes(self, dataflow: str) -> None:
-        """Raise InputError unless the layout places every axis of its role once."""
-        if dataflow not in ROLES[self.role].axes:
-            raise InputError(f"layout {self.name}: dataflow {dataflow} has no {self.role}")
-        expected = list(ROLES[self.role].axes[dataflow])
-        if "pt" in self.axes and dataflow == "os":
-            expected = [part for axis in expected for part in (("pt", "px") if axis == "onij" else (axis,))]
+    def _check_axes(self, flow: Dataflow) -> None:
+        expected, pixel = list(axes_of(ROLES[self.role], flow)), flow.pixel_tiling
+        if pixel is not None and PIXELS in expected and pixel.outer in self.axes:
+            at = expected.index(PIXELS)
+            expected[at : at + 1] = [pixel.outer, pixel.inner]
         for split in self.split:
             if split.axis not in expected:
-                raise InputError(f"layout {self.name}: split must divide one of {' '.join(expected)}, not {split.axis}")
+                raise InputError(f"split must divide one of {' '.join(expected)}, not {split.axis}")
             at = expected.index(split.axis)
             expected[at : at + 1] = [split.outer, split.inner]
         if sorted(expected) != sorted(self.axes):
             raise InputError(
-                f"layout {self.name}: files, lines and lanes must be the axes {' '.join(sorted(expected))}, "
+                f"files, lines and lanes must be the axes {' '.join(sorted(expected))}, "
                 f"not {' '.join(sorted(self.axes))}"
             )
 
-    def arrange(self, source: LabelledArray) -> LabelledArray:
-        """Return the source's axes in the order of the bits: files, lines, lanes (most significant axis first)."""
-        for split in self.split:
-            source = source.split(split.axis, split.outer, split.inner, split.size)
-        return source.arrange((*self.files, *self.lines, *self.lanes))
+    def check_written(self) -> None:
+        """Raise InputError where the layout asks for what its files cannot state."""
+        if self.base and not FORMATS[self.format].addresses and not ROLES[self.role].states:
+            raise InputError(
+                f"layout {self.name}: base must be 0 in format {self.format}, which states no addresses, "
+                f"not {self.base}"
+            )
 
-    def memory(self, lines: int, lanes: int) -> Memory:
-        """Return the memory of one file of `lines` lines of `lanes` lanes."""
-        words, base = max(lines, self.words), 0 if self.role == "address" else self.base
-        return Memory(words, lanes, self.lane_bits, self.signed, self.lane0_left, self.word_bits, base)
+    def word(self, lanes: int) -> WordFormat:
+        """Return the format of a word of `lanes` lanes."""
+        return WordFormat(lanes, self.field, self.lane0_left, self.word_bits)
 
-    def lane_names(self, sizes: Mapping[str, int]) -> tuple[str, ...]:
-        """Return the names of a word's lanes, leftmost first, such as `row7`, from the sizes of the layout's axes."""
-        names = [""]
-        for axis in self.lanes:
-            places = list(range(sizes[axis.lstrip("-")]))[:: -1 if axis.startswith("-") else 1]
-            names = [f"{name}{axis.lstrip('-')}{place}" for name in names for place in places]
-        return tuple(names if self.lane0_left else reversed(names))
+    def memory(self, lines: int, word: WordFormat) -> Memory:
+        """Return the memory that a file of `lines` lines describes; raise InputError where it is not deep enough."""
+        words = max(lines, self.words)
+        if self.depth and words > self.depth:
+            raise InputError(f"layout {self.name}: the memory's depth must be at least {words}, not {self.depth}")
+        return Memory(words, word, 0 if ROLES[self.role].states else self.base)
 
-    def header_lines(self, sizes: Mapping[str, int]) -> bytes:
+    def header_lines(self, lane_names: tuple[str, ...]) -> bytes:
         """Return the comment lines of one file."""
-        inner = self.lines[-1].lstrip("-") if self.lines else "line"
-        return header(self.header, "time" if inner in _TIME_AXES else inner, self.lane_names(sizes))
+        inner = self.lines[-1].name if self.lines else "line"
+        return header(self.header, "time" if inner in _TIME_AXES else inner, lane_names)
+
+
+def template_fields(template: str) -> tuple[str, ...]:
+    """Return the names in a template's braces, in order."""
+    return tuple(_FIELD.findall(template))
+
+
+def check_template(template: str, known: Iterable[str]) -> None:
+    """Raise InputError unless a template is a plain file name whose fields are all `known`."""
+    plain = _FIELD.sub("0", _OPTIONAL.sub(r"\1", template))
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", plain):
+        raise InputError(f"file must be a plain file name with fields in braces, not {template!r}")
+    known = tuple(known)
+    for field in template_fields(template):
+        if field not in known:
+            raise InputError(f"file must have fields of {' '.join(known)}, not {field}")
+
+
+def complete_template(template: str, axes: Iterable[str], several: Collection[str], extension: str) -> str:
+    """Return the template as a plain format string for files that are selected by `axes`.
+
+    `{it}` is an index, `[_tile{pt}]` a part that is there only where several `pt` are. An axis that the template does
+    not name gets such a part of its own at the end. `extension` takes the place of `.txt`.
+    """
+    stem, dot, rest = template.rpartition(".")
+    stem, tail = (stem, dot + rest) if dot else (template, "")
+    fields = template_fields(template)
+    for axis in axes:
+        if axis not in fields:
+            stem += f"[{_SUFFIX.get(axis, f'_{axis}{{{axis}}}')}]"
+    stem = _OPTIONAL.sub(lambda part: part[1] if set(several) & set(template_fields(part[1])) else "", stem)
+    return stem + (extension if tail == TEXT_EXTENSION else tail)

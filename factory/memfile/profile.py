@@ -1,15 +1,22 @@
-"""Profiles: the memory files that one family of testbenches reads, as named records."""
+"""Profiles: the memory files that one family of testbenches reads, as named records; shipped ones and users' TOML."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
-from factory.memfile.layout import Layout
-from factory.memfile.roles import DATAFLOWS, INCLUDES, ROLES
-from factory.spec import MOST_LANES, MOST_SIZE, InputError, SystolicArray, check_range
+from factory.arithmetic.bits import Field
+from factory.arithmetic.labelled import Axis
+from factory.dataflow import DATAFLOWS, INCLUDES, ROLES, Dataflow, dataflow_named, operand_fields, role_name
+from factory.memfile.layout import Layout, Split
+from factory.spec import MOST_LANES, MOST_SIZE, InputError, SystolicArray, check_range, read_toml, typed_values
 
 POSTS = ("relu", "none", "leaky", "relu+maxpool2")
+_SHIPPED = Path(__file__).parent / "profiles"
+_SUFFIX = ".toml"
 
 
 @dataclass(frozen=True)
@@ -17,8 +24,9 @@ class Profile:
     """A dataflow's memory files and what the array that reads them does.
 
     `rows` and `cols` are the array's size, 0 for the store's; each row takes `simd` input channels, so that a tile is
-    `rows * simd` x `cols` channels. `post` follows the outputs. `pixel_block` is the order of an OS array's pixels:
-    blocks of `(height, width)` in row-major order, row-major inside; `(1, 1)` is consecutive `onij`.
+    `rows * simd` x `cols` channels. `post` follows the outputs. `pixel_block` is the order of pixels with tiles:
+    blocks of `(height, width)` in row-major order, row-major inside; `(1, 1)` is consecutive `onij`. A profile has the
+    roles that its testbench needs, not all.
     """
 
     name: str
@@ -38,12 +46,10 @@ class Profile:
             raise InputError(f"profile {self.name}: {error}") from None
 
     def _check(self) -> None:
-        if self.dataflow not in DATAFLOWS:
-            raise InputError(f"dataflow must be one of {' '.join(DATAFLOWS)}, not {self.dataflow}")
+        flow = dataflow_named(self.dataflow)
         if self.post not in POSTS:
             raise InputError(f"post must be one of {' '.join(POSTS)}, not {self.post}")
-        if self.dataflow == "os" and self.simd != 1:
-            raise InputError(f"simd must be 1 in dataflow os, not {self.simd}")
+        flow.check_simd(self.simd)
         for field, least in dict(rows=0, cols=0, simd=1).items():
             check_range(field, getattr(self, field), least, MOST_LANES)
         if len(self.pixel_block) != 2 or min(self.pixel_block) < 1:
@@ -54,24 +60,22 @@ class Profile:
         if len(set(names)) != len(names):
             raise InputError(f"layouts must have different names, not {' '.join(names)}")
         for layout in self.layouts:
-            layout.check_axes(self.dataflow)
+            layout.check_axes(flow)
 
     @property
-    def activation_signed(self) -> bool:
-        """Whether the processing elements read activation codes as two's complement."""
-        return any(layout.signed for layout in self.layouts if layout.role == "activation")
+    def flow(self) -> Dataflow:
+        """The record of the dataflow."""
+        return DATAFLOWS[self.dataflow]
 
     @property
     def address_base(self) -> int:
-        """The address of the first activation word."""
-        return next((layout.base for layout in self.layouts if layout.role == "address"), 0)
+        """What the addresses that files hold begin with."""
+        return next((layout.base for layout in self.layouts if ROLES[layout.role].states), 0)
 
-    def field(self, role: str) -> tuple[int, bool]:
-        """Return the `(bits, signed)` of the lanes that hold `activation` or `weight` codes."""
-        for layout in self.layouts:
-            if layout.role == role:
-                return layout.lane_bits, layout.signed
-        raise InputError(f"profile {self.name}: it must have a layout of role {role}")
+    @property
+    def fields(self) -> dict[str, Field]:
+        """What the processing elements read of each operand: the lanes of its first layout."""
+        return operand_fields({layout.role: layout.field for layout in reversed(self.layouts)})
 
     def tile_array(self, array: SystolicArray) -> SystolicArray:
         """Return the tile that the profile's array takes at a time, `rows` being input channels (OS: pixels)."""
@@ -81,6 +85,7 @@ class Profile:
         """Return the layouts that the words of `include` ask for; raise InputError for a word without any."""
         if not include:
             raise InputError(f"include must name at least one of {' '.join(INCLUDES)}, it is empty")
+        include = tuple(map(role_name, include))
         held = {layout.include for layout in self.layouts}
         for word in include:
             if word not in held:
@@ -88,34 +93,129 @@ class Profile:
                 raise InputError(f"include must be of {known} in profile {self.name} ({self.dataflow}), not {word}")
         return tuple(layout for layout in self.layouts if layout.include in include)
 
-    def configure(
-        self,
-        *,
-        format: str | None = None,
-        header: str | None = None,
-        activation_signed: bool | None = None,
-        post: str | None = None,
-        base: int | None = None,
-        psum_bits: int = 0,
-        merge: bool = False,
-    ) -> Profile:
+    def configure(self, psum_bits: int, **given: Any) -> Profile:
         """Return the profile with options in place of its own values; None leaves a value as it is.
 
-        Lanes that hold sums are at least `psum_bits` wide. `merge` puts the files of a layer and role into one.
+        `format` and `header` are those of every layout, `activation_signed` and `base` those of the layouts that have
+        activations and addresses, `post` is the profile's. Lanes that hold sums are at least `psum_bits` wide. `merge`
+        puts the files of a layer and role into one.
         """
-        given = {"format": format, "header": header}
-        changes = {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None}
+        merge, post = given.pop("merge", False), given.pop("post", self.post)
+        base, signed = given.pop("base", None), given.pop("activation_signed", None)
 
         def configured(layout: Layout) -> Layout:
-            own = dict(changes)
-            if layout.role == "activation" and activation_signed is not None:
-                own["signed"] = activation_signed
-            if layout.role == "address" and base is not None:
+            role, own = ROLES[layout.role], dict(given)
+            if signed is not None and role.operand is not None and role.per_image:
+                own["signed"] = signed
+            if base is not None and role.states:
                 own["base"] = base
-            if ROLES[layout.role].sums:
+            if role.sums:
                 own["lane_bits"] = max(layout.lane_bits, psum_bits)
             if merge:
                 own |= dict(files=(), lines=(*layout.files, *layout.lines), file=f"{layout.name}.txt")
             return replace(layout, **own)
 
-        return replace(self, layouts=tuple(map(configured, self.layouts)), post=post or self.post)
+        return replace(self, layouts=tuple(map(configured, self.layouts)), post=post)
+
+
+def profile_names(dataflow: str) -> tuple[str, ...]:
+    """Return the names of the shipped profiles of a dataflow, the default first."""
+    names = sorted(path.stem for path in (_SHIPPED / dataflow).glob(f"*{_SUFFIX}"))
+    return tuple(sorted(names, key=lambda name: name != "notebook"))
+
+
+def load_profile(name: str, dataflow: str | None = None) -> Profile:
+    """Return the shipped profile called `name`, or the one that the TOML file `name` describes.
+
+    `dataflow` None is the profile's own (`notebook`, which is in both: ws). A file's keys are the fields of Profile,
+    with `layouts` a table of tables of the fields of Layout by name, and `extends`, the name of a shipped profile whose
+    values it starts from. Raise InputError for anything else.
+    """
+    if dataflow is not None:
+        dataflow_named(dataflow)
+    if name.endswith(_SUFFIX):
+        try:
+            profile = _build(_read(Path(name), dataflow))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+    else:
+        path = _shipped_path(name, dataflow)
+        profile = _build(_read(path, path.parent.name))
+    if dataflow not in (None, profile.dataflow):
+        raise InputError(f"profile {name} is for dataflow {profile.dataflow}, not {dataflow}")
+    return profile
+
+
+def _shipped_path(name: str, dataflow: str | None) -> Path:
+    order = sorted(DATAFLOWS, key=lambda flow: flow != (dataflow or next(iter(DATAFLOWS))))
+    for flow in order:
+        if name in profile_names(flow):
+            return _SHIPPED / flow / f"{name}{_SUFFIX}"
+    known = dict.fromkeys(known for flow in order for known in profile_names(flow))
+    raise InputError(f"profile must be one of {' '.join(known)} or a TOML file, not {name}")
+
+
+def _read(path: Path, dataflow: str | None) -> dict[str, Any]:
+    """Return a file's data, laid over that of the profile it extends."""
+    data = read_toml(path, "profile")
+    tables = data.get("layouts", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise InputError("layouts must be tables by name")
+    data = {"name": path.stem} | data
+    if "extends" not in data:
+        return data
+    base = _read(_shipped_path(str(data.pop("extends")), data.get("dataflow", dataflow)), dataflow)
+    layouts = {name: base["layouts"].get(name, {}) | tables.get(name, {}) for name in (*base["layouts"], *tables)}
+    return base | data | {"layouts": layouts}
+
+
+def _build(data: Mapping[str, Any]) -> Profile:
+    if "layouts" not in data:
+        raise InputError("the key layouts must be there")
+    return _record(Profile, {**data, "layouts": [_layout(*item) for item in data["layouts"].items()]})
+
+
+def _layout(name: str, table: Mapping[str, Any]) -> Layout:
+    if "name" in table:
+        raise InputError(f"layout {name}: its name must be that of its table, the key name must not be there")
+    table = {"name": name, "role": name, **table}
+    split = table.get("split", [])
+    if not isinstance(split, list) or not all(isinstance(item, dict) for item in split):
+        raise InputError(f"layout {name}: split must be a list of tables, not {split!r}")
+    table["split"] = [_record(Split, item, f"layout {name}: split: ") for item in split]
+    for key in ("role", "include"):
+        if isinstance(table.get(key), str):
+            table[key] = role_name(table[key])
+    return _record(Layout, table, f"layout {name}: ")
+
+
+def _record(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
+    """Build a record from TOML values; raise InputError for a missing, unknown or misshapen key."""
+    kinds = {field.name: field.type.replace("Axis", "str") for field in fields(kind)}
+    required = [field.name for field in fields(kind) if field.default is MISSING]
+    typed = typed_values(values, kinds, required, where)
+    axes = [field.name for field in fields(kind) if "Axis" in field.type and field.name in typed]
+    return kind(**typed | {name: tuple(map(Axis.parse, typed[name])) for name in axes})
+
+
+def profile_to_toml(profile: Profile) -> str:
+    """Return the text that `load_profile` reads back as an equal profile."""
+    data = {field.name: getattr(profile, field.name) for field in fields(profile)}
+    tables = [_table("", {name: value for name, value in data.items() if name != "layouts"})]
+    for layout in (layout.to_record() for layout in profile.layouts):
+        splits = layout.pop("split")
+        tables.append(_table(f"[layouts.{layout.pop('name')}]\n", layout | ({"split": splits} if splits else {})))
+    return "\n".join(tables)
+
+
+def _table(head: str, values: Mapping[str, Any]) -> str:
+    return head + "".join(f"{name} = {_value(value)}\n" for name, value in values.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML has no surrogate pairs

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from factory.fileplan import read_plan
 from factory.simulate.run import SimulationResult as SimulationResult
 from factory.simulate.run import compile_bench as compile_bench
 from factory.simulate.run import run_bench as run_bench
@@ -13,7 +14,7 @@ from factory.simulate.simulators import SIMULATORS as SIMULATORS
 from factory.simulate.simulators import Simulator as Simulator
 from factory.simulate.simulators import find_simulator as find_simulator
 from factory.spec import InputError, Progress
-from factory.testbench import LIST, bench_of, read_manifest
+from factory.testbench import LIST, bench_of
 
 
 def simulate(
@@ -33,7 +34,7 @@ def simulate(
     there is no testbench, no simulator, or where the device does not compile.
     """
     directory = Path(directory)
-    bench = bench_of(read_manifest(directory))
+    bench = bench_of(read_plan(directory))
     if not (directory / LIST).is_file():
         raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")
     for path in map(Path, dut):

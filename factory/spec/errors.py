@@ -8,7 +8,14 @@ class FactoryError(Exception):
 
 
 class InputError(FactoryError):
-    """Something given by the user is not what it must be."""
+    """Something given by the user is not what it must be.
+
+    `options` are the parameters that the message names: a command line shows them as its flags.
+    """
+
+    def __init__(self, message: str, *, options: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.options = options
 
 
 class ComparisonError(FactoryError):

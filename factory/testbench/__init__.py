@@ -1,17 +1,17 @@
 """Self-checking testbenches: what is fed, what is compared, and the SystemVerilog that does it."""
 
+from factory.testbench.bench import bench_of as bench_of
+from factory.testbench.emit import DEVICE_LIST as DEVICE_LIST
+from factory.testbench.emit import DEVICE_SOURCES as DEVICE_SOURCES
+from factory.testbench.emit import FOLDER as FOLDER
+from factory.testbench.emit import LIST as LIST
+from factory.testbench.emit import TOP as TOP
+from factory.testbench.emit import bench_files as bench_files
 from factory.testbench.emit import jobs_text as jobs_text
 from factory.testbench.emit import package_text as package_text
-from factory.testbench.files import DEVICE_LIST as DEVICE_LIST
-from factory.testbench.files import DEVICE_SOURCES as DEVICE_SOURCES
-from factory.testbench.files import FOLDER as FOLDER
-from factory.testbench.files import LIST as LIST
-from factory.testbench.files import TOP as TOP
-from factory.testbench.files import bench_files as bench_files
-from factory.testbench.files import testbench_files as testbench_files
-from factory.testbench.plan import bench_of as bench_of
-from factory.testbench.plan import read_manifest as read_manifest
+from factory.testbench.records import ACT as ACT
 from factory.testbench.records import SINKS as SINKS
+from factory.testbench.records import WEIGHT as WEIGHT
 from factory.testbench.records import Bench as Bench
 from factory.testbench.records import Device as Device
 from factory.testbench.records import Job as Job

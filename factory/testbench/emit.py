@@ -1,12 +1,25 @@
-"""The generated files of a testbench: its package and its list of jobs, as text."""
+"""The files of a testbench folder: generated package and jobs, fixed SystemVerilog, reference array, file lists."""
 
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
 
 from factory.testbench.records import STREAMS, Bench, Job, Load, Stream, Walk
 
 _NOT_COMPARED = Walk()
+FOLDER = "testbench"
+TOP = "factory_tb"
+LIST = f"{FOLDER}/testbench.f"
+DEVICE_LIST = f"{FOLDER}/device.f"
+_PACKAGE = f"{FOLDER}/factory_pkg.sv"
+_JOBS = f"{FOLDER}/jobs.txt"
+_HERE = Path(__file__).parent
+_FIXED = tuple(_HERE / "sv" / f"{name}.sv" for name in ("factory_stream_pkg", "factory_stream", "factory_sink", TOP))
+DEVICE_SOURCES = tuple(
+    _HERE.parent / "rtl" / f"factory_{name}.sv" for name in ("delay", "add", "pe", "mesh", "sfu", "array")
+)
+"""The sources of the reference array, in an order in which they compile."""
 
 
 def package_text(bench: Bench) -> str:
@@ -68,3 +81,21 @@ def _job_line(job: Job) -> str:
     walks = (number for name in STREAMS for number in job.walks.get(name, _NOT_COMPARED).numbers())
     labels = (job.image, job.it, job.ot, job.pt)
     return " ".join(["job", job.layer, *map(str, (*labels, *job.ports.values(), *walks))])
+
+
+def bench_files(bench: Bench) -> dict[str, bytes]:
+    """Return the testbench's files: paths from the folder of the manifest, and their bytes.
+
+    `testbench.f` lists the testbench's sources and `device.f` those of the reference array, which a user's own take the
+    place of; both are read from the folder of the manifest: `iverilog -g2012 -s factory_tb -o sim -f
+    testbench/testbench.f -f testbench/device.f && vvp sim`.
+    """
+    fixed = {f"{FOLDER}/{path.name}": path.read_bytes() for path in _FIXED}
+    device = {f"{FOLDER}/rtl/{path.name}": path.read_bytes() for path in DEVICE_SOURCES}
+    generated = {
+        _PACKAGE: package_text(bench),
+        _JOBS: jobs_text(bench),
+        LIST: "".join(f"{path}\n" for path in (_PACKAGE, *fixed)),
+        DEVICE_LIST: "".join(f"{path}\n" for path in device),
+    }
+    return fixed | device | {path: text.encode() for path, text in generated.items()}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-SOURCES = ("act", "weight")
+from factory.arithmetic.labelled import Address
+from factory.fileplan import FileSet
+
+ACT, WEIGHT = "act", "weight"
+SOURCES = (ACT, WEIGHT)
 SINKS = ("psum", "partial", "acc", "out")
 STREAMS = (*SOURCES, *SINKS)
 POST_OPS = {"none": 0, "relu": 1, "leaky": 2}
@@ -83,6 +87,14 @@ class Walk:
         """How many words the walk has."""
         return self.counts[0] * self.counts[1] * self.counts[2]
 
+    def line(self, place: int, part: int = 0) -> int:
+        """Return the line of the memory that holds a part of the word at a place in the walk's order."""
+        rest, line = place, self.base + part * self.part_stride
+        for count, stride in zip(reversed(self.counts), reversed(self.strides), strict=True):
+            rest, at = divmod(rest, count)
+            line += at * stride
+        return line
+
     def numbers(self) -> tuple[int, ...]:
         """Return the nine numbers of the jobs file."""
         return (*self.counts, self.base, *self.strides, self.part_stride, self.lane)
@@ -92,19 +104,29 @@ class Walk:
 class Load:
     """The files that fill a stream's memory, one behind the other, `words` memory words each.
 
-    `paths` are relative to the manifest's folder.
+    `paths` are relative to the manifest's folder. `files` knows the address of every bit in them, `where` is the layer
+    and image.
     """
 
     stream: str
     paths: tuple[str, ...]
     words: int
+    files: FileSet | None = field(default=None, compare=False)
+    where: Address | None = None
+
+    def address(self, line: int, bit: int) -> Address | None:
+        """Return the address of the value at a line of the memory and a bit of it; None where it stands for nothing."""
+        file, word = divmod(line, self.words)
+        labels = self.files.placement.address_at(file, word, bit) if self.files else None
+        return None if labels is None else replace(self.where, role=self.files.role.name, labels=labels)
 
 
 @dataclass(frozen=True)
 class Job:
     """One output tile.
 
-    `it` is the first input tile (WS), `pt` the pixel tile (OS); the rest is what the array is told. A job that
+    `it` is the first input tile, `pt` the pixel tile, where there are such; `mode` is the dataflow's; the rest is what
+    the array is told. A job that
     `continues` adds to what the job before it has accumulated.
     `walks` holds a walk for each stream that is fed or compared; a stream that is not there is not compared.
     """
@@ -114,7 +136,7 @@ class Job:
     it: int
     ot: int
     pt: int
-    output_stationary: bool
+    mode: int
     continues: bool
     it_count: int
     kernel: int
@@ -131,7 +153,7 @@ class Job:
     def ports(self) -> dict[str, int]:
         """What the array is told, by the ports of `factory_array.sv`."""
         return {
-            "job_os": int(self.output_stationary),
+            "job_os": self.mode,
             "job_continue": int(self.continues),
             "job_it_count": self.it_count,
             "job_kernel": self.kernel,

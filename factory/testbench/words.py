@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from pathlib import Path
 
+from factory.arithmetic.labelled import Address
 from factory.spec import InputError
 from factory.testbench.records import STREAMS, Bench, Job, Load, Stream, Walk
 
 
 @dataclass(frozen=True)
-class Memory:
+class LoadedMemory:
     """One stream's memory, filled from files."""
 
     directory: Path
@@ -30,13 +30,17 @@ class Memory:
         """Yield the words of a walk, the walk's own lane 0 in the lowest bits."""
         stream, mask = self.stream, (1 << self.stream.field_bits) - 1
         lanes = stream.lanes[walk.lane :][: stream.width or None]
-        for place in product(*map(range, walk.counts)):
-            line = walk.base + sum(at * stride for at, stride in zip(place, walk.strides, strict=True))
+        for place in range(walk.words):
             word = 0
             for lane, (part, low) in enumerate(lanes):
-                field = self.lines[line + part * walk.part_stride] >> low & mask
+                field = self.lines[walk.line(place, part)] >> low & mask
                 word |= field << lane * stream.field_bits
             yield word
+
+    def address(self, walk: Walk, place: int, lane: int) -> Address | None:
+        """Return the address of a lane of the word at a place in a walk; None where it stands for nothing."""
+        part, low = self.stream.lanes[walk.lane + lane]
+        return self.load.address(walk.line(place, part), low)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class JobWords:
     """A job, and the memories of its streams."""
 
     job: Job
-    memories: Mapping[str, Memory]
+    memories: Mapping[str, LoadedMemory]
 
     def words(self, name: str) -> Iterator[int]:
         """Yield the words of a stream in the job's order, lane 0 in the lowest bits; none where it is not compared."""
@@ -56,10 +60,10 @@ class JobWords:
 
 def read_jobs(directory: Path, bench: Bench) -> Iterator[JobWords]:
     """Yield the jobs of a bench in order; files are read when their words are asked for."""
-    memories: dict[str, Memory] = {}
+    memories: dict[str, LoadedMemory] = {}
     for step in bench.steps:
         if isinstance(step, Load):
-            memories = memories | {step.stream: Memory(directory, bench.streams[step.stream], step)}
+            memories = memories | {step.stream: LoadedMemory(directory, bench.streams[step.stream], step)}
         else:
             yield JobWords(step, memories)
 

@@ -1,0 +1,182 @@
+"""The sums of a mapped layer, as its adders make them: psums of each pass, and accumulators after each part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+from jaxtyping import Int64, Integer
+
+from factory.arithmetic.adders import exact_product, ordered_sum, reach
+from factory.arithmetic.labelled import Address, Axis, LabelledArray
+from factory.arithmetic.tiling import nij_of_onij
+from factory.dataflow.mapping import LayerMapping
+from factory.dataflow.record import PIXELS
+
+Terms = tuple[Integer[np.ndarray, "pixel term"], Integer[np.ndarray, "term channel"]]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums as they are (`exact`) and as the adders give them (`held`), integers of one shape `(part, onij, channel)`.
+
+    `channel` counts the selected output channels, with those that only fill up the last tile.
+    """
+
+    exact: Integer[np.ndarray, "part onij channel"]
+    held: Integer[np.ndarray, "part onij channel"]
+
+    def inexact(self, part: slice = slice(None)) -> int:
+        """Return how many sums of some parts the adders could not hold."""
+        return 0 if self.held is self.exact else int(np.count_nonzero(self.held[part] != self.exact[part]))
+
+
+def arranged(array: LabelledArray, *axes: str) -> np.ndarray:
+    """Return an array's values with its axes in an order."""
+    return array.arrange([Axis(name) for name in axes]).values
+
+
+@dataclass(frozen=True)
+class LayerSums:
+    """What makes a layer's sums: its mapping, the codes that the array reads, the address that errors begin with."""
+
+    mapping: LayerMapping
+    activation: LabelledArray
+    weight: LabelledArray
+    where: Address
+
+    @property
+    def channel_axes(self) -> tuple[str, ...]:
+        """The axes of the output channels, tiles first."""
+        return self.mapping.dataflow.axes(("oc",))
+
+    def _parts(self) -> Iterator[tuple[dict[str, int], LabelledArray, LabelledArray]]:
+        """Yield each part's labels and operands, in the order in which they are summed."""
+        names = self.mapping.dataflow.parts
+        for labels in product(*(self.mapping.selection[axis] for axis in names)):
+            operands = [self.activation, self.weight]
+            for axis, label in zip(names, labels, strict=True):
+                operands = [operand.pick(axis, label) for operand in operands]
+            yield dict(zip(names, labels, strict=True)), *operands
+
+    def _terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
+        """Return one part's terms, passes outside, as two matrices."""
+        flow, mapping = self.mapping.dataflow, self.mapping
+        if PIXELS not in activation.axes:  # the index function: the padded pixel that each output reads at each kij
+            pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
+            at = activation.axes.index("nij")
+            axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
+            activation = LabelledArray(activation.values.take(pixel, axis=at), axes, activation.labels)
+        inner = (*flow.passes, *flow.terms)
+        rows = arranged(activation, *flow.parts, PIXELS, *inner)
+        columns = arranged(weight, *flow.parts, *inner, *self.channel_axes)
+        count = prod(rows.shape[-len(inner) :])
+        return rows.reshape(-1, count), columns.reshape(count, -1)
+
+    def accumulators(self) -> Sums:
+        """Return the accumulators after each part of the sum, the last being the whole."""
+        terms = [self._terms(*operands) for _, *operands in self._parts()]
+        exact = np.cumsum([exact_product(*pair) for pair in terms], axis=0, dtype=np.int64)
+        return self.settle(exact, terms)
+
+    def settle(self, exact: Int64[np.ndarray, "part onij channel"], terms: list[Terms] | None = None) -> Sums:
+        """Return exact accumulators, after each part or the last, and what the adders give, which may need `terms`."""
+        adder = self.mapping.adder
+        if adder.wraps:
+            return Sums(exact, adder.settle(exact.reshape(-1, exact.shape[-1]), lambda *_: "").reshape(exact.shape))
+        terms = terms or [self._terms(*operands) for _, *operands in self._parts()]
+        if adder.holds(np.sum([reach(*pair) for pair in terms], axis=0)):
+            return Sums(exact, exact)
+        return Sums(exact, self._step_by_step(terms)[-len(exact) :])
+
+    def _step_by_step(self, terms: list[Terms]) -> Int64[np.ndarray, "part onij channel"]:
+        """Return the accumulators after each part, every intermediate sum settled by the adders."""
+        flow, adder, sums = self.mapping.dataflow, self.mapping.adder, []
+        passes = [self.mapping.selection[axis] for axis in flow.passes]
+        total = np.zeros((terms[0][0].shape[0], terms[0][1].shape[1]), np.int64)
+        for (part, *_), (activation, weight) in zip(self._parts(), terms, strict=True):
+            count = activation.shape[1] // prod(map(len, passes))
+            for place, labels in enumerate(product(*passes)):
+                at = part | dict(zip(flow.passes, labels, strict=True))
+                run = slice(place * count, (place + 1) * count)
+                _, psum = ordered_sum(activation[:, run], weight[run], adder, self._address(at, PIXELS))
+                if flow.passes:
+                    psum = adder.settle(total + psum, lambda *sum, at=at: self._address(at, PIXELS)(None, *sum))
+                total = psum
+            sums.append(total)
+        return np.stack(sums)
+
+    def _address(self, outer: Mapping[str, int], pixel_axis: str):
+        """Return a function from (term, pixel, channel) to the address of a sum; no term: of an accumulator."""
+        mapping, terms = self.mapping, self.mapping.dataflow.terms
+
+        def address(term: int | None, pixel: int, channel: int) -> Address:
+            labels = dict(outer)
+            if term is not None:
+                kept = [self.weight.label(axis) for axis in terms]
+                index = np.unravel_index(term, [len(x) for x in kept])
+                labels |= {axis: int(x[i]) for axis, x, i in zip(terms, kept, index, strict=True)}
+            labels[pixel_axis] = int(mapping.pixels[pixel]) if pixel_axis == PIXELS else pixel
+            return self.where.at(**labels, oc=self.channel(channel))
+
+        return address
+
+    def channel(self, position: int) -> int:
+        """Return the output channel at a position among the selected ones and the padding of tiles."""
+        tiling = self.mapping.dataflow.tilings.get("oc")
+        if tiling is None:
+            return int(self.mapping.channels[position])
+        tile, lane = divmod(position, self.mapping.lanes(tiling))
+        return self.mapping.selection[tiling.outer][tile] * self.mapping.lanes(tiling) + lane
+
+    def psums(self, outer: str) -> Iterator[LabelledArray]:
+        """Yield the psums, one label of the axis `outer` at a time where it is a tile or a pass."""
+        if outer not in self.mapping.selection or outer not in self.weight.axes:
+            yield self._psums(self.activation, self.weight)
+            return
+        for label in self.mapping.selection[outer]:
+            shared = outer not in self.activation.axes
+            yield self._psums(
+                self.activation if shared else self.activation.pick(outer, label), self.weight.pick(outer, label)
+            )
+
+    def _psums(self, activation: LabelledArray, weight: LabelledArray) -> LabelledArray:
+        """Return the psums of some operands, each the sum of its own `terms`."""
+        flow, adder = self.mapping.dataflow, self.mapping.adder
+        # operands meet label by label on the axes that both have; what only weights have is computed side by side
+        loops = [axis for axis in weight.axes if axis in activation.axes and axis not in flow.terms]
+        columns = [axis for axis in weight.axes if axis not in (*loops, *flow.terms)]
+        (pixel,) = (axis for axis in activation.axes if axis not in (*loops, *flow.terms))
+        rows, cols = arranged(activation, *loops, pixel, *flow.terms), arranged(weight, *loops, *flow.terms, *columns)
+        sizes, blocks, inexact = cols.shape[-len(columns) :], [], 0
+        for index, labels in zip(np.ndindex(*rows.shape[: len(loops)]), self._labels(weight, loops), strict=True):
+            address = self._psum_address(labels, pixel, columns, weight)
+            exact, held = ordered_sum(
+                rows[index].reshape(rows.shape[len(loops)], -1), cols[index].reshape(-1, prod(sizes)), adder, address
+            )
+            inexact += 0 if held is exact else int(np.count_nonzero(held != exact))
+            blocks.append(held)
+        values = np.stack(blocks).reshape(*rows.shape[: len(loops) + 1], *sizes)
+        labels = {axis: weight.label(axis) for axis in (*loops, *columns)}
+        return LabelledArray(values, (*loops, pixel, *columns), labels, inexact)
+
+    @staticmethod
+    def _labels(array: LabelledArray, axes: list[str]) -> Iterator[dict[str, int]]:
+        for labels in product(*(array.label(axis) for axis in axes)):
+            yield dict(zip(axes, labels, strict=True))
+
+    def _psum_address(self, outer: Mapping[str, int], pixel: str, columns: list[str], weight: LabelledArray):
+        flow, channels = self.mapping.dataflow, self.channel_axes
+
+        def address(term: int, place: int, column: int) -> Address:
+            index = np.unravel_index(column, [weight.size(axis) for axis in columns])
+            at = dict(outer) | {axis: weight.label(axis)[i] for axis, i in zip(columns, index, strict=True)}
+            channel = [weight.label(axis).index(at.pop(axis)) for axis in channels if axis in at]
+            oc = np.ravel_multi_index(channel, [weight.size(axis) for axis in channels])
+            passes = {axis: at[axis] for axis in (*flow.parts, *flow.passes)}
+            return self._address(passes, pixel)(term, place, int(oc))
+
+        return address

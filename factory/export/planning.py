@@ -1,0 +1,133 @@
+"""From options and a source to the plan of an export, and to the vectors that its files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
+from factory.dataflow.vectors import TILE_AXES
+from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
+from factory.memfile import Layout, Profile
+from factory.spec import ConvLayer, InputError, Network, SystolicArray, parse_ranges
+
+_LONGEST_NAME = 30
+
+
+@runtime_checkable
+class ExportSource(Protocol):
+    """The layers and images of one network on one array; `factory.store.Store` is one.
+
+    `images.source_index` int64 `(image,)` are the images' places in their own source.
+    """
+
+    path: Path
+    network: Network
+    array: SystolicArray
+    layers: Mapping[str, Any]
+    images: Any
+
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+
+    @property
+    def image_source(self) -> str:
+        """Name of what the images were taken from."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """The sha256 (hex) of the contents of the weights."""
+
+    def layer(self, name: str) -> LayerSource:
+        """Return the layer called `name`; raise InputError where there is none."""
+
+
+def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
+    """Return the plan of an export; raise InputError where the options do not fit the source."""
+    profile = options.configured(source.array)
+    layouts = profile.select(options.included)
+    images = tuple(sorted(set(parse_ranges(options.images, source.image_count, "image"))))
+    layers, warnings = [], []
+    for spec in _chosen_layers(source, options):
+        layer, said = _plan_layer(source, spec, options, profile, layouts)
+        layers.append(layer)
+        warnings += said
+    if not any(layer.own or layer.of_image for layer in layers):
+        raise InputError(f"the export must hold at least one file: {'; '.join(warnings)}")
+    if options.flat and len(layers) > 1:
+        raise InputError(f"flat must be given with one layer, not {len(layers)}", options=("flat",))
+    if options.flat and len(images) > 1 and not all(files.names_image for files in layers[0].of_image):
+        raise InputError(f"flat must be given with one image, not {len(images)}", options=("flat",))
+    return ExportPlan(
+        profile=profile,
+        layouts=layouts,
+        array=options.array(source.array),
+        overflow=options.overflow,
+        merge=options.merge,
+        flat=options.flat,
+        layers=tuple(layers),
+        images=images,
+        warnings=(*warnings, *_long_names(layers, images)),
+    )
+
+
+def _chosen_layers(source: ExportSource, options: ExportOptions) -> tuple[ConvLayer, ...]:
+    """Return the selected layers, in the network's order; `all` is every layer of the source."""
+    words = options.layers.split(",") if isinstance(options.layers, str) else options.layers
+    chosen = source.network.select(options.layers)
+    if "all" in map(str.strip, words):
+        chosen = tuple(spec for spec in chosen if spec.name in source.layers)
+    return tuple(source.layer(spec.name).spec for spec in chosen)
+
+
+def _plan_layer(
+    source: ExportSource, spec: ConvLayer, options: ExportOptions, profile: Profile, layouts: tuple[Layout, ...]
+) -> tuple[LayerFiles, list[str]]:
+    threshold, warnings = source.layer(spec.name).threshold, []
+    if threshold is None and any(ROLES[layout.role].of_next for layout in layouts):
+        layouts = tuple(layout for layout in layouts if not ROLES[layout.role].of_next)
+        warnings.append(f"{spec.name}: no layer follows it, so that it has no thresholds and no next codes")
+    mapping = options.map_layer(spec, source.array)
+    layer = layer_files(layouts, mapping, profile.post, 0 if threshold is None else threshold.shape[1])
+    if layer.of_image and spec.signed and not mapping.fields["activation"].signed:
+        raise InputError(
+            f"{spec.name}: its activation codes are signed, the array reads them unsigned; add pe_activation signed",
+            options=("pe_activation",),
+        )
+    if any(files.role.totals for files in layer.of_image) and not mapping.sums_all:
+        warnings.append(f"{spec.name}: the outputs sum over the selected input channels and kernel positions only")
+    return layer, warnings
+
+
+def _long_names(layers: list[LayerFiles], images: tuple[int, ...]) -> list[str]:
+    sets = [files for layer in layers for files in (*layer.own, *layer.of_image)]
+    longest = max((files.longest_name(max(images)) for files in sets), key=len)
+    if len(longest) <= _LONGEST_NAME:
+        return []
+    return [
+        f"file names of up to {len(longest)} characters, such as {longest}: common testbenches hold {_LONGEST_NAME}"
+    ]
+
+
+def is_tiled(plan: ExportPlan, source: ExportSource, layer: str) -> bool:
+    """Return whether a source's own tiles of a layer are the very tiles that the plan's array takes."""
+    same = (plan.array.rows, plan.array.cols) == (source.array.rows, source.array.cols)
+    operands = [role for role in ROLES.values() if role.operand is not None]
+    axes = [set(axes_of(role, plan.profile.flow)) == set(TILE_AXES[role.tile_dataset]) for role in operands]
+    return same and all(axes) and source.layer(layer).weight_tile is not None
+
+
+def layer_vectors(plan: ExportPlan, source: ExportSource) -> dict[str, LayerVectors]:
+    """Return each layer's vectors, of which nothing is read or computed before it is asked for."""
+    return {
+        layer.name: LayerVectors(
+            mapping=layer.mapping,
+            source=source.layer(layer.name),
+            post=plan.profile.post,
+            base=plan.profile.address_base,
+            tiled=is_tiled(plan, source, layer.name),
+        )
+        for layer in plan.layers
+    }

@@ -1,0 +1,177 @@
+"""The files of an export: those of each layout, of each layer, and of the whole, with the address of every bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from math import prod
+
+from factory.arithmetic.labelled import Address
+from factory.dataflow import PIXELS, ROLES, LayerMapping, Role, axes_of
+from factory.memfile import FORMATS, Layout, Memory, Placement, Profile, Split, complete_template, template_fields
+from factory.spec import InputError, SystolicArray
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """All files of one layout, for one layer and one image (or none).
+
+    `template` is the files' name, of their labels, of `numbers` and of the image.
+    """
+
+    layout: Layout
+    placement: Placement
+    template: str
+    numbers: Mapping[str, int]
+
+    @property
+    def role(self) -> Role:
+        """What the files hold."""
+        return ROLES[self.layout.role]
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that each file describes."""
+        return self.placement.memory
+
+    @cached_property
+    def labels(self) -> dict[str, tuple[int, ...]]:
+        """What the positions on each axis that selects a file stand for, in the order of the files."""
+        return self.placement.file_labels()
+
+    @property
+    def count(self) -> int:
+        """Number of files."""
+        return prod(map(len, self.labels.values()))
+
+    @property
+    def names_image(self) -> bool:
+        """Whether the files' names hold the image, so that images can share a directory."""
+        return "image" in template_fields(self.template)
+
+    def files(self, image: int | None) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Yield each file's name and its labels on the axes that select files, in the order of the bits."""
+        for labels in product(*self.labels.values()):
+            yield self.name(image, labels), labels
+
+    def name(self, image: int | None, labels: tuple[int, ...]) -> str:
+        """Return the name of the file with these labels."""
+        at = dict(zip(self.labels, labels, strict=True))
+        tile = at.get("ot", 0) * self.numbers["input_tiles"] + at.get("it", 0)
+        return self.template.format(**at, image=image, n=self.numbers["n"], tile=tile)
+
+    def longest_name(self, image: int | None) -> str:
+        """Return the longest of the files' names."""
+        return self.name(image, tuple(map(max, self.labels.values())))
+
+    def locate(self, address: Address) -> tuple[str, int, int]:
+        """Return the file's name, its word and the least significant bit that hold the value at an address."""
+        spot = self.placement.locate(address.labels)
+        names = list(self.files(address.image))
+        return names[spot.file][0], spot.word, spot.bit
+
+    def address_at(self, where: Address, name: str, word: int, bit: int) -> Address | None:
+        """Invert `locate`, `where` being the layer and image; None for bits that stand for nothing."""
+        names = [file for file, _ in self.files(where.image)]
+        if name not in names:
+            raise InputError(f"file must be one of {' '.join(names[:8])}, not {name}")
+        labels = self.placement.address_at(names.index(name), word, bit)
+        return None if labels is None else Address(where.layer, where.image, self.role.name, labels)
+
+
+def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> FileSet:
+    """Return the files of a layout for the selected part of a layer; `levels` are the thresholds of a channel.
+
+    Addresses are as wide as the layer's last one, where that does not fit the layout's lanes.
+    """
+    role, spec, flow = ROLES[layout.role], mapping.spec, mapping.dataflow
+    if role.states:
+        last = layout.base + spec.kij_count * spec.nij_count - 1
+        layout = replace(layout, lane_bits=max(layout.lane_bits, last.bit_length()))
+    layout.check_written()
+    sizes = role.sizes(mapping, post, levels)
+    labels = dict(mapping.selection) | {PIXELS: role.pixels(mapping, post)[0]}
+    axes, pixel = axes_of(role, flow), flow.pixel_tiling
+    split = None if pixel is None else Split(PIXELS, pixel.outer, pixel.inner, sizes[pixel.inner])
+    placement = Placement(layout, axes, sizes, labels, split)
+    several = {axis for axis, kept in placement.file_labels().items() if len(kept) > 1}
+    numbers = dict(n=mapping.input_channels, input_tiles=mapping.array.input_tiles(spec.in_channels))
+    template = complete_template(layout.file, layout.file_axes, several, FORMATS[layout.format].extension)
+    placement.memory  # noqa: B018 (what its words cannot be is known before a file is written)
+    return FileSet(layout, placement, template, numbers)
+
+
+@dataclass(frozen=True)
+class LayerFiles:
+    """One layer's files: its own, and those of each image."""
+
+    mapping: LayerMapping
+    own: tuple[FileSet, ...]
+    of_image: tuple[FileSet, ...]
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.mapping.spec.name
+
+    def sets(self, image: int | None) -> tuple[FileSet, ...]:
+        """Return the files of the layer itself, or of one of its images."""
+        return self.own if image is None else self.of_image
+
+    def holds(self, role: str) -> bool:
+        """Return whether some files hold a role."""
+        return any(files.layout.role == role for files in (*self.own, *self.of_image))
+
+
+def layer_files(layouts: tuple[Layout, ...], mapping: LayerMapping, post: str, levels: int) -> LayerFiles:
+    """Return one layer's files in some layouts."""
+    sets = [file_set(layout, mapping, post, levels) for layout in layouts]
+    of_image = tuple(files for files in sets if files.role.per_image)
+    return LayerFiles(mapping, tuple(files for files in sets if not files.role.per_image), of_image)
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """All files of an export, by layer and image.
+
+    `array` is the tile that the profile's array takes at a time, `merge` whether a layer and role is one file.
+    """
+
+    profile: Profile
+    layouts: tuple[Layout, ...]
+    array: SystolicArray
+    overflow: str
+    merge: bool
+    flat: bool
+    layers: tuple[LayerFiles, ...]
+    images: tuple[int, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def file_count(self) -> int:
+        """Number of files."""
+        return sum(
+            sum(files.count for files in layer.own) + len(self.images) * sum(files.count for files in layer.of_image)
+            for layer in self.layers
+        )
+
+    @property
+    def group_count(self) -> int:
+        """Number of groups: of a layer itself, or of one of its images."""
+        return sum(bool(layer.own) + bool(layer.of_image) * len(self.images) for layer in self.layers)
+
+    def groups(self) -> Iterator[tuple[LayerFiles, int | None]]:
+        """Yield each layer that has files of its own (with None), followed by each of its images."""
+        for layer in self.layers:
+            if layer.own:
+                yield layer, None
+            if layer.of_image:
+                yield from ((layer, image) for image in self.images)
+
+    def directory(self, layer: LayerFiles, image: int | None, files: FileSet) -> str:
+        """Return the directory of a set of files, from the export's own, without a slash at its end."""
+        if self.flat:
+            return ""
+        return layer.name if image is None or files.names_image else f"{layer.name}/image{image}"

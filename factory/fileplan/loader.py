@@ -1,0 +1,87 @@
+"""From a manifest back to the plan that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from factory.arithmetic.adders import Adder
+from factory.arithmetic.labelled import Selection, axes
+from factory.dataflow import LayerMapping
+from factory.fileplan.files import ExportPlan, LayerFiles, layer_files
+from factory.manifest import MANIFEST, Manifest, open_manifest
+from factory.memfile import Layout, Profile, Split
+from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray, typed_values
+
+
+def read_plan(directory: Path) -> ExportPlan:
+    """Return the plan of the export in a folder; raise InputError where there is none, or its manifest is damaged."""
+    manifest = open_manifest_of_input(directory)
+    try:
+        return _plan(manifest)
+    except (ComparisonError, InputError) as error:
+        raise InputError(f"{directory}: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{directory}: {MANIFEST}: must describe an export: {error!r}") from None
+
+
+def open_manifest_of_input(directory: Path) -> Manifest:
+    """Return the manifest of an export that a user gave; raise InputError where it is damaged, too."""
+    try:
+        return open_manifest(directory)
+    except ComparisonError as error:
+        raise InputError(f"{directory}: {error}") from None
+
+
+def _plan(manifest: Manifest) -> ExportPlan:
+    facts = manifest.facts
+    pe, simd = facts["pe"], facts["array"]["simd"]
+    layouts = tuple(map(_layout, facts["layouts"].values()))
+    array = SystolicArray(facts["array"]["rows"] * simd, facts["array"]["cols"], pe["psum_bits"])
+    profile = Profile(
+        facts["profile"], facts["dataflow"], layouts, simd=simd, post=facts["post"],
+        pixel_block=tuple(facts["pixel_block"]),
+    )  # fmt: skip
+    written, images = _written(manifest)
+    return ExportPlan(
+        profile=profile,
+        layouts=layouts,
+        array=array,
+        overflow=pe["overflow"],
+        merge=facts["one_file_per"] == "layer",
+        flat=facts["flat"],
+        layers=tuple(_layer(facts, name, profile, array, written[name]) for name in facts["layers"] if name in written),
+        images=images,
+    )
+
+
+def _layout(record: Mapping[str, Any]) -> Layout:
+    values = dict(record) | {name: axes(*record[name]) for name in ("files", "lines", "lanes")}
+    return Layout(**values | {"split": tuple(Split(**split) for split in record["split"])})
+
+
+def _written(manifest: Manifest) -> tuple[dict[str, dict[str, int]], tuple[int, ...]]:
+    """Return the names of each layer's layouts with how many levels its files have, and the images."""
+    written: dict[str, dict[str, int]] = {}
+    images: dict[int, None] = {}
+    for group in manifest.groups():
+        layouts = written.setdefault(group["layer"], {})
+        layouts.update({files["layout"]: files["axes"].get("level", 0) for files in group["sets"]})
+        if group["image"] is not None:
+            images.setdefault(group["image"])
+    return written, tuple(images)
+
+
+def _layer(
+    facts: Mapping[str, Any], name: str, profile: Profile, array: SystolicArray, written: Mapping[str, int]
+) -> LayerFiles:
+    record, pe = facts["layers"][name], facts["pe"]
+    kinds = {field.name: field.type for field in fields(ConvLayer)}
+    spec = ConvLayer(**typed_values(record["spec"], kinds, kinds, f"{MANIFEST}: {name}: spec: "))
+    selection = Selection({axis: tuple(labels) for axis, labels in record["selection"].items()})
+    adder = Adder(pe["psum_bits"], pe["overflow"])
+    mapping = LayerMapping(profile.flow, spec, array, selection, profile.fields, adder, profile.pixel_block)
+    layouts = tuple(layout for layout in profile.layouts if layout.name in written)
+    return layer_files(layouts, mapping, profile.post, max(written.values(), default=0))

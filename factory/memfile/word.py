@@ -1,0 +1,80 @@
+"""One word of a memory, and a memory of such words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from factory.arithmetic import bits
+from factory.arithmetic.bits import Field
+from factory.spec import InputError
+
+
+@dataclass(frozen=True)
+class WordFormat:
+    """A word of `lanes` lanes, each one `field`, side by side.
+
+    Lane 0 is the least significant (rightmost) lane, or the most significant one where `lane0_left`. `width` is the
+    word's, at least that of its lanes (0: theirs); the bits beyond the lanes are zeros on the left. Codes are integers
+    `(word, lane)`, lane 0 first.
+    """
+
+    lanes: int
+    field: Field
+    lane0_left: bool = False
+    width: int = 0
+
+    def __post_init__(self):
+        if not self.width:
+            object.__setattr__(self, "width", self.lane_width)
+        if self.width < self.lane_width:
+            raise InputError(
+                f"word_bits must be at least {self.lane_width} for {self.lanes} lanes of {self.field.bits} bits, "
+                f"not {self.width}"
+            )
+
+    @property
+    def lane_width(self) -> int:
+        """Bits of all lanes."""
+        return self.lanes * self.field.bits
+
+    @property
+    def bytes(self) -> int:
+        """The fewest bytes that hold a word."""
+        return -(-self.width // 8)
+
+    def low_bit(self, lane: int) -> int:
+        """Return the least significant bit of a lane, bit 0 being the word's rightmost."""
+        return self.field.bits * (self.lanes - 1 - lane if self.lane0_left else lane)
+
+    def lane_at(self, bit: int) -> int | None:
+        """Return the lane that a bit is part of; None for the zeros left of the lanes."""
+        lane = bit // self.field.bits
+        if lane >= self.lanes:
+            return None
+        return self.lanes - 1 - lane if self.lane0_left else lane
+
+    def pack(self, codes: Integer[np.ndarray, "word lane"]) -> UInt8[np.ndarray, "word byte"]:
+        """Return the codes' words, big-endian, in `bytes` bytes each."""
+        packed = bits.pack(codes[:, ::-1] if self.lane0_left else codes, self.field.bits)
+        missing = self.bytes - packed.shape[1]
+        return np.pad(packed, ((0, 0), (missing, 0))) if missing else packed
+
+    def unpack(self, packed: UInt8[np.ndarray, "word byte"]) -> Integer[np.ndarray, "word lane"]:
+        """Invert `pack`; raise ValueError that names the first word whose bits beyond the lanes are not zero."""
+        extra = np.unpackbits(packed, axis=1)[:, : packed.shape[1] * 8 - self.lane_width].any(axis=1)
+        if extra.any():
+            raise ValueError(f"word {extra.argmax()} must be zero left of its {self.lane_width} lane bits")
+        codes = bits.unpack(packed, self.lanes, self.field.bits, self.field.signed)
+        return codes[:, ::-1] if self.lane0_left else codes
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A memory of `words` words, the first one at address `base`, as one file describes it."""
+
+    words: int
+    word: WordFormat
+    base: int = 0
