@@ -55,14 +55,18 @@ def stripes(count: int, seed: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> TrainConfig:
-    """Return the configuration of a short run on a two-class set in CIFAR-10's files."""
+    """Return the configuration of a short run on a two-class set in CIFAR-10's files.
+
+    The rate is a tenth of what the set can bear: at 0.03 the loss begins at 14 to 46, and the rounding of the machine's
+    sums decides whether 30 steps bring it back. At 0.003 each of 16 seeds learnt the set within two epochs.
+    """
     folder = tmp_path_factory.mktemp("toy")
     for part in range(1, 6):
         (folder / f"data_batch_{part}.bin").write_bytes(stripes(TRAIN_IMAGES // 5, part))
     (folder / "test_batch.bin").write_bytes(stripes(TEST_IMAGES, 6))
     (folder / "toy.toml").write_text(NETWORK)
     return TrainConfig(
-        str(folder / "toy.toml"), str(folder), epochs=3, batch=32, lr=0.03, schedule="cosine", checkpoint_steps=4
+        str(folder / "toy.toml"), str(folder), epochs=3, batch=32, lr=0.003, schedule="cosine", checkpoint_steps=4
     )
 
 
@@ -479,7 +483,7 @@ def test_labels_must_be_classes_of_the_network(toy, tmp_path):
             {},
             "{run}/metrics.jsonl: must be the curve of a run, with the fields of each epoch",
         ),
-        (lambda run: None, dict(lr=0.5), "{run}: lr must be 0.03, as when the run began, not 0.5"),
+        (lambda run: None, dict(lr=0.5), "{run}: lr must be 0.003, as when the run began, not 0.5"),
         (
             lambda run: (run / "metrics.jsonl").write_text(""),
             {},
