@@ -12,8 +12,8 @@ FLOORS = (
     {"spec"},  # the words, which every other module uses
     {"arithmetic", "quant"},
     {"model", "images", "lower", "store", "memfile", "manifest", "fetch"},
-    {"engine", "dataflow", "checkpoint", "train", "testbench", "audit"},
-    {"build", "export", "verify", "report", "simulate", "evaluate", "fit"},
+    {"engine", "dataflow", "checkpoint", "testbench", "audit"},
+    {"build", "export", "verify", "report", "simulate", "evaluate", "train"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

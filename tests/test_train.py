@@ -15,19 +15,22 @@ import pytest
 from flax import nnx
 from helpers_network import random_pixels, tiny_network, trained_network
 
-from factory import fit as fit_module
 from factory.checkpoint import load_weights, save_weights
-from factory.fit import EpochResult, StepResult, Transfer, fit
 from factory.model import create_model, from_trained, predict, to_tensors
 from factory.spec import InputError, load_network
 from factory.train import (
     Checkpoints,
+    EpochResult,
+    StepResult,
     Totals,
     TrainConfig,
+    Transfer,
     augment,
     epoch_order,
     eval_step,
+    fit,
     learning_rate,
+    loop,
     loss_fn,
     make_optimizer,
     train_step,
@@ -257,14 +260,14 @@ class Stopped(Exception):
 
 def stop_at_call(monkeypatch, name: str, call: int) -> None:
     """Let a function that a run calls raise Stopped at its `call`-th call."""
-    function, calls = getattr(fit_module, name), iter(range(1, 1000))
+    function, calls = getattr(loop, name), iter(range(1, 1000))
 
     def stopping(*arguments, **named):
         if next(calls) == call:
             raise Stopped
         return function(*arguments, **named)
 
-    monkeypatch.setattr(fit_module, name, stopping)
+    monkeypatch.setattr(loop, name, stopping)
 
 
 def assert_same_run(folder: Path, other: Path, network: str) -> None:
@@ -308,8 +311,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(toy, unbroken, tmp_path):
 import sys, time
 import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-from factory.fit import StepResult, fit
-from factory.train import TrainConfig
+from factory.train import StepResult, TrainConfig, fit
 def report(record):
     if isinstance(record, StepResult) and record.epoch == 1:
         print("there", flush=True)
@@ -333,7 +335,7 @@ def test_a_finished_run_is_not_trained_again(toy, unbroken, monkeypatch):
 
 
 def test_a_run_reports_where_it_is(toy, unbroken, tmp_path, monkeypatch):
-    monkeypatch.setattr(fit_module, "REPORT_STEPS", 4)
+    monkeypatch.setattr(loop, "REPORT_STEPS", 4)
     records = []
     fit(dataclasses.replace(toy, epochs=1), tmp_path / "run", report=records.append)
     assert [(type(x), getattr(x, "step", None)) for x in records] == [

@@ -71,8 +71,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
 ) -> None:
     """Train a quantized network; RUN/best.safetensors are weights for `factory build --weights`."""
-    from factory.fit import fit
-    from factory.train import TrainConfig
+    from factory.train import TrainConfig, fit
 
     config = TrainConfig(
         network,
