@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
     {"arithmetic", "quant"},
-    {"model", "images", "lower", "store", "memfile", "manifest", "fetch"},
+    {"model", "images", "lower", "store", "memfile", "manifest"},
     {"engine", "dataflow", "checkpoint", "testbench", "audit"},
     {"build", "export", "verify", "report", "simulate", "evaluate", "train"},
     {"cli", "cocotb"},

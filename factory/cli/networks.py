@@ -156,6 +156,6 @@ def cifar10(
     ] = None,
 ) -> None:
     """Fetch CIFAR-10 from its official site, check its sha256, and unpack it."""
-    from factory.fetch import fetch_cifar10
+    from factory.images.fetch import fetch_cifar10
 
     print(fetch_cifar10(folder, local=local))
