@@ -51,7 +51,7 @@ def test_imports_go_down_the_floors(path):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_are_short_and_say_what_they_are(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(text)), f"{path} must open with a line that says what it is"
 
 

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from factory.spec import ConvLayer, InputError, Network, SystolicArray
-from factory.store.file import require_plugin
-from factory.store.schema import IMAGE_AXES, IN_CODE, SCHEMA, axis_sizes, layer_path, variable_axes
-from factory.store.writer import UNREADABLE, partial_folder
+from factory.store.hdf5 import UNREADABLE, require_plugin
+from factory.store.variables import IMAGE_AXES, IN_CODE, SCHEMA, axis_sizes, layer_path, variable_axes
+from factory.store.writer import partial_folder
 
 if TYPE_CHECKING:
     import xarray

@@ -12,10 +12,12 @@ import h5py
 import numpy as np
 
 from factory.spec import InputError
-from factory.store.schema import StorePlan, Variable
+from factory.store.variables import StorePlan, Variable
 
 CHUNK_BYTES = 2**18
 _ALIGNMENT = 4096
+UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+"""What h5py, and what reads its objects, raises for a file that is damaged or holds something else."""
 
 
 class WritableHDF5:
