@@ -609,6 +609,26 @@ def test_every_kind_of_error_of_h5py_is_one_line(stored, monkeypatch, function, 
     assert refused(stored) == f"{stored}: {message}"
 
 
+@pytest.fixture
+def held(stored):
+    """Let another process hold the store open for writing."""
+    hold = "import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, stored]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield stored
+        process.stdin.close()
+
+
+def test_a_store_that_another_process_writes_is_neither_read_nor_replaced(held):
+    before = held.read_bytes()
+    assert refused(held) == f"{held}: held open for writing by another process"
+    with pytest.raises(InputError) as error, create_store(held, make_plan()):
+        pass
+    assert str(error.value) == f"{held}: held open for writing by another process"
+    assert held.read_bytes() == before and listing(held.parent) == [held.name]
+
+
 def test_a_group_in_place_of_a_dataset(stored):
     with h5py.File(stored, "r+") as file:
         del file["layers/features.0/psum"]

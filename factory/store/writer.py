@@ -27,6 +27,7 @@ import numpy as np
 
 from factory.spec import InputError
 from factory.store.hdf5 import (
+    HELD,
     UNREADABLE,
     WritableHDF5,
     copy_chunks,
@@ -100,6 +101,8 @@ def _is_store(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("schema", "")).startswith(SCHEMA.partition("/")[0])
+    except BlockingIOError:
+        raise InputError(f"{path}: {HELD}") from None
     except UNREADABLE:
         return False
 
