@@ -1,10 +1,11 @@
-"""Lowering: a trained network to an integer network, with tables and thresholds that equal the float32 formula."""
+"""Lowering: a trained network to an integer network whose tables and thresholds equal the float32 formula, in tiles."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int8, Int16, Int32, Integer
 
+from factory.arithmetic.tiling import tile_weight
 from factory.quant.host import input_table, requantized_codes
 from factory.spec import (
     IMAGE,
@@ -12,9 +13,12 @@ from factory.spec import (
     InputError,
     IntegerLayer,
     IntegerNetwork,
+    SystolicArray,
+    TiledLayer,
     TrainedLayer,
     TrainedNetwork,
     accumulator_ranges,
+    psum_range,
 )
 
 _INT32 = np.iinfo(np.int32)
@@ -33,6 +37,12 @@ def lower(trained: TrainedNetwork) -> IntegerNetwork:
         raise InputError(f"network {trained.network.name}: {error}") from None
     layers = {spec.name: _lower_layer(trained, spec, table) for spec in trained.network.layers}
     return IntegerNetwork(trained.network, table, layers)
+
+
+def tile_layer(layer: IntegerLayer, array: SystolicArray) -> TiledLayer:
+    """Return a layer with its weights in the tiles of an array."""
+    psum = psum_range(array, layer.weight, layer.activation_low, layer.activation_high)
+    return TiledLayer(layer, array, tile_weight(layer.weight, array), psum)
 
 
 def _lower_layer(trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"]) -> IntegerLayer:

@@ -15,8 +15,7 @@ from helpers_network import odd_network, tiny_network, trained_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.arithmetic.tiling import tile_weight
-from factory.lower import lower
+from factory.lower import lower, tile_layer
 from factory.spec import InputError, SystolicArray
 from factory.store import ImageOrigin, StorePlan, create_store, open_store, partial_folder, plan_store, writer
 from factory.store.hdf5 import chunk_shape
@@ -27,9 +26,8 @@ ARRAY = SystolicArray(4, 8)
 def make_plan(network=None, count=5, layers="all", compression=None, source="random", array=ARRAY) -> StorePlan:
     trained = trained_network(network or tiny_network())
     integer = lower(trained)
-    tiles = {name: tile_weight(layer.weight, array) for name, layer in integer.layers.items()}
-    convs = trained.network.select(layers)
-    return plan_store(trained, integer, array, convs, tiles, ImageOrigin(count, source, "0"), compression)
+    tiled = [tile_layer(integer.layers[spec.name], array) for spec in trained.network.select(layers)]
+    return plan_store(trained, tiled, array, ImageOrigin(count, source, "0"), compression)
 
 
 def contents(plan: StorePlan, seed: int = 0) -> dict[str, np.ndarray]:

@@ -19,6 +19,7 @@ from factory.spec.network import SystolicArray as SystolicArray
 from factory.spec.trained import BatchNorm as BatchNorm
 from factory.spec.trained import IntegerLayer as IntegerLayer
 from factory.spec.trained import IntegerNetwork as IntegerNetwork
+from factory.spec.trained import TiledLayer as TiledLayer
 from factory.spec.trained import TrainedLayer as TrainedLayer
 from factory.spec.trained import TrainedNetwork as TrainedNetwork
 from factory.spec.values import check_range as check_range
