@@ -13,6 +13,7 @@ from factory.spec import (
     InputError,
     IntegerLayer,
     IntegerNetwork,
+    Range,
     SystolicArray,
     TiledLayer,
     TrainedLayer,
@@ -48,15 +49,15 @@ def tile_layer(layer: IntegerLayer, array: SystolicArray) -> TiledLayer:
 def _lower_layer(trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"]) -> IntegerLayer:
     layer = trained.layers[spec.name]
     low, high = _activation_range(spec, table)
-    quantizer = _quantizer(trained, spec.name)
+    least, most = accumulator_ranges(spec, layer.weight_code, low, high)
     threshold = direction = None
-    if quantizer:
-        least, most = accumulator_ranges(spec, layer.weight_code, low, high)
+    if quantizer := _quantizer(trained, spec.name):
         try:
             threshold, direction = find_thresholds(layer, *quantizer, least, most)
         except InputError as error:
             raise InputError(f"{spec.name}: {error}") from None
-    return IntegerLayer(spec, layer.weight_code, low, high, threshold, direction)
+    reachable = Range(int(least.min()), int(most.max()))
+    return IntegerLayer(spec, layer.weight_code, low, high, reachable, threshold, direction)
 
 
 def _activation_range(

@@ -10,7 +10,7 @@ from bench_figure import Figure, best_seconds, growth
 from bench_rivals import HAS_TORCH, einsum_psums, notebook_loop, rival_weight, torch_psums
 
 from factory.engine import EngineNetwork, LayerValues, activation_tiles, forward, layer_psums, prepare_layer
-from factory.spec import ConvLayer, IntegerLayer, SystolicArray
+from factory.spec import ConvLayer, IntegerLayer, SystolicArray, accumulator_range
 
 NOTEBOOK_CALLS = 3000
 
@@ -129,6 +129,7 @@ def _random_layer(conv: ConvLayer, array: SystolicArray, images: int) -> Psums:
     levels = conv.weight_qmax
     weight = random.integers(-levels, levels + 1, conv.weight_shape).astype(np.int8)
     low, high = (np.full(conv.in_channels, x, np.int16) for x in (0, 15))
-    layer = prepare_layer(IntegerLayer(conv, weight, low, high, None, None), array)
+    reachable = accumulator_range(conv, weight, low, high)
+    layer = prepare_layer(IntegerLayer(conv, weight, low, high, reachable, None, None), array)
     codes = jnp.asarray(random.integers(0, 16, (images, conv.in_channels, conv.height, conv.width)).astype(np.uint8))
     return Psums([LayerValues(layer, codes, jnp.zeros((images, 1, 1, 1), jnp.int32))])

@@ -127,9 +127,14 @@ def evaluate(
 
 
 def _print_comparison(result: ReferenceComparison) -> None:
-    from factory.report import table
+    from factory.report import table, terminal_width
 
-    columns = ("layer", "weights", "accumulators", "next codes, fed", "farthest from a boundary", "codes, end to end")
+    groups = (
+        ("layer",),
+        ("weights", "accumulators"),
+        ("next codes, fed", "farthest from a boundary"),
+        ("codes, end to end",),
+    )
     rows = [
         (
             layer.name,
@@ -142,7 +147,7 @@ def _print_comparison(result: ReferenceComparison) -> None:
         for layer in result.layers
     ]
     print("values that differ from the reference's:")
-    print(table(columns, rows))
+    print(table(groups, rows, terminal_width()))
     print(
         f"predictions of {result.images} images that differ: float {result.float_predictions_differ}, "
         f"integer {result.integer_predictions_differ}; logits within {result.logits_distance:.1e}"

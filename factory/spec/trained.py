@@ -62,8 +62,9 @@ class TrainedNetwork:
 class IntegerLayer:
     """One layer of the integer network.
 
-    `activation_low` and `activation_high` are the least and the largest code that can enter each input channel. Every
-    layer with a successor has thresholds and directions, 1 or -1, with
+    `activation_low` and `activation_high` are the least and the largest code that can enter each input channel,
+    `accumulator` is the exact range of the sums over all channels. Every layer with a successor has thresholds and
+    directions, 1 or -1, with
 
         code[oc] == (direction[oc] * acc >= direction[oc] * threshold[oc]).sum(level)
 
@@ -74,6 +75,7 @@ class IntegerLayer:
     weight: Int8[np.ndarray, "oc ic ki kj"]
     activation_low: Int16[np.ndarray, " ic"]
     activation_high: Int16[np.ndarray, " ic"]
+    accumulator: Range
     threshold: Int32[np.ndarray, "oc level"] | None
     direction: Int8[np.ndarray, " oc"] | None
 

@@ -23,7 +23,6 @@ from factory.spec import (
     TiledLayer,
     TrainedLayer,
     TrainedNetwork,
-    accumulator_range,
 )
 
 SCHEMA = "factory-store/1"
@@ -181,7 +180,7 @@ def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, psum: Range) ->
     """Return the attributes of a layer's group: geometry, bit widths, alphas, steps and exact bounds."""
     spec = layer.spec
     fields = {name: int(x) if isinstance(x, bool) else x for name, x in dataclasses.asdict(spec).items()}
-    accumulator = accumulator_range(spec, layer.weight, layer.activation_low, layer.activation_high)
+    accumulator = layer.accumulator
     if not accumulator.fits(32):
         raise InputError(f"{spec.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")
     return fields | dict(
