@@ -1,10 +1,11 @@
-"""Lowering: a trained network to an integer network, with tables and thresholds that equal the float32 formula."""
+"""Lowering: a trained network to an integer network whose tables and thresholds equal the float32 formula, in tiles."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int8, Int16, Int32, Integer
 
+from factory.arithmetic.tiling import tile_weight
 from factory.quant.host import input_table, requantized_codes
 from factory.spec import (
     IMAGE,
@@ -12,9 +13,13 @@ from factory.spec import (
     InputError,
     IntegerLayer,
     IntegerNetwork,
+    Range,
+    SystolicArray,
+    TiledLayer,
     TrainedLayer,
     TrainedNetwork,
     accumulator_ranges,
+    psum_range,
 )
 
 _INT32 = np.iinfo(np.int32)
@@ -35,18 +40,24 @@ def lower(trained: TrainedNetwork) -> IntegerNetwork:
     return IntegerNetwork(trained.network, table, layers)
 
 
+def tile_layer(layer: IntegerLayer, array: SystolicArray) -> TiledLayer:
+    """Return a layer with its weights in the tiles of an array."""
+    psum = psum_range(array, layer.weight, layer.activation_low, layer.activation_high)
+    return TiledLayer(layer, array, tile_weight(layer.weight, array), psum)
+
+
 def _lower_layer(trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"]) -> IntegerLayer:
     layer = trained.layers[spec.name]
     low, high = _activation_range(spec, table)
-    quantizer = _quantizer(trained, spec.name)
+    least, most = accumulator_ranges(spec, layer.weight_code, low, high)
     threshold = direction = None
-    if quantizer:
-        least, most = accumulator_ranges(spec, layer.weight_code, low, high)
+    if quantizer := _quantizer(trained, spec.name):
         try:
             threshold, direction = find_thresholds(layer, *quantizer, least, most)
         except InputError as error:
             raise InputError(f"{spec.name}: {error}") from None
-    return IntegerLayer(spec, layer.weight_code, low, high, threshold, direction)
+    reachable = Range(int(least.min()), int(most.max()))
+    return IntegerLayer(spec, layer.weight_code, low, high, reachable, threshold, direction)
 
 
 def _activation_range(

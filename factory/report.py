@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import io
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -77,9 +77,14 @@ def _storage(layer: StoredLayer) -> int:
     return sum(value.id.get_storage_size() for value in values if isinstance(value, h5py.Dataset))
 
 
-def layer_table(summaries: Iterable[LayerSummary]) -> str:
-    """Return the table of layers that `factory show` prints."""
-    columns = ("layer", "channels", "map", "kernel", "it x ot", "bits a/w", "alpha a", "alpha w", "a codes", "w codes")
+def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
+    """Return the table of layers that `factory show` prints; `width` is as `table` takes it."""
+    groups = (
+        ("layer",),
+        ("channels", "map", "kernel", "it x ot", "bits a/w"),
+        ("alpha a", "alpha w", "a codes", "w codes"),
+        ("psum", "accumulator", "size"),
+    )
     rows = []
     for item in summaries:
         spec = item.spec
@@ -101,13 +106,19 @@ def layer_table(summaries: Iterable[LayerSummary]) -> str:
                 "-" if item.size is None else bytes_text(item.size),
             )
         )
-    return table((*columns, "psum", "accumulator", "size"), rows)
+    return table(groups, rows, width)
 
 
-def audit_table(audits: Sequence[LayerAudit]) -> str:
-    """Return the table of an overflow audit that `factory audit` prints."""
-    columns = ("layer", "psum", "bits", "accumulator", "bits", "running", "bits", "head-room", "adder")
-    observed = ("psum seen", "accumulator seen", "codes that do not fit", "first wrap at")
+def audit_table(audits: Sequence[LayerAudit], width: int = 0) -> str:
+    """Return the table of an overflow audit that `factory audit` prints; `width` is as `table` takes it."""
+    groups = (
+        ("layer",),
+        ("psum", "bits", "accumulator", "bits"),
+        ("running", "bits", "head-room", "adder"),
+        ("psum seen", "accumulator seen"),
+        ("codes that do not fit",),
+        ("first wrap at",),
+    )
     rows = []
     for item in audits:
         worst = [cell for x in (item.psum, item.accumulator, item.running) for cell in (span(x), x.bits)]
@@ -116,7 +127,7 @@ def audit_table(audits: Sequence[LayerAudit]) -> str:
         unfit = f"{item.unfit_values} values" if seen is None else f"{seen.unfit} of {seen.codes}"
         adder = f"{item.psum_bits}b"
         rows.append((item.name, *worst, item.headroom, adder, *found, unfit, item.first_wrap or "never"))
-    return table((*columns, *observed), rows)
+    return table(groups, rows, width)
 
 
 def span(values: Range) -> str:
@@ -132,17 +143,29 @@ def bytes_text(size: int) -> str:
     return f"{size} B"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table as text of its natural width: one line of headings, one line a row, two blanks between columns."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def terminal_width() -> int:
+    """Return the columns of the terminal, or what COLUMNS says; 0 in a pipe, where a line may have any length."""
+    return shutil.get_terminal_size(fallback=(0, 0)).columns
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        grid.add_column(column, no_wrap=True)
-    for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))
-    text = io.StringIO()
-    Console(file=text, width=1000, color_system=None).print(grid)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
+
+def table(groups: Sequence[Sequence[str]], rows: Iterable[Sequence[object]], width: int = 0) -> str:
+    """Return a table as text: one line of headings, one line a row, two blanks between columns.
+
+    `groups` are the headings, of which those that belong together share a group. Where the lines would be longer than
+    `width` (0: no limit), the table is cut between groups into tables one below the other, each of which begins with
+    the columns of the first group. A group that is wider than that by itself stays whole.
+    """
+    lines = [[heading for group in groups for heading in group], *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    numbers = iter(range(len(widths)))
+    key, *others = [[next(numbers) for _ in group] for group in groups]
+    tables = [list(key)]
+    for group in others:
+        fits = sum(widths[n] + 2 for n in (*tables[-1], *group)) - 2 <= width or not width
+        if fits or tables[-1] == key:
+            tables[-1] += group
+        else:
+            tables.append([*key, *group])
+    return "\n\n".join(
+        "\n".join("  ".join(line[n].ljust(widths[n]) for n in chosen).rstrip() for line in lines) for chosen in tables
+    )

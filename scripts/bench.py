@@ -36,7 +36,7 @@ from pathlib import Path
 import jax
 from bench_engine import engine_figures, growth_figures
 from bench_export import export_rows
-from bench_figure import Figure, table
+from bench_figure import Figure, add_folder_option, table
 from bench_forms import form_figures
 from bench_process import cold_figures, memory_figures, start_figures
 from bench_store import build_figures, build_growth, compression_figures, read_figures
@@ -81,7 +81,7 @@ def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--dir", type=Path, help="the disk to measure; default: the system's temporary directory")
+    add_folder_option(parser)
     parser.add_argument("--quick", action="store_true", help="less than a minute: fewer rounds and smaller stores")
     parser.add_argument("--json", action="store_true", help="records instead of tables")
     options = parser.parse_args()

@@ -10,7 +10,7 @@ from bench_figure import Figure, best_seconds, growth
 from bench_rivals import HAS_TORCH, einsum_psums, notebook_loop, rival_weight, torch_psums
 
 from factory.engine import EngineNetwork, LayerValues, activation_tiles, forward, layer_psums, prepare_layer
-from factory.spec import ConvLayer, IntegerLayer, SystolicArray
+from factory.spec import ConvLayer, IntegerLayer, SystolicArray, accumulator_range
 
 NOTEBOOK_CALLS = 3000
 
@@ -71,17 +71,7 @@ def engine_figures(engine: EngineNetwork, pixels: np.ndarray, rounds: int) -> li
 
 def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list[Figure]:
     count = psums.nbytes // 2 / seconds
-    tile = next(x for x in values if x.layer.spec.in_channels >= x.layer.array.rows)
-    activation = np.asarray(activation_tiles(tile.layer, tile.activation))[0, 0]
-    weight = np.asarray(tile.layer.row_weight)[0, 0, 0].T
-    sample = np.tile(activation, (-(-NOTEBOOK_CALLS // len(activation)), 1))
-    found, taken = min((notebook_loop(sample, weight, NOTEBOOK_CALLS) for _ in range(3)), key=lambda pair: pair[1])
-    ours = np.asarray(psums.arrays[values.index(tile)][0, 0, 0, 0])
-    if not np.array_equal(found[: len(ours)], ours[: len(found)]):
-        raise ValueError("the notebook's loop and the engine must give the same psums")
-    what = "an nn.Linear for every pixel" if HAS_TORCH else "a NumPy product for every pixel: torch is not there"
-    against = f"the notebook's loop, {what}, {NOTEBOOK_CALLS:,} calls timed"
-    figures = [Figure("psums in a second", count, found.size / taken, "psums/s", against, 10_000)]
+    figures = [_against_notebook(values, psums, count)]
 
     def every_layer(rival: Callable, weights: Sequence[np.ndarray]) -> Callable[[], None]:
         def run() -> None:
@@ -97,6 +87,23 @@ def _rivals(values: Sequence[LayerValues], psums: Psums, seconds: float) -> list
     for against, taken in best_seconds(2, tasks).items():
         figures.append(Figure("psums in a second", count, psums.nbytes // 2 / taken, "psums/s", against))
     return figures
+
+
+def _against_notebook(values: Sequence[LayerValues], psums: Psums, count: float) -> Figure:
+    """Return the psums in a second beside those of the notebook's loop, which needs torch."""
+    if not HAS_TORCH:
+        against = "the notebook's loop, an nn.Linear for every pixel: not measured: torch is not there"
+        return Figure("psums in a second", count, None, "psums/s", against, 10_000)
+    tile = next(x for x in values if x.layer.spec.in_channels >= x.layer.array.rows)
+    activation = np.asarray(activation_tiles(tile.layer, tile.activation))[0, 0]
+    weight = np.asarray(tile.layer.row_weight)[0, 0, 0].T
+    sample = np.tile(activation, (-(-NOTEBOOK_CALLS // len(activation)), 1))
+    found, taken = min((notebook_loop(sample, weight, NOTEBOOK_CALLS) for _ in range(3)), key=lambda pair: pair[1])
+    ours = np.asarray(psums.arrays[values.index(tile)][0, 0, 0, 0])
+    if not np.array_equal(found[: len(ours)], ours[: len(found)]):
+        raise ValueError("the notebook's loop and the engine must give the same psums")
+    against = f"the notebook's loop, an nn.Linear for every pixel, {NOTEBOOK_CALLS:,} calls timed"
+    return Figure("psums in a second", count, found.size / taken, "psums/s", against, 10_000)
 
 
 def growth_figures(rounds: int) -> list[Figure]:
@@ -129,6 +136,7 @@ def _random_layer(conv: ConvLayer, array: SystolicArray, images: int) -> Psums:
     levels = conv.weight_qmax
     weight = random.integers(-levels, levels + 1, conv.weight_shape).astype(np.int8)
     low, high = (np.full(conv.in_channels, x, np.int16) for x in (0, 15))
-    layer = prepare_layer(IntegerLayer(conv, weight, low, high, None, None), array)
+    reachable = accumulator_range(conv, weight, low, high)
+    layer = prepare_layer(IntegerLayer(conv, weight, low, high, reachable, None, None), array)
     codes = jnp.asarray(random.integers(0, 16, (images, conv.in_channels, conv.height, conv.width)).astype(np.uint8))
     return Psums([LayerValues(layer, codes, jnp.zeros((images, 1, 1, 1), jnp.int32))])

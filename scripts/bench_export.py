@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_figure import Figure, best_seconds, growth, table
+from bench_figure import Figure, add_folder_option, best_seconds, growth, table
 
 from factory.build import build, default_store
 from factory.export import export
@@ -182,7 +182,7 @@ def export_rows(store: Store, folder: Path, quick: bool = False) -> list[Figure]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, help="a store of the whole network; default: the default store")
-    parser.add_argument("--dir", type=Path, help="the disk to measure; default: the system's temporary directory")
+    add_folder_option(parser)
     parser.add_argument("--quick", action="store_true", help="a few seconds: fewer rounds, 2,304 small files")
     parser.add_argument("--json", action="store_true", help="records instead of a table")
     options = parser.parse_args()

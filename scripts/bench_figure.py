@@ -1,8 +1,10 @@
-"""Figures, each beside its reference of the same run, and how they are timed."""
+"""Figures, each beside its reference of the same run, how they are timed, and where."""
 
+import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,26 +13,27 @@ import numpy as np
 class Figure:
     """One figure and its reference, in `unit`; `target` is what their ratio must reach, or not pass where `at_most`.
 
-    A figure without a target is there to be known.
+    A figure without a target is there to be known. Where the `reference` is None it could not be measured, `against`
+    says why, and nothing is passed or failed.
     """
 
     name: str
     measured: float
-    reference: float
+    reference: float | None
     unit: str
     against: str
     target: float | None = None
     at_most: bool = False
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """How many times the reference was measured."""
-        return self.measured / self.reference
+        return None if self.reference is None else self.measured / self.reference
 
     @property
     def passed(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
-        if self.target is None:
+        """Whether the target is met; None where there is none, or nothing to compare with."""
+        if self.target is None or self.ratio is None:
             return None
         return self.ratio <= self.target if self.at_most else self.ratio >= self.target
 
@@ -73,13 +76,32 @@ def table(figures: Iterable[Figure]) -> str:
         cells = (
             figure.name,
             _amount(figure.measured, figure.unit),
-            f"{_amount(figure.reference, figure.unit)}, {figure.against}",
-            f"{figure.ratio:,.0f}" if figure.ratio >= 100 else f"{figure.ratio:.2f}",
+            *_reference_cells(figure),
             target,
             {None: "", True: "yes", False: "no"}[figure.passed],
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _reference_cells(figure: Figure) -> tuple[str, str]:
+    if figure.ratio is None:
+        return figure.against, ""
+    ratio = f"{figure.ratio:,.0f}" if figure.ratio >= 100 else f"{figure.ratio:.2f}"
+    return f"{_amount(figure.reference, figure.unit)}, {figure.against}", ratio
+
+
+def add_folder_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--dir`, the disk that is measured; one line and exit code 2 where it is no folder."""
+
+    class Folder(argparse.Action):
+        def __call__(self, parser, namespace, value, option=None):
+            if not value.is_dir():
+                parser.exit(2, f"--dir must be a folder that exists, not {value}\n")
+            namespace.dir = value
+
+    text = "the disk to measure; default: the system's temporary directory"
+    parser.add_argument("--dir", type=Path, action=Folder, help=text)
 
 
 def _amount(value: float, unit: str) -> str:

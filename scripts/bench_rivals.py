@@ -15,26 +15,20 @@ def notebook_loop(activation: np.ndarray, weight: np.ndarray, calls: int) -> tup
     """Return one tile's psums `(nij, col)` of the first `calls` pixels by the notebook's loop, and its seconds.
 
     `activation` `(nij, row)` and `weight` `(col, row)` are integers. The loop makes an `nn.Linear` for every pixel, as
-    the notebook does, without its copies to a GPU; where torch is missing, it multiplies the same arrays with NumPy.
+    the notebook does, without its copies to a GPU.
     """
-    if HAS_TORCH:
-        import torch
-        from torch import nn
+    import torch
+    from torch import nn
 
-        tile, pixels = torch.from_numpy(weight.astype(np.float32)), torch.from_numpy(activation.astype(np.float32).T)
-        psum = torch.zeros(len(weight), calls)
-        start = time.perf_counter()
-        for nij in range(calls):
-            m = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-            m.weight = torch.nn.Parameter(tile)
-            psum[:, nij] = m(pixels[:, nij])
-        seconds = time.perf_counter() - start
-        return psum.detach().numpy().T.astype(np.int64), seconds
-    tile, pixels, psum = weight.astype(np.float32), activation.astype(np.float32).T, np.zeros((len(weight), calls))
+    tile, pixels = torch.from_numpy(weight.astype(np.float32)), torch.from_numpy(activation.astype(np.float32).T)
+    psum = torch.zeros(len(weight), calls)
     start = time.perf_counter()
     for nij in range(calls):
-        psum[:, nij] = tile @ pixels[:, nij]
-    return psum.T.astype(np.int64), time.perf_counter() - start
+        m = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        m.weight = torch.nn.Parameter(tile)
+        psum[:, nij] = m(pixels[:, nij])
+    seconds = time.perf_counter() - start
+    return psum.detach().numpy().T.astype(np.int64), seconds
 
 
 def torch_psums(codes: np.ndarray, weight_tile: np.ndarray, conv: ConvLayer, array: SystolicArray) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from factory.simulate.simulators import SIMULATORS, Simulator
+from factory.simulate import SIMULATORS, Simulator
 
 
 def need(name: str) -> Simulator:

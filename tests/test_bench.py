@@ -1,6 +1,9 @@
 """The benchmark's arithmetic, and that what it compares the engine with computes the same psums."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import bench_rivals
 import numpy as np
@@ -15,6 +18,7 @@ from factory.arithmetic.tiling import tile_activation, tile_weight
 from factory.engine import forward, layer_psums, prepare
 from factory.spec import SystolicArray
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 ARRAY = SystolicArray(4, 8)
 LAYERS = [conv.name for conv in odd_network().layers]
 
@@ -44,9 +48,8 @@ def test_torch_computes_the_same_psums(name):
     np.testing.assert_array_equal(found, twin_psums(layer, ARRAY, codes))
 
 
-@pytest.mark.parametrize("has_torch", [pytest.param(True, marks=pytest.mark.torch), False])
-def test_the_notebooks_loop_computes_the_same_psums(has_torch, monkeypatch):
-    monkeypatch.setattr(bench_rivals, "HAS_TORCH", has_torch)
+@pytest.mark.torch
+def test_the_notebooks_loop_computes_the_same_psums():
     layer, codes, weight = rival_case(LAYERS[1])
     activation = tile_activation(codes, layer.spec, ARRAY)[0]
     found, seconds = bench_rivals.notebook_loop(activation, weight[0, 0, 0].T, 11)
@@ -66,13 +69,26 @@ def test_psums_are_computed_anew():
     assert psums.nbytes == sum(array.nbytes for array in before)
 
 
-def test_the_engine_is_measured_on_any_network(monkeypatch):
+@pytest.mark.parametrize("has_torch", [pytest.param(True, marks=pytest.mark.torch), False])
+def test_the_engine_is_measured_on_any_network(has_torch, monkeypatch):
     monkeypatch.setattr("bench_engine.NOTEBOOK_CALLS", 20)
+    monkeypatch.setattr("bench_engine.HAS_TORCH", has_torch)
     network = odd_network()
     figures = engine_figures(prepare(integer_network(network)), random_pixels(network, 1), 1)
-    assert all(figure.measured > 0 and figure.reference > 0 for figure in figures)
+    assert all(figure.measured > 0 and (figure.reference is None or figure.reference > 0) for figure in figures)
     assert [figure.target for figure in figures if figure.target] == [0.5, 10_000]
-    assert len(figures) == 4 + 2 + bench_rivals.HAS_TORCH + len(network.layers)
+    assert len(figures) == 4 + 2 + has_torch + len(network.layers)
+    (notebook,) = [figure for figure in figures if figure.target == 10_000]
+    assert (notebook.ratio is None) != has_torch
+    assert ("not measured: torch is not there" in table([notebook])) != has_torch
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path):
+    for script in ("bench.py", "bench_export.py"):
+        command = [sys.executable, SCRIPTS / script, "--dir", tmp_path / "missing", "--quick"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"--dir must be a folder that exists, not {tmp_path}/missing\n"
 
 
 @pytest.mark.parametrize("array", [ARRAY, SystolicArray(8, 8)])
@@ -105,6 +121,8 @@ def test_ratios_and_targets():
     assert (Figure("f", 3, 4, "GB/s", "r", 0.75).passed, Figure("f", 3, 4, "GB/s", "r", 0.76).passed) == (True, False)
     assert (limit("f", 2, 2, "s").passed, limit("f", 2.1, 2, "s").passed) == (True, False)
     assert json.loads(json.dumps(limit("f", 3, 2, "s").record()))["ratio"] == 1.5
+    alone = Figure("f", 3, None, "s", "not measured: no r", 1)
+    assert (alone.ratio, alone.passed, alone.record()["passed"]) == (None, None, None)
 
 
 def test_table():
@@ -112,11 +130,13 @@ def test_table():
         Figure("fast", 1234.5, 10, "MB/s", "slow", 100),
         limit("small", 1, 4, "s"),
         Figure("plain", 1, 2, "", "x"),
+        Figure("alone", 1, None, "s", "not measured: no x", 2),
     ]
     assert table(figures).splitlines()[2:] == [
         "| fast | 1,234 MB/s | 10.00 MB/s, slow | 123 | 100 | yes |",
         "| small | 1.00 s | 4.00 s, the limit | 0.25 | at most 1 | yes |",
         "| plain | 1.00 | 2.00, x | 0.50 |  |  |",
+        "| alone | 1.00 s | not measured: no x |  | 2 |  |",
     ]
 
 

@@ -14,7 +14,7 @@ from helpers_twin import twin_accumulators, twin_next_codes, twin_psums
 
 from factory.arithmetic.tiling import tile_activation, tile_weight
 from factory.build import build, default_store
-from factory.build.stream import batch_size
+from factory.build.fill import batch_size
 from factory.checkpoint import save_weights
 from factory.lower import lower
 from factory.spec import InputError, SystolicArray
@@ -261,9 +261,7 @@ def test_the_default_store_lies_in_the_checkout(monkeypatch, tmp_path):
     root = Path(__file__).parents[1]
     if (root / "factory").is_dir():
         assert default_store() == root / "datasets" / "default.h5"
-    monkeypatch.setattr(
-        "factory.build.place.__file__", str(tmp_path / "site-packages" / "factory" / "build" / "place.py")
-    )
+    monkeypatch.setattr("factory.build.__file__", str(tmp_path / "site-packages" / "factory" / "build" / "__init__.py"))
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "cache" / name)
     assert default_store() == tmp_path / "cache" / "factory" / "default.h5"
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 
 from factory import InputError, checkpoint
 from factory.checkpoint import default_weights, import_checkpoint, import_float_weights, load_weights, save_weights
-from factory.checkpoint.tensors import contents_sha256
+from factory.checkpoint.weights import contents_sha256
 from factory.quant.host import scaled_weights
 from factory.spec import IMAGE, ConvLayer, Network, part1, part2
 

@@ -1,4 +1,5 @@
 import functools
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +23,7 @@ from factory.engine import (
 from factory.engine.parameters import FLOAT32_EXACT
 from factory.lower import lower
 from factory.quant.host import dequantize_accumulator
-from factory.spec import ConvLayer, IntegerLayer, SystolicArray
+from factory.spec import ConvLayer, IntegerLayer, SystolicArray, accumulator_range
 
 ARRAYS = [SystolicArray(4, 4), SystolicArray(8, 8), SystolicArray(8, 16), SystolicArray(16, 4)]
 LAYERS = [conv.name for conv in odd_network().layers]
@@ -41,7 +42,7 @@ def single_layer(low=0, high=15, **fields) -> IntegerLayer:
     levels = conv.weight_qmax
     weight = np.random.default_rng(1).integers(-levels, levels + 1, conv.weight_shape).astype(np.int8)
     low, high = (np.full(conv.in_channels, x, np.int16) for x in (low, high))
-    return IntegerLayer(conv, weight, low, high, None, None)
+    return IntegerLayer(conv, weight, low, high, accumulator_range(conv, weight, low, high), None, None)
 
 
 # The fast path equals the notebook's plain loops.
@@ -95,9 +96,8 @@ def test_next_codes_equal_the_plain_loops(name):
 
 
 def test_thresholds_at_their_very_values():
-    conv = single_layer().spec
     threshold, direction = np.array([[-5, 0, 7]] * 4, np.int32), np.array([1, -1, 1, -1], np.int8)
-    layer = IntegerLayer(conv, single_layer().weight, *[np.zeros(3, np.int16)] * 2, threshold, direction)
+    layer = replace(single_layer(), threshold=threshold, direction=direction)
     values = np.array([-6, -5, -4, -1, 0, 1, 6, 7, 8] + [0] * 11, np.int32)
     accumulator = np.broadcast_to(values.reshape(1, 1, 4, 5), (1, 4, 4, 5))
     codes = np.asarray(next_codes(prepare_layer(layer, SystolicArray()), jnp.asarray(accumulator)))
@@ -114,7 +114,8 @@ def test_the_last_layer_has_no_next_codes():
 def test_one_tile_worked_by_hand():
     conv = ConvLayer("c", "image", 2, 1, 1, 2, kernel=1, padding=0)
     weight, range16 = np.array([3, -7], np.int8).reshape(1, 2, 1, 1), np.array([15, 15], np.int16)
-    layer = IntegerLayer(conv, weight, range16 * 0, range16, None, None)
+    reachable = accumulator_range(conv, weight, range16 * 0, range16)
+    layer = IntegerLayer(conv, weight, range16 * 0, range16, reachable, None, None)
     codes = jnp.asarray(np.array([[[[1, 2]], [[15, 0]]]], np.uint8))
     psum = layer_psums(prepare_layer(layer, SystolicArray(2, 2)), codes)
     assert psum.tolist() == [[[[[[3 - 105, 0], [6, 0]]]]]]

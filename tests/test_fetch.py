@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from factory.fetch import BATCHES, FOLDER, SHA256, URL, fetch_cifar10
+from factory.images.fetch import BATCHES, FOLDER, SHA256, URL, fetch_cifar10
 from factory.spec import InputError
 
 RECORDS = {name: bytes([i]) * 3073 * 2 for i, name in enumerate(BATCHES)}

@@ -12,10 +12,10 @@ FLOORS = (
     {"spec"},  # the words, which every other module uses
     {"arithmetic", "quant"},
     {"model", "images", "lower", "store", "dataflow"},
-    {"engine", "memfile", "manifest", "checkpoint", "train", "audit"},
+    {"engine", "memfile", "manifest", "checkpoint", "audit"},
     {"fileplan"},
     {"testbench"},
-    {"build", "export", "verify", "report", "simulate", "evaluate", "fit"},
+    {"build", "export", "verify", "report", "simulate", "evaluate", "train"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -53,7 +53,7 @@ def test_imports_go_down_the_floors(path):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_are_short_and_say_what_they_are(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(text)), f"{path} must open with a line that says what it is"
 
 

@@ -10,7 +10,7 @@ from flax import nnx
 from helpers_network import odd_network, random_pixels, tiny_network, trained_network
 
 from factory.model import create_model, from_trained, layer_forward, logits, ops, predict, to_tensors
-from factory.model.layers import QuantBatchNorm
+from factory.model.modules import QuantBatchNorm
 from factory.quant import host
 from factory.spec import IMAGE, BatchNorm, ConvLayer, InputError, Network, TrainedNetwork, part1, part2
 
@@ -94,7 +94,7 @@ def test_bfloat16_products_are_summed_in_float32(spec):
     """Codes are exact in bfloat16, and so are their sums."""
     activation, weight = integers(spec)
     arguments = jnp.asarray(activation.transpose(0, 2, 3, 1), jnp.bfloat16), jnp.asarray(weight, jnp.bfloat16)
-    found = ops.convolve(*arguments, spec)
+    found = ops.convolve_float(*arguments, spec)
     assert found.dtype == jnp.float32
     np.testing.assert_array_equal(np.asarray(found).transpose(0, 3, 1, 2), slow_convolution(activation, weight, spec))
 
@@ -105,7 +105,7 @@ def test_small_maps_on_a_cpu_are_multiplied_as_a_matrix(spec, gathers, monkeypat
     arguments = jnp.asarray(activation.transpose(0, 2, 3, 1), jnp.float32), jnp.asarray(weight, jnp.float32)
     for backend, expected in (("cpu", gathers), ("gpu", False)):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        text = str(jax.make_jaxpr(lambda *arrays: ops.convolve(*arrays, spec))(*arguments))
+        text = str(jax.make_jaxpr(lambda *arrays: ops.convolve_float(*arrays, spec))(*arguments))
         assert ("conv_general_dilated" not in text) == expected
 
 
@@ -113,7 +113,7 @@ def test_small_maps_on_a_cpu_are_multiplied_as_a_matrix(spec, gathers, monkeypat
 def test_max_pool_takes_whole_squares(window):
     maps = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
     expected = slow_max_pool(maps.transpose(0, 3, 1, 2), window)
-    np.testing.assert_array_equal(ops.max_pool(jnp.asarray(maps), window).transpose(0, 3, 1, 2), expected)
+    np.testing.assert_array_equal(ops.max_pool_float(jnp.asarray(maps), window).transpose(0, 3, 1, 2), expected)
 
 
 def test_batch_norm_in_training_uses_the_batch_and_learns_its_statistics():

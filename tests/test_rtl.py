@@ -8,7 +8,7 @@ from helpers_array import Case, write_case
 from helpers_simulator import need
 from mutants.array import MUTANTS
 
-from factory.simulate.run import compile_bench, run_bench
+from factory.simulate import compile_bench, run_bench
 from factory.spec import ComparisonError
 
 pytestmark = pytest.mark.simulator

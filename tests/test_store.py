@@ -15,11 +15,10 @@ from helpers_network import odd_network, tiny_network, trained_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.arithmetic.tiling import tile_weight
-from factory.lower import lower
+from factory.lower import lower, tile_layer
 from factory.spec import InputError, SystolicArray
 from factory.store import ImageOrigin, StorePlan, create_store, open_store, partial_folder, plan_store, writer
-from factory.store.file import chunk_shape
+from factory.store.hdf5 import chunk_shape
 
 ARRAY = SystolicArray(4, 8)
 
@@ -27,9 +26,8 @@ ARRAY = SystolicArray(4, 8)
 def make_plan(network=None, count=5, layers="all", compression=None, source="random", array=ARRAY) -> StorePlan:
     trained = trained_network(network or tiny_network())
     integer = lower(trained)
-    tiles = {name: tile_weight(layer.weight, array) for name, layer in integer.layers.items()}
-    convs = trained.network.select(layers)
-    return plan_store(trained, integer, array, convs, tiles, ImageOrigin(count, source, "0"), compression)
+    tiled = [tile_layer(integer.layers[spec.name], array) for spec in trained.network.select(layers)]
+    return plan_store(trained, tiled, array, ImageOrigin(count, source, "0"), compression)
 
 
 def contents(plan: StorePlan, seed: int = 0) -> dict[str, np.ndarray]:
@@ -204,7 +202,7 @@ def test_another_plan_starts_afresh(tmp_path, other):
 def test_a_restart_of_the_machine_starts_afresh(tmp_path, monkeypatch):
     path, plan = tmp_path / "s.h5", make_plan()
     interrupt(path, plan, contents(plan), after=3)
-    monkeypatch.setattr("factory.store.writer.boot", lambda: "another")
+    monkeypatch.setattr("factory.store.writer._boot", lambda: "another")
     with create_store(path, plan) as writer:
         assert writer.done == 0
         write_batch(writer, contents(plan), 0, 5)
@@ -304,7 +302,7 @@ def test_data_is_on_the_disk_before_the_mark_and_the_mark_before_the_name(tmp_pa
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_commits_wait_for_the_disk_where_a_restart_has_no_name(tmp_path, monkeypatch, disk, compression):
-    monkeypatch.setattr("factory.store.writer.boot", lambda: "")
+    monkeypatch.setattr("factory.store.writer._boot", lambda: "")
     path, plan = tmp_path / "s.h5", make_plan(compression=compression)
     interrupt(path, plan, contents(plan), after=1)
     assert disk[-3:] == ["wait for file", "wait for folder", "progress.json.new"]
@@ -324,7 +322,7 @@ def test_a_disk_that_fails_later_fails_the_build(tmp_path, monkeypatch, at_end):
     with pytest.raises(InputError) as error, create_store(path, plan) as store:
         if at_end:
             store._flushed = store._flusher.submit(flush, 0)
-        monkeypatch.setattr("factory.store.writer.flush", flush)
+        monkeypatch.setattr("factory.store.writer._flush", flush)
         write_batch(store, contents(plan), 0, 5)
         store.commit(5)
     assert str(error.value) == f"{path}: must be writable: Input/output error"
@@ -409,16 +407,14 @@ def test_what_is_committed_stays_where_there_is_no_room_to_go_on(tmp_path, monke
 
 def test_a_folder_that_another_build_has_removed_is_not_locked(tmp_path, monkeypatch):
     """It is removed, and made anew by a third build, between being opened and being locked."""
-    from factory.store import disk
-
-    partial, lock = tmp_path / "s.h5.partial", disk.fcntl.flock
+    partial, lock = tmp_path / "s.h5.partial", writer.fcntl.flock
 
     def late(folder, how):
         partial.rmdir()
         partial.mkdir()
         lock(folder, how)
 
-    monkeypatch.setattr(disk.fcntl, "flock", late)
+    monkeypatch.setattr(writer.fcntl, "flock", late)
     with (
         pytest.raises(InputError, match=r"s\.h5: another build is writing it now$"),
         create_store(tmp_path / "s.h5", make_plan()),
@@ -609,6 +605,26 @@ def test_every_kind_of_error_of_h5py_is_one_line(stored, monkeypatch, function, 
 
     monkeypatch.setattr(f"factory.store.reader.{function}", fail)
     assert refused(stored) == f"{stored}: {message}"
+
+
+@pytest.fixture
+def held(stored):
+    """Let another process hold the store open for writing."""
+    hold = "import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, stored]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield stored
+        process.stdin.close()
+
+
+def test_a_store_that_another_process_writes_is_neither_read_nor_replaced(held):
+    before = held.read_bytes()
+    assert refused(held) == f"{held}: held open for writing by another process"
+    with pytest.raises(InputError) as error, create_store(held, make_plan()):
+        pass
+    assert str(error.value) == f"{held}: held open for writing by another process"
+    assert held.read_bytes() == before and listing(held.parent) == [held.name]
 
 
 def test_a_group_in_place_of_a_dataset(stored):

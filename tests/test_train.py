@@ -15,19 +15,22 @@ import pytest
 from flax import nnx
 from helpers_network import random_pixels, tiny_network, trained_network
 
-from factory import fit as fit_module
 from factory.checkpoint import load_weights, save_weights
-from factory.fit import EpochResult, StepResult, Transfer, fit
 from factory.model import create_model, from_trained, predict, to_tensors
 from factory.spec import InputError, load_network
 from factory.train import (
     Checkpoints,
+    EpochResult,
+    StepResult,
     Totals,
     TrainConfig,
+    Transfer,
     augment,
     epoch_order,
     eval_step,
+    fit,
     learning_rate,
+    loop,
     loss_fn,
     make_optimizer,
     train_step,
@@ -55,14 +58,18 @@ def stripes(count: int, seed: int) -> bytes:
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory) -> TrainConfig:
-    """Return the configuration of a short run on a two-class set in CIFAR-10's files."""
+    """Return the configuration of a short run on a two-class set in CIFAR-10's files.
+
+    The rate is a tenth of what the set can bear: at 0.03 the loss begins at 14 to 46, and the rounding of the machine's
+    sums decides whether 30 steps bring it back. At 0.003 each of 16 seeds learnt the set within two epochs.
+    """
     folder = tmp_path_factory.mktemp("toy")
     for part in range(1, 6):
         (folder / f"data_batch_{part}.bin").write_bytes(stripes(TRAIN_IMAGES // 5, part))
     (folder / "test_batch.bin").write_bytes(stripes(TEST_IMAGES, 6))
     (folder / "toy.toml").write_text(NETWORK)
     return TrainConfig(
-        str(folder / "toy.toml"), str(folder), epochs=3, batch=32, lr=0.03, schedule="cosine", checkpoint_steps=4
+        str(folder / "toy.toml"), str(folder), epochs=3, batch=32, lr=0.003, schedule="cosine", checkpoint_steps=4
     )
 
 
@@ -253,14 +260,14 @@ class Stopped(Exception):
 
 def stop_at_call(monkeypatch, name: str, call: int) -> None:
     """Let a function that a run calls raise Stopped at its `call`-th call."""
-    function, calls = getattr(fit_module, name), iter(range(1, 1000))
+    function, calls = getattr(loop, name), iter(range(1, 1000))
 
     def stopping(*arguments, **named):
         if next(calls) == call:
             raise Stopped
         return function(*arguments, **named)
 
-    monkeypatch.setattr(fit_module, name, stopping)
+    monkeypatch.setattr(loop, name, stopping)
 
 
 def assert_same_run(folder: Path, other: Path, network: str) -> None:
@@ -304,8 +311,7 @@ def test_a_killed_process_goes_on_to_the_same_bits(toy, unbroken, tmp_path):
 import sys, time
 import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-from factory.fit import StepResult, fit
-from factory.train import TrainConfig
+from factory.train import StepResult, TrainConfig, fit
 def report(record):
     if isinstance(record, StepResult) and record.epoch == 1:
         print("there", flush=True)
@@ -329,7 +335,7 @@ def test_a_finished_run_is_not_trained_again(toy, unbroken, monkeypatch):
 
 
 def test_a_run_reports_where_it_is(toy, unbroken, tmp_path, monkeypatch):
-    monkeypatch.setattr(fit_module, "REPORT_STEPS", 4)
+    monkeypatch.setattr(loop, "REPORT_STEPS", 4)
     records = []
     fit(dataclasses.replace(toy, epochs=1), tmp_path / "run", report=records.append)
     assert [(type(x), getattr(x, "step", None)) for x in records] == [
@@ -479,7 +485,7 @@ def test_labels_must_be_classes_of_the_network(toy, tmp_path):
             {},
             "{run}/metrics.jsonl: must be the curve of a run, with the fields of each epoch",
         ),
-        (lambda run: None, dict(lr=0.5), "{run}: lr must be 0.03, as when the run began, not 0.5"),
+        (lambda run: None, dict(lr=0.5), "{run}: lr must be 0.003, as when the run began, not 0.5"),
         (
             lambda run: (run / "metrics.jsonl").write_text(""),
             {},

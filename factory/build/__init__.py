@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from factory.arithmetic.tiling import tile_weight
-from factory.build.place import default_store as default_store
 from factory.checkpoint import load_weights
 from factory.images import load_images
-from factory.lower import lower
+from factory.lower import lower, tile_layer
 from factory.spec import InputError, Progress, SystolicArray, TrainedNetwork
 from factory.store import ImageOrigin, create_store, plan_store
+
+_DEFAULT = "default.h5"
+
+
+def default_store() -> Path:
+    """Return the path of the store that commands use when none is named; neither it nor its folder need be there.
+
+    It lies in FACTORY_HOME, in the checkout's `datasets/`, or in the user's cache directory.
+    """
+    if home := os.environ.get("FACTORY_HOME"):
+        return Path(home) / _DEFAULT
+    checkout = Path(__file__).parents[2]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "datasets").is_dir():
+        return checkout / "datasets" / _DEFAULT
+    from platformdirs import user_cache_path
+
+    return user_cache_path("factory") / _DEFAULT
 
 
 def build(
@@ -48,23 +64,15 @@ def build(
     chosen = trained.network.select(layers)
     source = load_images(images, split, "0" if pick is None else pick, network=trained.network)
     integer = lower(trained)
-    tiles = {spec.name: tile_weight(integer.layers[spec.name].weight, array) for spec in chosen}
-    plan = plan_store(
-        trained, integer, array, chosen, tiles, ImageOrigin(source.count, source.name, source.sha256()), compression
-    )
+    tiled = {spec.name: tile_layer(integer.layers[spec.name], array) for spec in chosen}
+    origin = ImageOrigin(source.count, source.name, source.sha256())
+    plan = plan_store(trained, list(tiled.values()), array, origin, compression)
     if path == default_store():
         path.parent.mkdir(parents=True, exist_ok=True)
     with create_store(path, plan) as writer:
-        from factory.build.stream import batch_size, fill_store
+        from factory.build.fill import batch_size, fill_store
         from factory.engine import prepare
 
-        fill_store(
-            writer,
-            plan,
-            prepare(integer, array),
-            chosen,
-            source,
-            min(batch or batch_size(plan), source.count),
-            progress,
-        )
+        size = min(batch or batch_size(plan), source.count)
+        fill_store(writer, plan, prepare(integer, array, tiled=tiled), chosen, source, size, progress)
     return path

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32
 
-from factory.checkpoint.tensors import NOT_NEGATIVE, POSITIVE, Expected, check_form, check_names, check_values
-from factory.checkpoint.weights import trained_network
+from factory.checkpoint.weights import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Expected,
+    check_form,
+    check_names,
+    check_values,
+    trained_network,
+)
 from factory.quant.host import scaled_weights
 from factory.spec import ConvLayer, InputError, Network, TrainedNetwork, load_network
 from factory.spec.vgg import NAMED

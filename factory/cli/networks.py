@@ -71,8 +71,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
 ) -> None:
     """Train a quantized network; RUN/best.safetensors are weights for `factory build --weights`."""
-    from factory.fit import fit
-    from factory.train import TrainConfig
+    from factory.train import TrainConfig, fit
 
     config = TrainConfig(
         network,
@@ -128,9 +127,14 @@ def evaluate(
 
 
 def _print_comparison(result: ReferenceComparison) -> None:
-    from factory.report import table
+    from factory.report import table, terminal_width
 
-    columns = ("layer", "weights", "accumulators", "next codes, fed", "farthest from a boundary", "codes, end to end")
+    groups = (
+        ("layer",),
+        ("weights", "accumulators"),
+        ("next codes, fed", "farthest from a boundary"),
+        ("codes, end to end",),
+    )
     rows = [
         (
             layer.name,
@@ -143,7 +147,7 @@ def _print_comparison(result: ReferenceComparison) -> None:
         for layer in result.layers
     ]
     print("values that differ from the reference's:")
-    print(table(columns, rows))
+    print(table(groups, rows, terminal_width()))
     print(
         f"predictions of {result.images} images that differ: float {result.float_predictions_differ}, "
         f"integer {result.integer_predictions_differ}; logits within {result.logits_distance:.1e}"
@@ -157,6 +161,6 @@ def cifar10(
     ] = None,
 ) -> None:
     """Fetch CIFAR-10 from its official site, check its sha256, and unpack it."""
-    from factory.fetch import fetch_cifar10
+    from factory.images.fetch import fetch_cifar10
 
     print(fetch_cifar10(folder, local=local))

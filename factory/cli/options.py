@@ -80,7 +80,7 @@ def training_meter() -> Iterator[Callable[[object], None]]:
 
     A run that starts from another network's weights first prints which layers took theirs.
     """
-    from factory.fit import EpochResult, Transfer
+    from factory.train import EpochResult, Transfer
 
     with progress_bar() as bar:
 

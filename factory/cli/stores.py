@@ -57,9 +57,9 @@ def build(
 
 def show(path: StoreOrWeights = None) -> None:
     """Print a table of the layers of a store or of a file of weights; ranges are bounds from the weight codes."""
-    from factory.report import layer_table, summarize
+    from factory.report import layer_table, summarize, terminal_width
 
-    print(layer_table(summarize(options.open_source(path))))
+    print(layer_table(summarize(options.open_source(path)), terminal_width()))
 
 
 def verify(
@@ -104,13 +104,13 @@ def audit(
 ) -> None:
     """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
-    from factory.report import audit_table
+    from factory.report import audit_table, terminal_width
 
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
     signed = None if pe_activation is None else pe_activation == "signed"
     audits = audit(options.open_source(path), psum_bits, activation_bits, signed)
-    print(audit_table(audits))
+    print(audit_table(audits, terminal_width()))
     for item in audits:
         if item.warning:
             print(f"warning: {item.warning}")

@@ -1,16 +1,16 @@
 """The engine: every code, psum and accumulator of an integer network, exact, for batches of images at once (JAX)."""
 
-from factory.engine.digest import results_digest as results_digest
+from factory.engine.forward import LayerValues as LayerValues
+from factory.engine.forward import forward as forward
+from factory.engine.forward import input_codes as input_codes
+from factory.engine.forward import logits as logits
+from factory.engine.forward import needed_layers as needed_layers
+from factory.engine.forward import results_digest as results_digest
+from factory.engine.forward import shard_images as shard_images
 from factory.engine.layer import activation_tiles as activation_tiles
 from factory.engine.layer import convolve as convolve
 from factory.engine.layer import layer_psums as layer_psums
 from factory.engine.layer import next_codes as next_codes
-from factory.engine.network import LayerValues as LayerValues
-from factory.engine.network import forward as forward
-from factory.engine.network import input_codes as input_codes
-from factory.engine.network import logits as logits
-from factory.engine.network import needed_layers as needed_layers
-from factory.engine.network import shard_images as shard_images
 from factory.engine.parameters import Arithmetic as Arithmetic
 from factory.engine.parameters import EngineLayer as EngineLayer
 from factory.engine.parameters import EngineNetwork as EngineNetwork

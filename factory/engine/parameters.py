@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int8, Int32, Shaped
 
-from factory.arithmetic.tiling import tile_weight
+from factory.lower import tile_layer
 from factory.spec import (
     IMAGE,
     ConvLayer,
@@ -22,7 +23,7 @@ from factory.spec import (
     Network,
     Range,
     SystolicArray,
-    psum_range,
+    TiledLayer,
 )
 
 Arithmetic = Literal["fastest", "float32", "int32"]
@@ -65,25 +66,33 @@ class EngineNetwork:
 
 
 def prepare(
-    integer: IntegerNetwork, array: SystolicArray | None = None, arithmetic: Arithmetic = "fastest"
+    integer: IntegerNetwork,
+    array: SystolicArray | None = None,
+    arithmetic: Arithmetic = "fastest",
+    tiled: Mapping[str, TiledLayer] = MappingProxyType({}),
 ) -> EngineNetwork:
-    """Put a network on the device, tiled for `array` (default: 8 x 8)."""
+    """Put a network on the device, tiled for `array` (default: 8 x 8); layers that are `tiled` already are taken."""
+    array = array or SystolicArray()
     layers = {
-        name: prepare_layer(layer, array or SystolicArray(), arithmetic) for name, layer in integer.layers.items()
+        name: _put_layer(tiled.get(name) or tile_layer(layer, array), arithmetic)
+        for name, layer in integer.layers.items()
     }
     return EngineNetwork(integer.network, jnp.asarray(integer.input_table), layers)
 
 
 def prepare_layer(layer: IntegerLayer, array: SystolicArray, arithmetic: Arithmetic = "fastest") -> EngineLayer:
     """Put a layer on the device; raise ValueError where `arithmetic` is not exact for its psums."""
-    spec, low, high = layer.spec, layer.activation_low, layer.activation_high
-    psums = psum_range(array, layer.weight, low, high)
-    tiles = tile_weight(layer.weight, array).swapaxes(-1, -2).astype(_sum_type(spec, psums, arithmetic))
+    return _put_layer(tile_layer(layer, array), arithmetic)
+
+
+def _put_layer(tiled: TiledLayer, arithmetic: Arithmetic) -> EngineLayer:
+    layer, psums, spec = tiled.layer, tiled.psum, tiled.layer.spec
+    tiles = tiled.weight_tile.swapaxes(-1, -2).astype(_sum_type(spec, psums, arithmetic))
     matrix = layer.weight.transpose(2, 3, 1, 0).reshape(-1, spec.out_channels)
     matrix = matrix.astype(np.int32 if arithmetic == "int32" else np.float32)
     optional = [None if x is None else jnp.asarray(x) for x in (layer.threshold, layer.direction)]
     weights = jnp.asarray(tiles), jnp.asarray(matrix)
-    return EngineLayer(spec, array, psums.dtype(), _matmul_groups(layer), *weights, *optional)
+    return EngineLayer(spec, tiled.array, psums.dtype(), _matmul_groups(layer), *weights, *optional)
 
 
 def _sum_type(spec: ConvLayer, psums: Range, arithmetic: Arithmetic) -> np.dtype:

@@ -14,7 +14,9 @@ from factory.spec import InputError
 
 SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
-_FILES = {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)}
+RECORD = 1 + _PIXELS
+"""Bytes of an image in the binary files: a label, then the pixels, red plane first."""
+FILES = {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)}
 _DAMAGE = (
     pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError,
     SyntaxError, SystemError, MemoryError,
@@ -25,7 +27,7 @@ _FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
 
 def find_cifar(folder: Path) -> Path | None:
     """Return the folder with CIFAR-10's files: `folder`, or one in it of an official name; None where there is none."""
-    names = [f"{name}{suffix}" for files in _FILES.values() for name in files for suffix in (".bin", "")]
+    names = [f"{name}{suffix}" for files in FILES.values() for name in files for suffix in (".bin", "")]
     for inner in _FOLDERS:
         if any((folder / inner / name).is_file() for name in names):
             return folder / inner
@@ -35,7 +37,7 @@ def find_cifar(folder: Path) -> Path | None:
 def open_cifar(folder: Path, split: str) -> Collection:
     """Open the images of `split`, `train` or `test`, in the files' order."""
     parts = []
-    for name in _FILES[split]:
+    for name in FILES[split]:
         binary, python = folder / f"{name}.bin", folder / name
         if not binary.is_file() and not python.is_file():
             raise InputError(f"{folder}: must hold {name}.bin or {name} for split {split}, it does not")
@@ -44,11 +46,10 @@ def open_cifar(folder: Path, split: str) -> Collection:
 
 
 def _open_binary(path: Path) -> Collection:
-    """Open records of a label byte and 3,072 pixel bytes, red plane first."""
-    size, record = path.stat().st_size, 1 + _PIXELS
-    if size == 0 or size % record:
-        raise InputError(f"{path}: must be whole records of {record} bytes, not {size} bytes")
-    records = np.memmap(path, np.uint8, mode="r", shape=(size // record, record))
+    size = path.stat().st_size
+    if size == 0 or size % RECORD:
+        raise InputError(f"{path}: must be whole records of {RECORD} bytes, not {size} bytes")
+    records = np.memmap(path, np.uint8, mode="r", shape=(size // RECORD, RECORD))
 
     def read(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = np.asarray(records[index])

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from factory.model.layers import QuantBatchNorm, QuantConv, QuantLayer
-from factory.model.network import QuantNetwork
+from factory.model.modules import QuantBatchNorm, QuantConv, QuantLayer, QuantNetwork
 from factory.quant.host import weight_codes
 from factory.spec import BatchNorm, ConvLayer, Network, TrainedNetwork
 

@@ -14,7 +14,7 @@ _PRECISION = jax.lax.Precision.HIGHEST  # float32 stays float32 on devices whose
 _PATCH_BYTES = 4 << 20  # of the patches gathered at a time: they stay in the caches until they are multiplied
 
 
-def convolve(
+def convolve_float(
     activation: Float[Array, "image y x ic"], weight: Float[Array, "oc ic ki kj"], spec: ConvLayer
 ) -> Float32[Array, "image oy ox oc"]:
     """Convolve with the layer's stride and zero padding.
@@ -113,7 +113,7 @@ def _matmul(left: Array, right: Array) -> Array:
     return jnp.matmul(left, right, precision=_PRECISION, preferred_element_type=jnp.float32)
 
 
-def max_pool(maps: Float[Array, "image y x channel"], window: int) -> Float[Array, "image py px channel"]:
+def max_pool_float(maps: Float[Array, "image y x channel"], window: int) -> Float[Array, "image py px channel"]:
     """Return the largest value of each `window` x `window` square; a ragged edge is dropped."""
     images, height, width, channels = maps.shape
     height, width = height // window, width // window

@@ -1,7 +1,5 @@
 """Words and records: network, layer, array, trained values, exact range bounds, exceptions."""
 
-from factory.spec.array import MOST_LANES as MOST_LANES
-from factory.spec.array import SystolicArray as SystolicArray
 from factory.spec.bounds import Range as Range
 from factory.spec.bounds import accumulator_range as accumulator_range
 from factory.spec.bounds import accumulator_ranges as accumulator_ranges
@@ -11,22 +9,26 @@ from factory.spec.bounds import valid_taps as valid_taps
 from factory.spec.errors import ComparisonError as ComparisonError
 from factory.spec.errors import FactoryError as FactoryError
 from factory.spec.errors import InputError as InputError
-from factory.spec.files import check_range as check_range
-from factory.spec.files import read_toml as read_toml
-from factory.spec.files import typed_values as typed_values
-from factory.spec.files import write_whole as write_whole
+from factory.spec.errors import Progress as Progress
 from factory.spec.network import IMAGE as IMAGE
+from factory.spec.network import MOST_LANES as MOST_LANES
 from factory.spec.network import MOST_SIZE as MOST_SIZE
 from factory.spec.network import ConvLayer as ConvLayer
 from factory.spec.network import Network as Network
-from factory.spec.progress import Progress as Progress
-from factory.spec.ranges import parse_ranges as parse_ranges
+from factory.spec.network import SystolicArray as SystolicArray
 from factory.spec.trained import BatchNorm as BatchNorm
 from factory.spec.trained import IntegerLayer as IntegerLayer
 from factory.spec.trained import IntegerNetwork as IntegerNetwork
+from factory.spec.trained import TiledLayer as TiledLayer
 from factory.spec.trained import TrainedLayer as TrainedLayer
 from factory.spec.trained import TrainedNetwork as TrainedNetwork
+from factory.spec.values import check_range as check_range
+from factory.spec.values import parse_ranges as parse_ranges
+from factory.spec.values import read_toml as read_toml
+from factory.spec.values import typed_values as typed_values
 from factory.spec.vgg import load_network as load_network
 from factory.spec.vgg import part1 as part1
 from factory.spec.vgg import part2 as part2
 from factory.spec.vgg import vgg as vgg
+from factory.spec.whole import whole_folder as whole_folder
+from factory.spec.whole import write_whole as write_whole

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from factory.spec.array import SystolicArray
-from factory.spec.network import ConvLayer
+from factory.spec.network import ConvLayer, SystolicArray
 
 Weights = Integer[np.ndarray, "oc ic kernel kernel"]
 Codes = Integer[np.ndarray, " ic"]

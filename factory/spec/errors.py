@@ -1,4 +1,9 @@
-"""The package's exceptions: what a user did wrong, and a comparison that failed."""
+"""What work tells its caller: where it is, what a user gave that is wrong, and a comparison that failed."""
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int, str], None]
+"""Called with what is done, what there is in all (in the same unit), and what is being worked on."""
 
 
 class FactoryError(Exception):

@@ -6,18 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, Int8, Int16, Int32
 
-from factory.spec.network import ConvLayer, Network
+from factory.spec.bounds import Range
+from factory.spec.network import ConvLayer, Network, SystolicArray
 
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Running statistics and affine parameters, float32 `(oc,)` each: `(y - mean) / sqrt(var + eps) * gamma + beta`."""
+    """Running statistics and affine parameters: `(y - mean) / sqrt(var + eps) * gamma + beta`."""
 
-    mean: np.ndarray
-    var: np.ndarray
-    gamma: np.ndarray
-    beta: np.ndarray
+    mean: Float32[np.ndarray, " oc"]
+    var: Float32[np.ndarray, " oc"]
+    gamma: Float32[np.ndarray, " oc"]
+    beta: Float32[np.ndarray, " oc"]
     eps: float = 1e-5
 
 
@@ -25,12 +27,11 @@ class BatchNorm:
 class TrainedLayer:
     """One layer's trained values: `weight = weight_code * weight_scale`.
 
-    `weight_code` is int8 `(oc, ic, ki, kj)`; `alpha_w` and `alpha_a` are the float32 clipping thresholds of the weights
-    and of the activations that *enter* the layer.
+    `alpha_w` and `alpha_a` are the clipping thresholds of the weights and of the activations that *enter* the layer.
     """
 
     spec: ConvLayer
-    weight_code: np.ndarray
+    weight_code: Int8[np.ndarray, "oc ic ki kj"]
     alpha_w: np.float32
     alpha_a: np.float32
     batch_norm: BatchNorm | None
@@ -52,8 +53,8 @@ class TrainedNetwork:
 
     network: Network
     layers: Mapping[str, TrainedLayer]
-    classifier_weight: np.ndarray
-    classifier_bias: np.ndarray
+    classifier_weight: Float32[np.ndarray, "class feature"]
+    classifier_bias: Float32[np.ndarray, " class"]
     sha256: str
 
 
@@ -61,9 +62,9 @@ class TrainedNetwork:
 class IntegerLayer:
     """One layer of the integer network.
 
-    `weight`: int8 `(oc, ic, ki, kj)`. `activation_low`, `activation_high`: int16 `(ic,)`, the least and the largest
-    code that can enter each input channel. For every layer with a successor, `threshold`: int32 `(oc, level)` and
-    `direction`: int8 `(oc,)`, 1 or -1, with
+    `activation_low` and `activation_high` are the least and the largest code that can enter each input channel,
+    `accumulator` is the exact range of the sums over all channels. Every layer with a successor has thresholds and
+    directions, 1 or -1, with
 
         code[oc] == (direction[oc] * acc >= direction[oc] * threshold[oc]).sum(level)
 
@@ -71,20 +72,31 @@ class IntegerLayer:
     """
 
     spec: ConvLayer
-    weight: np.ndarray
-    activation_low: np.ndarray
-    activation_high: np.ndarray
-    threshold: np.ndarray | None
-    direction: np.ndarray | None
+    weight: Int8[np.ndarray, "oc ic ki kj"]
+    activation_low: Int16[np.ndarray, " ic"]
+    activation_high: Int16[np.ndarray, " ic"]
+    accumulator: Range
+    threshold: Int32[np.ndarray, "oc level"] | None
+    direction: Int8[np.ndarray, " oc"] | None
+
+
+@dataclass(frozen=True)
+class TiledLayer:
+    """A layer of the integer network on an array: its weights in tiles, and the exact range of its psums."""
+
+    layer: IntegerLayer
+    array: SystolicArray
+    weight_tile: Int8[np.ndarray, "it ot kij col row"]
+    psum: Range
 
 
 @dataclass(frozen=True)
 class IntegerNetwork:
     """A network without floating point between the pixels and the last convolution.
 
-    `input_table`: int8 `(colour, 256)`, the code of each pixel value.
+    `input_table` has the code of each pixel value.
     """
 
     network: Network
-    input_table: np.ndarray
+    input_table: Int8[np.ndarray, "colour 256"]
     layers: Mapping[str, IntegerLayer]

@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 
 from factory.spec import ConvLayer, InputError, Network, SystolicArray
-from factory.store.file import require_plugin
-from factory.store.schema import IMAGE_AXES, IN_CODE, SCHEMA, axis_sizes, layer_path, variable_axes
-from factory.store.writer import UNREADABLE, partial_folder
+from factory.store.hdf5 import HELD, UNREADABLE, require_plugin
+from factory.store.variables import IMAGE_AXES, IN_CODE, SCHEMA, axis_sizes, layer_path, variable_axes
+from factory.store.writer import partial_folder
 
 if TYPE_CHECKING:
     import xarray
@@ -148,6 +148,8 @@ def _open_file(path: Path) -> h5py.File:
         raise InputError(f"{path}: must be a store, it is not an HDF5 file")
     try:
         return h5py.File(path, "r")
+    except BlockingIOError:
+        raise InputError(f"{path}: {HELD}") from None
     except UNREADABLE as error:
         raise InputError(f"{path}: must be a whole HDF5 file: {str(error).partition(chr(10))[0]}") from None
 

@@ -13,6 +13,7 @@ still compressed, into the store.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -25,14 +26,21 @@ import h5py
 import numpy as np
 
 from factory.spec import InputError
-from factory.store.disk import boot, flush, hold, input_errors, reach_disk
-from factory.store.file import WritableHDF5, copy_chunks, create_chunked, create_file, data_offsets, mark_complete
-from factory.store.schema import SCHEMA, StorePlan, Variable
+from factory.store.hdf5 import (
+    HELD,
+    UNREADABLE,
+    WritableHDF5,
+    copy_chunks,
+    create_chunked,
+    create_file,
+    data_offsets,
+    mark_complete,
+)
+from factory.store.variables import SCHEMA, StorePlan, Variable
 
 _STORE, _PROGRESS, _SHARD, _SEALED = "store.h5", "progress.json", "shard.h5", "{:012d}.h5"
 _MAX_WRITE = 2**30
-UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
-"""What h5py, and what reads its objects, raises for a file that is damaged or holds something else."""
+_flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
 
 def partial_folder(path: Path) -> Path:
@@ -49,14 +57,14 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
     disk full, another build under way).
     """
     partial = partial_folder(path)
-    with input_errors(path):
+    with _input_errors(path):
         _check_target(path)
         partial.mkdir(exist_ok=True)
-    with hold(path, partial):
+    with _hold(path, partial):
         done = _committed(partial, plan)
         _check_room(path, partial, plan, done)
         try:
-            with input_errors(path):
+            with _input_errors(path):
                 if done == 0:
                     _start_afresh(partial, plan)
                 kind = _ContiguousWriter if plan.compression is None else _ShardWriter
@@ -65,15 +73,15 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
                 yield writer
                 if writer.done != plan.image_count:
                     raise ValueError(f"{path}: {writer.done} of {plan.image_count} images were written")
-                with input_errors(path):
+                with _input_errors(path):
                     writer.finish()
-            with input_errors(path):
+            with _input_errors(path):
                 (partial / _PROGRESS).unlink()  # nothing resumes a file whose metadata is being changed
-                reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
+                _reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
                 mark_complete(partial / _STORE, _now())
-                reach_disk(partial / _STORE)
+                _reach_disk(partial / _STORE)
                 (partial / _STORE).replace(path)
-                reach_disk(path.parent)
+                _reach_disk(path.parent)
                 shutil.rmtree(partial)
         except Exception:
             shutil.rmtree(partial, ignore_errors=True)
@@ -93,6 +101,8 @@ def _is_store(path: Path) -> bool:
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("schema", "")).startswith(SCHEMA.partition("/")[0])
+    except BlockingIOError:
+        raise InputError(f"{path}: {HELD}") from None
     except UNREADABLE:
         return False
 
@@ -113,7 +123,7 @@ def _committed(partial: Path, plan: StorePlan) -> int:
 
 
 def _progress(plan: StorePlan, done: int) -> dict[str, str | int]:
-    return dict(plan=plan.digest, boot=boot(), images=done)
+    return dict(plan=plan.digest, boot=_boot(), images=done)
 
 
 def _is_kept(partial: Path, plan: StorePlan, done: int) -> bool:
@@ -180,15 +190,15 @@ class StoreWriter:
     def write(self, variable: str, first_image: int, values: np.ndarray) -> None:
         """Write `values` `(image, ...)`, of the variable's very dtype, from `first_image` on."""
         _check_values(self._variables[variable], first_image, values)
-        with input_errors(self._path):
+        with _input_errors(self._path):
             self._put(self._variables[variable], first_image, values)
 
     def commit(self, done: int) -> None:
         """Record that every variable of the first `done` images is written."""
-        with input_errors(self._path):
+        with _input_errors(self._path):
             self._seal()
-            if not boot():
-                reach_disk(*self._partial.iterdir(), self._partial)
+            if not _boot():
+                _reach_disk(*self._partial.iterdir(), self._partial)
             _record(self._partial, self._plan, done)
         self.done = done
 
@@ -214,7 +224,7 @@ class _ContiguousWriter(StoreWriter):
             data, offset = data[written:], offset + written
         if self._flushed.done():
             self._flushed.result()
-            self._flushed = self._flusher.submit(flush, self._file)
+            self._flushed = self._flusher.submit(_flush, self._file)
 
     def _seal(self) -> None:
         """Do nothing: what was written is in its place."""
@@ -251,5 +261,56 @@ class _ShardWriter(StoreWriter):
     def close(self) -> None:
         if self._shard is not None:
             shard, self._shard = self._shard, None
-            with input_errors(self._path):
+            with _input_errors(self._path):
                 shard.close()
+
+
+@contextlib.contextmanager
+def _input_errors(path: Path) -> Iterator[None]:
+    """Raise InputError that names `path` for what the system says of files."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error).partition("\n")[0]
+        raise InputError(f"{path}: must be writable: {reason}") from None
+
+
+@contextlib.contextmanager
+def _hold(path: Path, partial: Path) -> Iterator[None]:
+    """Hold the folder for this process alone; the system lets go of it however the process ends."""
+    with _input_errors(path):
+        folder = os.open(partial, os.O_RDONLY)
+    try:
+        if not _is_locked(folder, partial):
+            raise InputError(f"{path}: another build is writing it now")
+        yield
+    finally:
+        os.close(folder)
+
+
+def _is_locked(folder: int, partial: Path) -> bool:
+    """Lock an open folder; return whether that could be done, and the folder is still the one that has the name."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(folder), partial.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _boot() -> str:
+    """Return a name of this start of the machine: what a killed process wrote outlives the process, not a power cut.
+
+    Empty where the system has none: there a commit waits for the disk.
+    """
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _reach_disk(*paths: Path) -> None:
+    """Wait until the contents of files, and the names in folders, are on the disk."""
+    for path in paths:
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)

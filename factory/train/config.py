@@ -1,9 +1,11 @@
-"""The configuration of a training run, checked when it is made."""
+"""What a training run is given, checked when it is made, and what it reports."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from factory.spec import InputError, check_range
 
@@ -56,3 +58,54 @@ class TrainConfig:
         for field, choices in dict(schedule=SCHEDULES, dtype=DTYPES).items():
             if getattr(self, field) not in choices:
                 raise InputError(f"{field} must be one of {' '.join(choices)}, not {getattr(self, field)}")
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Where a run is: `step` of `steps` of an epoch are done; loss and accuracy are means over the epoch so far.
+
+    Epochs count from 0, as in the notebook.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    images_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One line of the curve. The test figures are those of the weight codes, as they would be written to a file."""
+
+    epoch: int
+    lr: float
+    loss: float
+    accuracy: float
+    test_loss: float
+    test_accuracy: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run has come to: its curve, the best of its epochs, and the weights file of that one."""
+
+    curve: tuple[EpochResult, ...]
+    best: EpochResult
+    weights: Path
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Which layers (and `classifier`) of a network start from the weights in `source`, and which anew."""
+
+    source: str
+    taken: tuple[str, ...]
+    anew: tuple[str, ...]
+
+
+Report = Callable[[StepResult | EpochResult | Transfer], None]

@@ -1,4 +1,7 @@
-"""One step of training and one of evaluation, as functions of a model and an optimizer."""
+"""The steps of training: which images each takes and how they are cut, the loss, the update, and the evaluation.
+
+All are pure functions of a seed, an epoch and an image, or of a model and an optimizer.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,45 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float32, Int32, PyTree, UInt8
+from jaxtyping import Array, Bool, Float32, Int32, Integer, PyTree, UInt8
 
 from factory.model import QuantNetwork
 from factory.train.config import TrainConfig
+
+PADDING = 4
+
+
+def epoch_order(seed: int, epoch: int, count: int, batch: int) -> Integer[np.ndarray, "step image"]:
+    """Return which images each step of an epoch takes; those that do not fill a last batch wait for another epoch."""
+    steps = count // batch
+    return np.random.default_rng((seed, epoch)).permutation(count)[: steps * batch].reshape(steps, batch)
+
+
+@partial(jax.jit, static_argnames="padding")
+def augment(
+    pixels: UInt8[Array, "image colour y x"],
+    index: Int32[Array, " image"],
+    seed: Int32[Array, ""],
+    epoch: Int32[Array, ""],
+    padding: int = PADDING,
+) -> UInt8[Array, "image colour y x"]:
+    """Return each image cropped at random out of itself with a black edge of `padding` pixels, and flipped or not.
+
+    `index` names the images: the same image in the same epoch is cut the same way, whatever batch it is in.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), epoch)
+
+    def cut(image: Array, place: Array) -> Array:
+        corner, flip = jax.random.split(jax.random.fold_in(key, place))
+        y, x = jax.random.randint(corner, (2,), 0, 2 * padding + 1)
+        padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding)))
+        crop = jax.lax.dynamic_slice(padded, (jnp.int32(0), y, x), image.shape)
+        return jnp.where(jax.random.bernoulli(flip), crop[:, :, ::-1], crop)
+
+    return jax.vmap(cut)(pixels, index)
 
 
 class Totals(NamedTuple):

@@ -1,8 +1,8 @@
-"""Files that have their name only when they are whole, TOML files, and checks of the values that files hold."""
+"""Values that users give, in TOML files or as text: their kinds, their ranges, and the grammar of places."""
 
 from __future__ import annotations
 
-import os
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from factory.spec.errors import InputError
 
+_ITEM = re.compile(r"(?P<only>\d{1,18})|(?P<start>\d{0,18}):(?P<stop>\d{0,18})", re.ASCII)
 _FLOAT32_MAX = (2 - 2**-23) * 2.0**127
 _TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "list": list}
 _KINDS = {
@@ -24,23 +25,6 @@ _KINDS = {
     "tuple[int, int]": "a list of two whole numbers",
     "tuple[int, int, int]": "a list of three whole numbers",
 }
-
-
-def write_whole(path: Path, contents: bytes) -> None:
-    """Write a file, or nothing: it is written beside its place and moved there.
-
-    Raise InputError where it cannot be written; nothing is left then, and what was there before stays.
-    """
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
-    try:
-        try:
-            temporary.write_bytes(contents)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: must be writable: {error.strerror}") from None
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -109,3 +93,26 @@ def check_range(name: str, value: int, least: int, most: int) -> None:
         raise InputError(f"{name} must be at least {least}, not {value}")
     if value > most:
         raise InputError(f"{name} must be at most {most}, not {value}")
+
+
+def parse_ranges(text: str, count: int, what: str) -> list[int]:
+    """Return the places that `text` names of `0 .. count - 1`, in its order and as often as it names them.
+
+    Items with commas: `7`, or `0:4` (0 to 3; an end left out is the first or the last); `all` is every place. Raise
+    InputError, which begins with `what`, for another text, a place out of range and a selection of nothing.
+    """
+    if text.strip() == "all":
+        return list(range(count))
+    chosen: list[int] = []
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        match = _ITEM.fullmatch(item)
+        if not match:
+            raise InputError(f"{what} must be all, or indices and ranges such as 0:4,7, not {text}")
+        start = int(match["only"] or match["start"] or 0)
+        places = range(start, start + 1 if match["only"] else int(match["stop"] or count))
+        if places and places[-1] >= count:
+            raise InputError(f"{what} must be 0 to {count - 1}, not {max(start, count)}")
+        chosen += places
+    if not chosen:
+        raise InputError(f"{what} must select at least one index, {text!r} selects none")
+    return chosen

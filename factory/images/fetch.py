@@ -5,20 +5,19 @@ from __future__ import annotations
 import gzip
 import shutil
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from factory.spec import InputError
+from factory.images.cifar import FILES, RECORD
+from factory.spec import InputError, whole_folder
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 FOLDER = "cifar-10-batches-bin"
-BATCHES = (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin")
+BATCHES = tuple(f"{name}.bin" for split in ("train", "test") for name in FILES[split])
 _ARCHIVE = "cifar-10-binary.tar.gz"
-_RECORD = 1 + 3 * 32 * 32  # a label, then the pixels
 
 
 def fetch_cifar10(folder: str | Path, url: str = URL, sha256: str = SHA256, local: str | Path | None = None) -> Path:
@@ -32,32 +31,16 @@ def fetch_cifar10(folder: str | Path, url: str = URL, sha256: str = SHA256, loca
     if target.exists():
         _check(target, target)
         return target
-    with _folder(target.parent), tempfile.TemporaryDirectory(prefix=".cifar10-", dir=target.parent) as work:
-        files = Path(work) / FOLDER
-        files.mkdir()
-        source = Path(local) if local is not None else _download(url, sha256, Path(work))
+    with whole_folder(target) as files:
+        source = Path(local) if local is not None else _download(url, sha256, files)
         address = url if local is None else source
         if source.is_dir():
             _copy(source, files)
         else:
             _extract(source, files, address)
+        (files / _ARCHIVE).unlink(missing_ok=True)
         _check(files, address)
-        files.rename(target)
     return target
-
-
-@contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """Make a folder and those it lies in; where the block fails, those that were not there before go again."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for path in made:
-            with suppress(OSError):  # something else may have gone there meanwhile
-                path.rmdir()
-        raise
 
 
 def _download(url: str, sha256: str, folder: Path) -> Path:
@@ -105,5 +88,5 @@ def _readable(source: Path, address: str | Path) -> Iterator[tarfile.TarFile]:
 def _check(files: Path, address: str | Path) -> None:
     for name in BATCHES:
         size = (files / name).stat().st_size if (files / name).is_file() else 0
-        if size == 0 or size % _RECORD:
-            raise InputError(f"{address}: {name} must hold whole records of {_RECORD} bytes, it has {size} bytes")
+        if size == 0 or size % RECORD:
+            raise InputError(f"{address}: {name} must hold whole records of {RECORD} bytes, it has {size} bytes")

@@ -17,14 +17,12 @@ from factory.spec import (
     ConvLayer,
     InputError,
     IntegerLayer,
-    IntegerNetwork,
     Network,
     Range,
     SystolicArray,
+    TiledLayer,
     TrainedLayer,
     TrainedNetwork,
-    accumulator_range,
-    psum_range,
 )
 
 SCHEMA = "factory-store/1"
@@ -182,7 +180,7 @@ def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, psum: Range) ->
     """Return the attributes of a layer's group: geometry, bit widths, alphas, steps and exact bounds."""
     spec = layer.spec
     fields = {name: int(x) if isinstance(x, bool) else x for name, x in dataclasses.asdict(spec).items()}
-    accumulator = accumulator_range(spec, layer.weight, layer.activation_low, layer.activation_high)
+    accumulator = layer.accumulator
     if not accumulator.fits(32):
         raise InputError(f"{spec.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")
     return fields | dict(
@@ -202,32 +200,30 @@ def lane_counts(channels: int, lanes: int) -> np.ndarray:
 
 def plan_store(
     trained: TrainedNetwork,
-    integer: IntegerNetwork,
+    layers: Sequence[TiledLayer],
     array: SystolicArray,
-    layers: Sequence[ConvLayer],
-    weight_tiles: Mapping[str, np.ndarray],
     images: ImageOrigin,
     compression: str | None = None,
 ) -> StorePlan:
-    """Plan a store of the chosen `layers`; `weight_tiles[name]` is int8 `(it, ot, kij, col, row)`."""
+    """Plan a store of some layers of a network, which are those of `trained` in the tiles of `array`."""
     if compression not in (None, *COMPRESSIONS):
         raise InputError(f"compression must be one of {' '.join(COMPRESSIONS)}, not {compression}")
-    network, (colours, height, width) = integer.network, integer.network.image_shape
+    network, (colours, height, width) = trained.network, trained.network.image_shape
     groups: dict[str, dict] = {"": _root_attributes(trained, array, images, compression), "images": {}}
     axes: dict[str, dict[str, int]] = {"images": dict(image=images.count, colour=colours, y=height, x=width)}
     image_dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
     variables = _variables("images", IMAGE_AXES, axes["images"], image_dtypes)
     constants: dict[str, np.ndarray] = {}
-    for spec in layers:
-        group, layer = layer_path(spec.name), integer.layers[spec.name]
-        psum = psum_range(array, layer.weight, layer.activation_low, layer.activation_high)
+    for tiled in layers:
+        layer, psum, spec = tiled.layer, tiled.psum, tiled.layer.spec
+        group = layer_path(spec.name)
         groups[group] = layer_attributes(trained.layers[spec.name], layer, psum)
         axes[group] = axis_sizes(spec, array, images.count)
         if layer.threshold is not None:
             axes[group] |= dict(level=layer.threshold.shape[1])
         layer_variables = _variables(group, variable_axes(network, spec), axes[group], layer_dtypes(layer, psum))
         contents = dict(
-            weight=layer.weight, weight_tile=weight_tiles[spec.name],
+            weight=layer.weight, weight_tile=tiled.weight_tile,
             row_count=lane_counts(spec.in_channels, array.rows), col_count=lane_counts(spec.out_channels, array.cols),
             activation_low=layer.activation_low, activation_high=layer.activation_high,
             threshold=layer.threshold, direction=layer.direction,

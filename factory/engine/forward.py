@@ -1,7 +1,8 @@
-"""The integer network on the device: from pixels to every layer's codes and accumulators, and to logits."""
+"""The integer network on the device: from pixels to every layer's codes and accumulators, to logits, to one digest."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int8, Int32, Integer, UInt8
 
 from factory.arithmetic.integer import max_pool
-from factory.engine.layer import convolve, next_codes
+from factory.engine.layer import convolve, layer_psums, next_codes
 from factory.engine.parameters import EngineLayer, EngineNetwork
 from factory.quant.host import dequantize_accumulator
 from factory.spec import IMAGE, ConvLayer, Network, TrainedNetwork
@@ -87,3 +88,20 @@ def shard_images(array: np.ndarray) -> jax.Array:
         return jnp.asarray(array)
     mesh = jax.sharding.Mesh(np.array(devices), ("image",))
     return jax.device_put(array, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("image")))
+
+
+def results_digest(engine: EngineNetwork, batches: Iterable[UInt8[np.ndarray, "_ colour y x"]]) -> str:
+    """Return the sha256 (hex) of every layer's codes, psums and accumulators for `batches` of pixels.
+
+    It is the digest of the layers' digests, in the network's order; a layer's is of its arrays, image by image, in C
+    order and little-endian. So it depends on the images, not on how they are split into batches or over devices.
+    """
+    layers = {name: hashlib.sha256() for name in engine.layers}
+    for pixels in batches:
+        for values in forward(engine, shard_images(pixels)):
+            psum = layer_psums(values.layer, values.activation)
+            arrays = [np.asarray(array) for array in (values.activation, psum, values.accumulator)]
+            for image in zip(*arrays, strict=True):
+                for array in image:
+                    layers[values.layer.spec.name].update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+    return hashlib.sha256(b"".join(layer.digest() for layer in layers.values())).hexdigest()

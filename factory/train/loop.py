@@ -1,12 +1,9 @@
-"""A training run: a configuration and a folder in, a curve, checkpoints and the best weights out."""
+"""The loop of a training run: a configuration and a folder in, a curve, checkpoints and the best weights out."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,72 +16,12 @@ from jaxtyping import Int32, UInt8
 from factory.checkpoint import import_checkpoint, import_float_weights, load_weights, save_weights, trained_network
 from factory.images import load_images
 from factory.model import QuantNetwork, create_model, from_trained, to_tensors, transfer
-from factory.spec import InputError, Network, load_network, write_whole
-from factory.train import (
-    Checkpoints,
-    Totals,
-    TrainConfig,
-    augment,
-    epoch_order,
-    eval_step,
-    learning_rate,
-    make_optimizer,
-    train_step,
-)
+from factory.spec import InputError, Network, load_network
+from factory.train.config import EpochResult, Report, StepResult, TrainConfig, TrainResult, Transfer
+from factory.train.run_folder import BEST, CHECKPOINTS, CURVE, Checkpoints, open_folder, read_curve, write_curve
+from factory.train.steps import Totals, augment, epoch_order, eval_step, learning_rate, make_optimizer, train_step
 
-CONFIG, CURVE, CHECKPOINTS, BEST = "config.json", "metrics.jsonl", "checkpoints", "best.safetensors"
 REPORT_STEPS = 10
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """Where a run is: `step` of `steps` of an epoch are done; loss and accuracy are means over the epoch so far.
-
-    Epochs count from 0, as in the notebook.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    accuracy: float
-    images_per_second: float
-    seconds_left: float
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One line of the curve. The test figures are those of the weight codes, as they would be written to a file."""
-
-    epoch: int
-    lr: float
-    loss: float
-    accuracy: float
-    test_loss: float
-    test_accuracy: float
-    images_per_second: float
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run has come to: its curve, the best of its epochs, and the weights file of that one."""
-
-    curve: tuple[EpochResult, ...]
-    best: EpochResult
-    weights: Path
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """Which layers (and `classifier`) of a network start from the weights in `source`, and which anew."""
-
-    source: str
-    taken: tuple[str, ...]
-    anew: tuple[str, ...]
-
-
-Report = Callable[[StepResult | EpochResult | Transfer], None]
 
 
 @dataclass(frozen=True)
@@ -125,7 +62,7 @@ def fit(
     if (steps := len(train.labels) // config.batch) == 0:
         raise InputError(f"batch must be at most the {len(train.labels)} images of the train split, not {config.batch}")
     model, transferred = _initial_model(config, network)
-    _open_folder(folder, config, resume)
+    open_folder(folder, config, resume)
     with Checkpoints(folder / CHECKPOINTS) as checkpoints:
         optimizer = make_optimizer(model, config, steps)
         if transferred and checkpoints.newest is None:
@@ -161,27 +98,10 @@ def _initial_model(config: TrainConfig, network: Network) -> tuple[QuantNetwork,
     return from_trained(trained, floats, to_train=True), None
 
 
-def _open_folder(folder: Path, config: TrainConfig, resume: bool) -> None:
-    path, ours = folder / CONFIG, json.loads(json.dumps(dataclasses.asdict(config)))
-    if not resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder}: must be a new or empty folder, or a run to resume")
-        folder.mkdir(parents=True, exist_ok=True)
-        return write_whole(path, (json.dumps(ours, indent=2) + "\n").encode())
-    if not path.is_file():
-        raise InputError(f"{folder}: must be a run to resume, it holds no {CONFIG}")
-    defaults = dataclasses.asdict(TrainConfig("", "", 1))  # of options that are newer than the run
-    theirs = json.loads(json.dumps(defaults)) | _parse(path, path.read_text(errors="replace"))
-    for key in ours:
-        if ours[key] != theirs[key]:
-            raise InputError(f"{folder}: {key} must be {theirs[key]}, as when the run began, not {ours[key]}")
-    return None
-
-
 def _go_on(run: _Run) -> TrainResult:
     totals = _restore(run)
     done = int(run.optimizer.step[...])
-    curve = _read_curve(run.folder / CURVE, done // run.steps)
+    curve = read_curve(run.folder / CURVE, done // run.steps)
     for epoch in range(done // run.steps, run.config.epochs):
         totals, speed = _train_epoch(run, epoch, totals)
         curve = [*curve, _end_epoch(run, epoch, totals, speed, curve)]
@@ -226,8 +146,7 @@ def _end_epoch(run: _Run, epoch: int, totals: Totals, speed: float, curve: list[
     test_loss, test_accuracy = _means(_evaluate(from_trained(trained), run.test, run.config.batch))
     lr = float(learning_rate(run.config, run.steps)(epoch * run.steps))
     result = EpochResult(epoch, lr, loss, accuracy, test_loss, test_accuracy, speed)
-    lines = [json.dumps(dataclasses.asdict(line)) + "\n" for line in (*curve, result)]
-    write_whole(run.folder / CURVE, "".join(lines).encode())
+    write_curve(run.folder / CURVE, [*curve, result])
     if _best([*curve, result]) is result:
         save_weights(trained, run.folder / BEST)
     return result
@@ -276,24 +195,3 @@ def _restore(run: _Run) -> Totals:
         nnx.replace_by_pure_dict(state, tree[name])
         nnx.update(node, state)
     return tree["totals"]
-
-
-def _read_curve(path: Path, epochs: int) -> list[EpochResult]:
-    """Return the curve's lines of the first `epochs` epochs."""
-    lines = path.read_text(errors="replace").splitlines()[:epochs] if epochs else []
-    if len(lines) < epochs:
-        raise InputError(f"{path}: must hold the {epochs} epochs that are done, not {len(lines)}")
-    try:
-        return [EpochResult(**_parse(path, line)) for line in lines]
-    except TypeError:
-        raise InputError(f"{path}: must be the curve of a run, with the fields of each epoch") from None
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: must be JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: must be JSON objects, not {text[:20]}")
-    return value

@@ -12,10 +12,14 @@ import h5py
 import numpy as np
 
 from factory.spec import InputError
-from factory.store.schema import StorePlan, Variable
+from factory.store.variables import StorePlan, Variable
 
 CHUNK_BYTES = 2**18
 _ALIGNMENT = 4096
+UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
+"""What h5py, and what reads its objects, raises for a file that is damaged or holds something else."""
+HELD = "held open for writing by another process"
+"""What a file is that HDF5 cannot lock: h5py says so by a BlockingIOError, which is an OSError too."""
 
 
 class WritableHDF5:

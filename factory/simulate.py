@@ -1,0 +1,170 @@
+"""Simulations of exported vectors: every word that goes into an array, and every word that must come out of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+
+from factory.fileplan import read_plan
+from factory.spec import ComparisonError, InputError, Progress
+from factory.testbench import DEVICE_LIST, LIST, TOP, Bench, bench_of
+
+
+@dataclass(frozen=True)
+class Simulator:
+    """One simulator: the programs it needs, the Debian package that has them, and its command lines.
+
+    `compile(build, top, arguments)` and `run(build, top)` return the command lines that make a simulation in the folder
+    `build` and that run it; `arguments` are sources and `-f` file lists.
+    """
+
+    name: str
+    package: str
+    programs: tuple[str, ...]
+    compile: Callable[[Path, str, Sequence[str]], list[str]]
+    run: Callable[[Path, str], list[str]]
+
+    @property
+    def installed(self) -> bool:
+        """Whether its programs are on the path."""
+        return all(shutil.which(program) for program in self.programs)
+
+
+def _icarus_compile(build: Path, top: str, arguments: Sequence[str]) -> list[str]:
+    return ["iverilog", "-g2012", "-s", top, "-o", str(build / "simulation"), *arguments]
+
+
+def _icarus_run(build: Path, top: str) -> list[str]:
+    return ["vvp", "-n", str(build / "simulation")]
+
+
+def _verilator_compile(build: Path, top: str, arguments: Sequence[str]) -> list[str]:
+    # Assertions of width and style are for lint; an x that the testbench reads counts as ones, never as a silent 0.
+    return ["verilator", "--binary", "--timing", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--x-assign", "1", "-O3",
+            "--top-module", top, "--Mdir", str(build), "-o", "simulation", *arguments]  # fmt: skip
+
+
+def _verilator_run(build: Path, top: str) -> list[str]:
+    return [str(build / "simulation")]
+
+
+SIMULATORS: Mapping[str, Simulator] = MappingProxyType(
+    {
+        "icarus": Simulator("icarus", "iverilog", ("iverilog", "vvp"), _icarus_compile, _icarus_run),
+        "verilator": Simulator("verilator", "verilator", ("verilator",), _verilator_compile, _verilator_run),
+    }
+)
+
+
+def find_simulator(name: str | None = None) -> Simulator:
+    """Return the simulator called `name`, or the first one that is installed; raise InputError where there is none."""
+    if name is not None and name not in SIMULATORS:
+        raise InputError(f"simulator must be one of {' '.join(SIMULATORS)}, not {name}")
+    wanted = [SIMULATORS[name]] if name else list(SIMULATORS.values())
+    for simulator in wanted:
+        if simulator.installed:
+            return simulator
+    packages = " or ".join(f"apt install {simulator.package}" for simulator in wanted)
+    raise InputError(f"{name or 'a simulator'} must be installed ({packages}), it is not on the path")
+
+
+_JOB = re.compile(r"JOB (\d+) (.*)")
+_PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
+_WRONG = re.compile(r"(?:MISMATCH|FAIL) (.*)")
+_SAID = 20
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """A simulation that passed: how many jobs, and how many words were compared; `unchecked` layouts were not."""
+
+    simulator: str
+    jobs: int
+    compared: int
+    unchecked: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"pass: {self.compared} words of {self.jobs} jobs compared with {self.simulator}"
+        return f"{text}; not compared: {', '.join(self.unchecked)}" if self.unchecked else text
+
+
+def compile_bench(directory: Path, build: Path, simulator: Simulator, device: Sequence[Path] = ()) -> None:
+    """Compile the testbench in `directory` with the device's sources (default: the reference array) into `build`.
+
+    Raise InputError with the simulator's messages where it does not compile.
+    """
+    sources = [str(path.resolve()) for path in device] or ["-f", DEVICE_LIST]
+    command = simulator.compile(build.resolve(), TOP, ["-f", LIST, *sources])
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        said = "\n".join((done.stderr + done.stdout).splitlines()[:_SAID])
+        raise InputError(f"the testbench must compile with {simulator.name}, it does not:\n{said}")
+
+
+def run_bench(
+    directory: Path,
+    build: Path,
+    simulator: Simulator,
+    bench: Bench,
+    stall: int | None = None,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Run what `compile_bench` made; raise ComparisonError unless it passes and compared what `bench` counts."""
+    command = [*simulator.run(build.resolve(), TOP), f"+stall={stall or 0}"]
+    said: list[str] = []
+    with subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        try:
+            for line in map(str.rstrip, process.stdout):
+                job = _JOB.match(line)
+                if job and progress:
+                    progress(int(job[1]), bench.jobs, job[2])
+                elif not job:
+                    said.append(line)
+        except BaseException:
+            process.kill()
+            raise
+    passed = [found for found in map(_PASS.match, said) if found]
+    counts = [(int(found[1]), int(found[2])) for found in passed]
+    if process.returncode == 0 and counts == [(bench.jobs, bench.compared)] and bench.compared > 0:
+        return SimulationResult(simulator.name, bench.jobs, bench.compared, bench.unchecked)
+    wrong = [found[1] for found in map(_WRONG.search, said) if found] or said[:_SAID]
+    if process.returncode == 0:
+        wrong.append(f"{bench.jobs} jobs must run and {bench.compared} words be compared")
+    raise ComparisonError("\n".join([f"{directory}: the simulation with {simulator.name} failed", *wrong]))
+
+
+def simulate(
+    directory: str | Path,
+    simulator: str | None = None,
+    dut: Sequence[str | Path] = (),
+    stall: int | None = None,
+    progress: Progress | None = None,
+) -> SimulationResult:
+    """Run the testbench of an export and return what it compared.
+
+    `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of
+    another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random
+    stalls of every handshake. `progress` is called with the jobs done, the jobs in all, and the last one.
+
+    Raise ComparisonError where a word is not what it must be, or where not every word was compared; InputError where
+    there is no testbench, no simulator, or where the device does not compile.
+    """
+    directory = Path(directory)
+    bench = bench_of(read_plan(directory))
+    if not (directory / LIST).is_file():
+        raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")
+    for path in map(Path, dut):
+        if not path.is_file():
+            raise InputError(f"{path}: must be a SystemVerilog source, there is no such file")
+    found = find_simulator(simulator)
+    with TemporaryDirectory(prefix="factory-simulate-") as build:
+        compile_bench(directory, Path(build), found, [Path(path) for path in dut])
+        return run_bench(directory, Path(build), found, bench, stall, progress)
