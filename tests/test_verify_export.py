@@ -640,7 +640,7 @@ def test_verify_takes_either(packs, built):
 
 @pytest.mark.parametrize("target", ["fifo", "/dev/zero"])
 def test_what_is_no_file_is_not_read(target, tmp_path):
-    from factory.verify.pack import read_file
+    from factory.verify.listing import read_file
 
     path = tmp_path / "activation.txt"
     os.mkfifo(path) if target == "fifo" else path.symlink_to(target)
@@ -661,4 +661,4 @@ def test_the_verifier_shares_no_code_with_what_it_verifies():
         nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         found = {node.module for node in nodes if node.module.startswith("factory.")}
         others = {name for name in found if not name.startswith("factory.verify.") and name != "factory.verify"}
-        assert others <= allowed | ({"factory.model"} if path.name == "recovered.py" else set()), path
+        assert others <= allowed | ({"factory.model"} if path.name == "stored.py" else set()), path

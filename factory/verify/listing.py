@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from factory.manifest import MANIFEST, Manifest
 from factory.spec import ComparisonError
-from factory.verify.decode import RADIX, Form
-from factory.verify.names import check_name
-from factory.verify.part import Part
-from factory.verify.places import Layout
+from factory.verify.dataflows import ROLE_RULES, RoleRule
+from factory.verify.decode import RADIX, LayoutRecord, WordRule
+from factory.verify.selected import SelectedLayer
 
 MOST_LANE_BITS = 32
-_DATASETS = {"partial": "psum", "out": "conv", "next": "conv"}
-_TILED = ("activation", "weight")
-_OF_LAYER = ("weight", "threshold", "direction", "address")
+_SUFFIXES = {"it": "itile", "ot": "otile", "pt": "tile"}
 
 
 @dataclass(frozen=True)
-class FileSet:
+class ListedFiles:
     """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's.
 
     `source_index` is the image's, as the manifest's group says.
@@ -32,7 +31,7 @@ class FileSet:
 
     layer: str
     image: int | None
-    layout: Layout
+    layout: LayoutRecord
     record: Mapping[str, Any]
     source_index: int | None
 
@@ -42,16 +41,21 @@ class FileSet:
         return self.record["role"]
 
     @property
+    def rule(self) -> RoleRule:
+        """What verification knows of the role."""
+        return ROLE_RULES[self.role]
+
+    @property
     def address(self) -> str:
         """What errors and notes call the set."""
         where = self.layer if self.image is None else f"{self.layer}, image {self.image}"
         return f"{where}, {self.layout['name']}"
 
     @property
-    def form(self) -> Form:
+    def word_rule(self) -> WordRule:
         """How each file holds its words."""
         record, layout = self.record, self.layout
-        return Form(
+        return WordRule(
             format=layout["format"],
             header=layout["header"],
             words=record["words"],
@@ -60,7 +64,7 @@ class FileSet:
             word_bits=record["word_bits"],
             signed=record["signed"],
             lane0_left=layout["lane0_left"],
-            base=0 if layout["role"] == "address" else layout["base"],
+            base=0 if self.rule.addresses else layout["base"],
         )
 
     @property
@@ -74,7 +78,7 @@ class FileSet:
         return f"{directory}/{entry['name']}" if directory else entry["name"]
 
 
-def file_sets(manifest: Manifest) -> Iterator[FileSet]:
+def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
     """Read a manifest's sets of files, in its order, of which only one group's are in memory.
 
     Raise ComparisonError for a layer or layout it does not have, and unless the groups of a layer follow each other,
@@ -96,13 +100,11 @@ def file_sets(manifest: Manifest) -> Iterator[FileSet]:
             if (layout["name"], layout["role"]) != (name, record["role"]):
                 found = f"{layout['name']} of role {layout['role']}"
                 raise ComparisonError(f"{MANIFEST}: layouts: {name} must be of role {record['role']}, not {found}")
-            if (record["role"] in _OF_LAYER) != (group["image"] is None):
-                raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {_owner(record['role'])}")
-            yield FileSet(layer, group["image"], layout, record, group.get("source_index"))
-
-
-def _owner(role: str) -> str:
-    return "the layer itself, not of an image" if role in _OF_LAYER else "an image, not of the layer itself"
+            per_image = ROLE_RULES[record["role"]].per_image
+            if per_image != (group["image"] is not None):
+                owner = "an image, not of the layer itself" if per_image else "the layer itself, not of an image"
+                raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {owner}")
+            yield ListedFiles(layer, group["image"], layout, record, group.get("source_index"))
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def list_files(manifest: Manifest) -> Listing:
     """Return what a manifest lists; raise ComparisonError where it lists a file twice or its groups are damaged."""
     paths, images, digest = set(), set(), hashlib.sha256()
     counts = dict(files=0, words=0, wrapped=0)
-    for files in file_sets(manifest):
+    for files in listed_files(manifest):
         entries = files.record["files"]
         for entry in entries:
             path = files.path(entry)
@@ -185,7 +187,9 @@ def read_file(root: Path, path: str, sha256: str) -> bytes:
     return data
 
 
-def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int) -> None:
+def check_record(
+    files: ListedFiles, selected: SelectedLayer, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int
+) -> None:
     """Raise ComparisonError unless a set's record says what its layout and its vector's shape give.
 
     `sizes` are those of the layout's axes, `lines` and `lanes` those of each file.
@@ -204,37 +208,37 @@ def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int
         "signed": layout["signed"],
         "source": _source(files),
     }
-    if files.role != "address":  # whose lanes are as wide as the addresses
+    if not files.rule.addresses:  # whose lanes are as wide as the addresses need
         expected["lane_bits"] = layout["lane_bits"]
     for name, value in expected.items():
         if record[name] != value:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
     if record["lane_bits"] > MOST_LANE_BITS:
         raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
-    _check_places(files, part, sizes)
+    _check_places(files, selected, sizes)
 
 
-def _source(files: FileSet) -> dict[str, Any] | None:
+def _source(files: ListedFiles) -> dict[str, Any] | None:
     """Return what a set must say of the dataset that it holds or is made from.
 
     That of activation codes and weights may be either of the store's: as the network has them, or in tiles.
     """
-    if files.role == "address":
+    if files.rule.dataset is None:
         return None
+    dataset = f"layers/{files.layer}/{files.rule.dataset}"
+    tiled = f"{dataset}_tile"
     named = (files.record["source"] or {}).get("dataset")
-    dataset = _DATASETS.get(files.role, files.role)
-    known = [f"layers/{files.layer}/{dataset}"] + [f"layers/{files.layer}/{dataset}_tile"] * (dataset in _TILED)
-    source = {"dataset": named if named in known else known[0]}
+    source = {"dataset": tiled if files.rule.tiled and named == tiled else dataset}
     return source if files.image is None else source | {"image": files.image}
 
 
-def _check_places(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
+def _check_places(files: ListedFiles, selected: SelectedLayer, sizes: Mapping[str, int]) -> None:
     """Raise ComparisonError unless there is one file for each place on the axes of files, named after it."""
     axes, layout = files.file_axes, files.layout
-    labels = [part.tiles.get(axis, range(sizes[axis])) for axis in axes]
+    labels = [selected.selection.get(axis, range(sizes[axis])) for axis in axes]
     missing = set(product(*labels))
-    count = part.tiles["ic"] if part.dataflow == "os" else range(part.spec.in_channels)
-    tiles = part.array.input_tiles(part.spec.in_channels)
+    channels = selected.selection.get("ic", range(selected.spec.in_channels))
+    tiles = selected.array.input_tiles(selected.spec.in_channels)
     for entry in files.record["files"]:
         place = tuple(entry.get(axis) for axis in axes)
         if place not in missing:
@@ -242,8 +246,53 @@ def _check_places(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
         missing.remove(place)
         numbers = dict(zip(axes, place, strict=True))
         numbers["tile"] = numbers.get("ot", 0) * tiles + numbers.get("it", 0)
-        numbers |= {"image": files.image, "n": len(count)}
+        numbers |= {"image": files.image, "n": len(channels)}
         check_name(entry["name"], layout["file"], layout["format"], axes, numbers)
     if missing:
         place = dict(zip(axes, min(missing), strict=True))
         raise ComparisonError(f"{MANIFEST}: {files.address}: there must be a file for {place}")
+
+
+def check_name(name: str, template: str, format: str, axes: tuple[str, ...], numbers: Mapping[str, int]) -> None:
+    """Raise ComparisonError unless `name` is made from `template` and every number in it is that of `numbers`.
+
+    In a template `{it}` stands for a number and `[...]` for a part that may be left out. `axes`, which select the file,
+    may each add a suffix such as `_otile2` where the template does not name them.
+    """
+    try:
+        match = re.fullmatch(_pattern(template, format, axes), name)
+    except re.error:
+        expected = "fields such as {it} and parts in []"
+        raise ComparisonError(f"{name}: the template of the name must have {expected}, not {template}") from None
+    if match is None:
+        raise ComparisonError(f"{name}: the name must be made from {template}")
+    for field, number in match.groupdict().items():
+        if number is not None and int(number) != numbers[field]:
+            raise ComparisonError(f"{name}: the name must have {field} {numbers[field]}, not {number}")
+
+
+@cache
+def _pattern(template: str, format: str, axes: tuple[str, ...]) -> str:
+    stem, dot, extension = template.rpartition(".")
+    if not dot:
+        stem, extension = template, ""
+    named = re.findall(r"\{(\w+)\}", template)
+    stem += "".join(f"[_{_SUFFIXES.get(axis, axis)}{{{axis}}}]" for axis in axes if axis not in named)
+    ending = _extension(format) if dot + extension == ".txt" else dot + extension
+    pattern, seen = "", set()
+    for part in re.split(r"(\{\w+\}|\[|\])", stem):
+        if part == "[":
+            pattern += "(?:"
+        elif part == "]":
+            pattern += ")?"
+        elif part.startswith("{"):
+            field = part[1:-1]
+            pattern += f"(?P={field})" if field in seen else rf"(?P<{field}>0|[1-9][0-9]*)"
+            seen.add(field)
+        else:
+            pattern += re.escape(part)
+    return pattern + re.escape(ending)
+
+
+def _extension(format: str) -> str:
+    return ".txt" if format == "bin" else f".{format.removesuffix('-hex')}"
