@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from factory.memfile import FORMATS, Memory, encode
 from factory.memfile.header import header
 from factory.spec import ComparisonError
-from factory.verify.decode import RADIX, WordRule, decode
-from factory.verify.listing import check_name
+from factory.verify.decode import RADIX, WordRule, check_name, decode
 
 
 def rule(format="bin", header="none", **fields) -> WordRule:

@@ -16,8 +16,9 @@ from factory.manifest import MANIFEST, Manifest, open_manifest
 from factory.spec import ComparisonError, InputError, Progress
 from factory.store import Store, StoredLayer, open_store
 from factory.verify.dataflows import ROLE_RULES, Values
-from factory.verify.decode import PADDING, decode, layout_axes, positions
+from factory.verify.decode import PADDING, layout_axes, positions
 from factory.verify.listing import (
+    FileReader,
     ListedFiles,
     Listing,
     check_listing,
@@ -145,26 +146,6 @@ def _check_fields(facts: Mapping[str, Any]) -> None:
             raise ComparisonError(f"{MANIFEST}: pe: {role} bits and signed must be {held[0]}, not {read}")
 
 
-class FileReader:
-    """Reads and decodes an export's files, each once, and counts them."""
-
-    def __init__(self, root: Path, total: int, progress: Progress | None):
-        self._root, self._total, self._progress = root, total, progress
-        self.done, self.bytes = 0, 0
-
-    def codes(self, files: ListedFiles, entry: Mapping[str, Any]) -> Integer[np.ndarray, "word lane"]:
-        """Return a file's codes."""
-        path = files.path(entry)
-        data = read_file(self._root, path, entry["sha256"])
-        self.done, self.bytes = self.done + 1, self.bytes + len(data)
-        if self._progress:
-            self._progress(self.done, self._total, path)
-        try:
-            return decode(data, files.word_rule)
-        except ComparisonError as error:
-            raise ComparisonError(f"{path}: {error}") from None
-
-
 @dataclass(frozen=True)
 class LayerCheck:
     """The check of one layer's files; `stored` is the store's layer, None where outputs follow from the files alone."""
@@ -194,13 +175,27 @@ class LayerCheck:
             if files.role in known:
                 self._compare(files, known[files.role])
             elif files.rule.given:
-                known = known | {files.role: Known(self._collect(files))}
+                known = known | {files.role: Known(self._collect(files), claimed=self._claimed(files))}
+            if files.rule.given:
+                self._check_operands(files, 0)
         return known
+
+    def _claimed(self, files: ListedFiles) -> int | None:
+        """Return how many codes the array reads as others, as an operand's own set says of lanes that are its field."""
+        field, record = files.rule.field and files.rule.field(self.layer), files.record
+        return record["wrapped"] if field == (record["lane_bits"], record["signed"]) else None
+
+    def _check_operands(self, files: ListedFiles, inexact: int | None) -> None:
+        """Raise ComparisonError unless a set says how many codes that its values follow from are read as others."""
+        said = files.record.get("inexact_operands")
+        if said != inexact and None not in (said, inexact):
+            raise ComparisonError(f"{MANIFEST}: {files.address}: inexact_operands must be {inexact}, not {said}")
 
     def _check_results(self, sets: list[ListedFiles], known: Mapping[str, Known]) -> None:
         """Check the files of one image's values that follow from others."""
-        vectors = self._vectors(known)
+        vectors, operands = self._vectors(known), self.layer.inexact_operands(known)
         for files in sets:
+            self._check_operands(files, operands)
             if vectors is None or (files.rule.quantized and vectors.quantizer is None):
                 needed = "activation codes and weights" if vectors is None else "thresholds and directions"
                 self.tally.skip(f"{files.address}: its {needed} are neither in the export nor in a store")

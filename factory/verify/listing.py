@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Integer
+
 from factory.manifest import MANIFEST, Manifest
-from factory.spec import ComparisonError
+from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
-from factory.verify.decode import RADIX, LayoutRecord, WordRule
+from factory.verify.decode import RADIX, LayoutRecord, WordRule, check_name, decode
 from factory.verify.selected import SelectedLayer
 
 MOST_LANE_BITS = 32
-_SUFFIXES = {"it": "itile", "ot": "otile", "pt": "tile"}
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,26 @@ def read_file(root: Path, path: str, sha256: str) -> bytes:
     return data
 
 
+class FileReader:
+    """Reads and decodes an export's files, each once, and counts them."""
+
+    def __init__(self, root: Path, total: int, progress: Progress | None):
+        self._root, self._total, self._progress = root, total, progress
+        self.done, self.bytes = 0, 0
+
+    def codes(self, files: ListedFiles, entry: Mapping[str, Any]) -> Integer[np.ndarray, "word lane"]:
+        """Return a file's codes."""
+        path = files.path(entry)
+        data = read_file(self._root, path, entry["sha256"])
+        self.done, self.bytes = self.done + 1, self.bytes + len(data)
+        if self._progress:
+            self._progress(self.done, self._total, path)
+        try:
+            return decode(data, files.word_rule)
+        except ComparisonError as error:
+            raise ComparisonError(f"{path}: {error}") from None
+
+
 def check_record(
     files: ListedFiles, selected: SelectedLayer, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int
 ) -> None:
@@ -251,48 +271,3 @@ def _check_places(files: ListedFiles, selected: SelectedLayer, sizes: Mapping[st
     if missing:
         place = dict(zip(axes, min(missing), strict=True))
         raise ComparisonError(f"{MANIFEST}: {files.address}: there must be a file for {place}")
-
-
-def check_name(name: str, template: str, format: str, axes: tuple[str, ...], numbers: Mapping[str, int]) -> None:
-    """Raise ComparisonError unless `name` is made from `template` and every number in it is that of `numbers`.
-
-    In a template `{it}` stands for a number and `[...]` for a part that may be left out. `axes`, which select the file,
-    may each add a suffix such as `_otile2` where the template does not name them.
-    """
-    try:
-        match = re.fullmatch(_pattern(template, format, axes), name)
-    except re.error:
-        expected = "fields such as {it} and parts in []"
-        raise ComparisonError(f"{name}: the template of the name must have {expected}, not {template}") from None
-    if match is None:
-        raise ComparisonError(f"{name}: the name must be made from {template}")
-    for field, number in match.groupdict().items():
-        if number is not None and int(number) != numbers[field]:
-            raise ComparisonError(f"{name}: the name must have {field} {numbers[field]}, not {number}")
-
-
-@cache
-def _pattern(template: str, format: str, axes: tuple[str, ...]) -> str:
-    stem, dot, extension = template.rpartition(".")
-    if not dot:
-        stem, extension = template, ""
-    named = re.findall(r"\{(\w+)\}", template)
-    stem += "".join(f"[_{_SUFFIXES.get(axis, axis)}{{{axis}}}]" for axis in axes if axis not in named)
-    ending = _extension(format) if dot + extension == ".txt" else dot + extension
-    pattern, seen = "", set()
-    for part in re.split(r"(\{\w+\}|\[|\])", stem):
-        if part == "[":
-            pattern += "(?:"
-        elif part == "]":
-            pattern += ")?"
-        elif part.startswith("{"):
-            field = part[1:-1]
-            pattern += f"(?P={field})" if field in seen else rf"(?P<{field}>0|[1-9][0-9]*)"
-            seen.add(field)
-        else:
-            pattern += re.escape(part)
-    return pattern + re.escape(ending)
-
-
-def _extension(format: str) -> str:
-    return ".txt" if format == "bin" else f".{format.removesuffix('-hex')}"

@@ -23,10 +23,14 @@ EXACT_BITS = 62
 
 @dataclass(frozen=True)
 class Known:
-    """A vector with its role's axes, and how many of its values are not what they stand for (None: not known)."""
+    """A vector with its role's axes, and how many of its values are not what they stand for (None: not known).
+
+    `claimed` is how many codes of an operand the array reads as others, as the manifest says where nothing else tells.
+    """
 
     values: Values
     inexact: int | None = None
+    claimed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,12 @@ class SelectedLayer:
                     read = reference.read_field(values, *rule.field(self)) if rule.field else values
                     known[role] = Known(read, int(np.count_nonzero(read != values)))
         return known
+
+    def inexact_operands(self, known: Mapping[str, Known]) -> int | None:
+        """Return how many selected codes of all operands the array reads as others; None where that is not known."""
+        operands = [known.get(role) for role, rule in ROLE_RULES.items() if rule.field]
+        counts = [x and (x.claimed if x.inexact is None else x.inexact) for x in operands]
+        return None if None in counts else sum(counts)
 
     def cut_weight(self, weight: Integer[np.ndarray, "oc ic ki kj"]) -> Values:
         """Return the selected weight codes."""
