@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 from factory.memfile import FORMATS, Memory, encode
 from factory.memfile.header import header
 from factory.spec import ComparisonError
-from factory.verify.decode import RADIX, Form, decode
-from factory.verify.names import check_name
+from factory.verify.decode import RADIX, WordRule, check_name, decode
 
 
-def form(format="bin", header="none", **fields) -> Form:
+def rule(format="bin", header="none", **fields) -> WordRule:
     """Return two words of two signed 4-bit lanes, or what `fields` say."""
     words = dict(words=2, lanes=2, lane_bits=4, word_bits=8, signed=True, lane0_left=False, base=0) | fields
-    return Form(format=format, header=header, **words)
+    return WordRule(format=format, header=header, **words)
 
 
 @st.composite
@@ -33,13 +32,13 @@ def memories(draw):
 @given(memories(), st.sampled_from(sorted(FORMATS)))
 def test_the_writers_files_are_read_back(drawn, format):
     memory, codes = drawn
-    fields = {name: getattr(memory, name) for name in Form.__annotations__ if hasattr(memory, name)}
+    fields = {name: getattr(memory, name) for name in WordRule.__annotations__ if hasattr(memory, name)}
     data = encode(codes, memory, format)
-    assert np.array_equal(decode(data, Form(format=format, header="none", **fields)), codes)
+    assert np.array_equal(decode(data, WordRule(format=format, header="none", **fields)), codes)
     with pytest.raises(ComparisonError):
-        decode(data[:-1], Form(format=format, header="none", **fields))
+        decode(data[:-1], WordRule(format=format, header="none", **fields))
     with pytest.raises(ComparisonError):
-        decode(data + data[-1:], Form(format=format, header="none", **fields))
+        decode(data + data[-1:], WordRule(format=format, header="none", **fields))
 
 
 def test_every_format_has_a_reader():
@@ -53,11 +52,11 @@ def test_headers_are_three_lines(style, format):
     head = header(style, "time", ("row1", "row0"))
     memory = Memory(2, 2, 4, True)
     data = encode(np.array([[1, -2], [3, -4]]), memory, format, head)
-    assert decode(data, form(format, style)).tolist() == [[1, -2], [3, -4]]
+    assert decode(data, rule(format, style)).tolist() == [[1, -2], [3, -4]]
     with pytest.raises(ComparisonError):
-        decode(data, form(format))
+        decode(data, rule(format))
     with pytest.raises(ComparisonError):
-        decode(data.split(b"\n", 1)[1], form(format, style))
+        decode(data.split(b"\n", 1)[1], rule(format, style))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_headers_are_three_lines(style, format):
 )
 def test_a_header_that_a_reader_would_trip_on_is_refused(style, line):
     with pytest.raises(ComparisonError, match=r"^line 2: must match "):
-        decode(b"#a#\n".replace(b"#", b"//" if style == "verilog" else b"#", 1) + line + b"\n#c#\n", form("bin", style))
+        decode(b"#a#\n".replace(b"#", b"//" if style == "verilog" else b"#", 1) + line + b"\n#c#\n", rule("bin", style))
 
 
 @pytest.mark.parametrize(
@@ -88,21 +87,21 @@ def test_a_header_that_a_reader_would_trip_on_is_refused(style, line):
 )
 def test_a_broken_rule_is_named(data, said):
     with pytest.raises(ComparisonError) as error:
-        decode(data, form())
+        decode(data, rule())
     assert str(error.value) == said
 
 
 def test_values_by_hand():
-    assert decode(b"00011111\n01111000\n", form()).tolist() == [[-1, 1], [-8, 7]]
-    assert decode(b"00011111\n01111000\n", form(signed=False)).tolist() == [[15, 1], [8, 7]]
-    assert decode(b"00011111\n01111000\n", form(lane0_left=True)).tolist() == [[1, -1], [7, -8]]
-    assert decode(b"1f\n7A\n", form("hex")).tolist() == [[-1, 1], [-6, 7]]
-    assert decode(b"\x1f\x78", form("raw")).tolist() == [[-1, 1], [-8, 7]]
-    assert decode(b"01f\n078\n", form("hex", word_bits=9)).tolist() == [[-1, 1], [-8, 7]]
+    assert decode(b"00011111\n01111000\n", rule()).tolist() == [[-1, 1], [-8, 7]]
+    assert decode(b"00011111\n01111000\n", rule(signed=False)).tolist() == [[15, 1], [8, 7]]
+    assert decode(b"00011111\n01111000\n", rule(lane0_left=True)).tolist() == [[1, -1], [7, -8]]
+    assert decode(b"1f\n7A\n", rule("hex")).tolist() == [[-1, 1], [-6, 7]]
+    assert decode(b"\x1f\x78", rule("raw")).tolist() == [[-1, 1], [-8, 7]]
+    assert decode(b"01f\n078\n", rule("hex", word_bits=9)).tolist() == [[-1, 1], [-8, 7]]
     head = b"memory_initialization_radix = 16;\nmemory_initialization_vector =\n"
-    assert decode(head + b"1f,\n78;\n", form("coe-hex")).tolist() == [[-1, 1], [-8, 7]]
+    assert decode(head + b"1f,\n78;\n", rule("coe-hex")).tolist() == [[-1, 1], [-8, 7]]
     head = b"DEPTH = 17;\nWIDTH = 8;\nADDRESS_RADIX = HEX;\nDATA_RADIX = HEX;\nCONTENT BEGIN\n"
-    assert decode(head + b"0f : 1f;\n10 : 78;\nEND;\n", form("mif-hex", base=15)).tolist() == [[-1, 1], [-8, 7]]
+    assert decode(head + b"0f : 1f;\n10 : 78;\nEND;\n", rule("mif-hex", base=15)).tolist() == [[-1, 1], [-8, 7]]
 
 
 @pytest.mark.parametrize(
@@ -117,26 +116,26 @@ def test_values_by_hand():
 )
 def test_other_formats_rules_are_named(format, data, said):
     with pytest.raises(ComparisonError) as error:
-        decode(data, form(format))
+        decode(data, rule(format))
     assert str(error.value).startswith(said)
 
 
 def test_separators_and_addresses_are_checked():
     head = b"memory_initialization_radix = 2;\nmemory_initialization_vector =\n"
     with pytest.raises(ComparisonError, match=r"^line 4: must be WORD;, not '00000001,'$"):
-        decode(head + b"00000001,\n00000001,\n", form("coe"))
+        decode(head + b"00000001,\n00000001,\n", rule("coe"))
     head = b"DEPTH = 2;\nWIDTH = 8;\nADDRESS_RADIX = HEX;\nDATA_RADIX = BIN;\nCONTENT BEGIN\n"
     with pytest.raises(ComparisonError, match=r"^line 7: must be 1 : WORD;, not '2 : 00000001;'$"):
-        decode(head + b"0 : 00000001;\n2 : 00000001;\nEND;\n", form("mif"))
+        decode(head + b"0 : 00000001;\n2 : 00000001;\nEND;\n", rule("mif"))
     with pytest.raises(ComparisonError, match=r"^must end in the line END;, not in 'end;\\n'$"):
-        decode(head + b"0 : 00000001;\n1 : 00000001;\nend;\n", form("mif"))
+        decode(head + b"0 : 00000001;\n1 : 00000001;\nend;\n", rule("mif"))
 
 
 def test_what_lies_left_of_the_lanes_must_be_zero():
     with pytest.raises(ComparisonError, match=r"^word 1: must be zero left of its lanes$"):
-        decode(b"000000001\n100000001\n", form(word_bits=9))
+        decode(b"000000001\n100000001\n", rule(word_bits=9))
     with pytest.raises(ComparisonError, match=r"^codes must be -8 to 7, not 0 to 8$"):
-        decode(encode(np.array([[0, 1], [8, 0]]), Memory(2, 2, 8, True), "npy"), form("npy"))
+        decode(encode(np.array([[0, 1], [8, 0]]), Memory(2, 2, 8, True), "npy"), rule("npy"))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from factory.checkpoint import load_weights, save_weights
 from factory.spec import ComparisonError, InputError
 from factory.store import open_store
 from factory.verify import verify_store
-from factory.verify.recovered import recover_layers
-from factory.verify.sample import choose
+from factory.verify.stored import choose, recover_layers
 
 NETWORK = odd_network()
 FIRST, SECOND, THIRD, *_, LAST = (conv.name for conv in NETWORK.layers)

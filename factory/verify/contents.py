@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,56 +12,145 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from factory.manifest import MANIFEST
-from factory.spec import ComparisonError, Progress
-from factory.store import StoredLayer
-from factory.verify.decode import decode
-from factory.verify.hardware import Adders, read_field
-from factory.verify.pack import FileSet, check_record, read_file
-from factory.verify.part import Part
-from factory.verify.places import layout_axes, places
-from factory.verify.result import Tally
-from factory.verify.vectors import Vectors
-
-Values = Int64[np.ndarray, "*_"]
-
-INPUTS = ("weight", "activation", "threshold", "direction", "address")
-"""Roles whose values are given; those of all others follow from them."""
-
-
-class FileReader:
-    """Reads and decodes an export's files, each once, and counts them."""
-
-    def __init__(self, root: Path, total: int, progress: Progress | None):
-        self._root, self._total, self._progress = root, total, progress
-        self.done, self.bytes = 0, 0
-
-    def codes(self, files: FileSet, entry: Mapping[str, Any]) -> Integer[np.ndarray, "word lane"]:
-        """Return a file's codes."""
-        path = files.path(entry)
-        data = read_file(self._root, path, entry["sha256"])
-        self.done, self.bytes = self.done + 1, self.bytes + len(data)
-        if self._progress:
-            self._progress(self.done, self._total, path)
-        try:
-            return decode(data, files.form)
-        except ComparisonError as error:
-            raise ComparisonError(f"{path}: {error}") from None
+from factory.manifest import MANIFEST, Manifest, open_manifest
+from factory.spec import ComparisonError, InputError, Progress
+from factory.store import Store, StoredLayer, open_store
+from factory.verify.dataflows import ROLE_RULES, Values
+from factory.verify.decode import PADDING, layout_axes, positions
+from factory.verify.listing import (
+    FileReader,
+    ListedFiles,
+    Listing,
+    check_listing,
+    check_record,
+    list_files,
+    listed_files,
+    read_file,
+)
+from factory.verify.reference import Adders, read_field
+from factory.verify.result import Tally, VerifyReport
+from factory.verify.selected import ExpectedVectors, Known, SelectedLayer
 
 
-@dataclass(frozen=True)
-class Known:
-    """A vector with its role's axes; `wrapped` of its values are not what they stand for (None: that is not known)."""
+def verify_export(
+    directory: Path | str,
+    store: Path | str | Store | None = None,
+    progress: Progress | None = None,
+    default: Path | None = None,
+) -> VerifyReport:
+    """Decode every file of an export, and compare it with its manifest and with what its values must be.
 
-    values: Values
-    wrapped: int | None = None
+    Files, names, digests, counts and syntax must be those of the manifest and of the formats. With `store`, inputs are
+    cut from it and outputs recomputed; without, outputs follow from the export's own inputs where these are there. What
+    could not be checked is listed in the report. `default` is a store that is taken where none is given and the
+    manifest says that the export was made from it. `progress(done, total, path)` counts files. Raise InputError where
+    there is no export, or no such store; ComparisonError, with the file and the word, at the first difference.
+    """
+    root = Path(directory)
+    tally = Tally(root)
+    try:
+        manifest = open_manifest(root)
+        listing = list_files(manifest)
+        with _open_source(manifest.facts, listing, store, default) as source:
+            _check_export(root, manifest, listing, source, tally, progress)
+    except ComparisonError as error:
+        raise ComparisonError(f"{root}: {error}") from None
+    return tally.report()
+
+
+def _open_source(
+    facts: Mapping[str, Any], listing: Listing, store: Path | str | Store | None, default: Path | None
+) -> AbstractContextManager[Store | None]:
+    if isinstance(store, Store):
+        return nullcontext(store)
+    if store is not None:
+        return open_store(store)
+    if default is None or default.name != facts["store"] or not default.is_file():
+        return nullcontext()
+    try:
+        source = open_store(default)
+    except InputError:  # nobody asked for it
+        return nullcontext()
+    try:
+        _check_source(facts, listing, source)
+    except ComparisonError:
+        source.close()
+        return nullcontext()
+    if not facts["layers"].keys() <= set(source.layers):
+        source.close()
+        return nullcontext()
+    return source
+
+
+def _check_export(
+    root: Path, manifest: Manifest, listing: Listing, store: Store | None, tally: Tally, progress: Progress | None
+) -> None:
+    facts = manifest.facts
+    check_listing(root, listing, facts)
+    if store is None:
+        tally.skip(f"weights and activation codes against the store, {facts['store']}, which was not given")
+    else:
+        _check_source(facts, listing, store)
+    _check_fields(facts)
+    reader = FileReader(root, listing.files, progress)
+    checks = {name: _layer_check(facts, name, store, reader, tally) for name in facts["layers"]}
+    for name, sets in groupby(listed_files(manifest), key=lambda files: files.layer):
+        checks[name].check(sets)
+    for entry in facts["testbench"]:
+        read_file(root, entry["path"], entry["sha256"])
+    if reader.done != listing.files:
+        raise ComparisonError(f"{MANIFEST}: every one of {listing.files} files must be read, {reader.done} were")
+    tally.counts["files"] = reader.done + len(facts["testbench"])
+    expected = dict(files=reader.done, words=listing.words, bytes=reader.bytes, inexact=listing.inexact)
+    for name, value in expected.items():
+        if facts["counts"][name] != value:
+            raise ComparisonError(f"{MANIFEST}: counts: {name} must be {value}, not {facts['counts'][name]}")
+
+
+def _layer_check(
+    facts: Mapping[str, Any], name: str, store: Store | None, reader: FileReader, tally: Tally
+) -> LayerCheck:
+    layer = SelectedLayer.from_manifest(facts, name)
+    stored = None if store is None else store.layer(name)
+    if stored is not None and stored.spec != layer.spec:
+        raise ComparisonError(f"{MANIFEST}: {name}: spec must be the store's {stored.spec}, not {layer.spec}")
+    adders = Adders(facts["pe"]["psum_bits"], facts["pe"]["overflow"])
+    return LayerCheck(layer, adders, facts["post"], facts["flat"], stored, reader, tally)
+
+
+def _check_source(facts: Mapping[str, Any], listing: Listing, store: Store) -> None:
+    """Raise ComparisonError unless the manifest says that it was made from this store."""
+    expected = {
+        "network": store.network.name,
+        "weights_sha256": store.weights_sha256,
+        "image_source": store.image_source,
+    }
+    for name, value in expected.items():
+        if facts[name] != value:
+            raise ComparisonError(f"{MANIFEST}: {name} must be that of {store.path}, {value}, not {facts[name]}")
+    for image, found in listing.images:
+        if image >= store.image_count:
+            raise ComparisonError(f"{MANIFEST}: image must be 0 to {store.image_count - 1}, not {image}")
+        index = int(store.images.source_index[image])
+        if found != index:
+            raise ComparisonError(f"{MANIFEST}: image {image}: source_index must be {index}, not {found}")
+
+
+def _check_fields(facts: Mapping[str, Any]) -> None:
+    """Raise ComparisonError unless the array reads its codes in the fields that their files have."""
+    for role in (role for role, rule in ROLE_RULES.items() if rule.field):
+        read = tuple(facts["pe"][f"{role}_{name}"] for name in ("bits", "signed"))
+        layouts = [layout for layout in facts["layouts"].values() if layout["role"] == role]
+        held = [(layout["lane_bits"], layout["signed"]) for layout in layouts]
+        if held and read not in held:
+            raise ComparisonError(f"{MANIFEST}: pe: {role} bits and signed must be {held[0]}, not {read}")
 
 
 @dataclass(frozen=True)
 class LayerCheck:
     """The check of one layer's files; `stored` is the store's layer, None where outputs follow from the files alone."""
 
-    part: Part
+    layer: SelectedLayer
     adders: Adders
     post: str
     flat: bool
@@ -68,84 +158,80 @@ class LayerCheck:
     reader: FileReader
     tally: Tally
 
-    def check(self, sets: Iterable[FileSet]) -> None:
+    def check(self, sets: Iterable[ListedFiles]) -> None:
         """Check all files of the layer: its own come first, then those of each image."""
-        own = self._own_inputs()
+        own = self.layer.given(self.stored, None)
         for image, files in groupby(sets, key=lambda files: files.image):
             if image is None:
-                own = self._check_inputs(files, own)
+                own = self._check_given(files, own)
             else:
                 group = list(files)
-                known = self._check_inputs(group, own | self._image_inputs(image))
-                self._check_results([files for files in group if files.role not in INPUTS], known)
+                known = self._check_given(group, own | self.layer.given(self.stored, image))
+                self._check_results([files for files in group if files.rule.follows], known)
 
-    def _own_inputs(self) -> dict[str, Known]:
-        """Return what geometry and the store give of the layer itself."""
-        part, stored = self.part, self.stored
-        known = {"address": Known(part.addresses(), 0)}
-        if stored is not None:
-            known["weight"] = _as_read(part.cut_weight(stored.weight[:]), *part.weight)
-            if stored.threshold is not None:
-                known["threshold"] = Known(part.by_channel(stored.threshold[:]).swapaxes(1, 2), 0)
-                known["direction"] = Known(part.by_channel(stored.direction[:]), 0)
-        return known
-
-    def _image_inputs(self, image: int) -> dict[str, Known]:
-        if self.stored is None:
-            return {}
-        codes = self.part.cut_activation(self.stored.activation[image])
-        return {"activation": _as_read(codes, *self.part.activation)}
-
-    def _check_inputs(self, sets: Iterable[FileSet], known: dict[str, Known]) -> dict[str, Known]:
+    def _check_given(self, sets: Iterable[ListedFiles], known: dict[str, Known]) -> dict[str, Known]:
         """Check the files of given values; return `known` with what only the files say."""
         for files in sets:
             if files.role in known:
                 self._compare(files, known[files.role])
-            elif files.role in INPUTS:
-                known = known | {files.role: Known(self._collect(files))}
+            elif files.rule.given:
+                known = known | {files.role: Known(self._collect(files), claimed=self._claimed(files))}
+            if files.rule.given:
+                self._check_operands(files, 0)
         return known
 
-    def _check_results(self, sets: list[FileSet], known: Mapping[str, Known]) -> None:
+    def _claimed(self, files: ListedFiles) -> int | None:
+        """Return how many codes the array reads as others, as an operand's own set says of lanes that are its field."""
+        field, record = files.rule.field and files.rule.field(self.layer), files.record
+        return record["inexact"] if field == (record["lane_bits"], record["signed"]) else None
+
+    def _check_operands(self, files: ListedFiles, inexact: int | None) -> None:
+        """Raise ComparisonError unless a set says how many codes that its values follow from are read as others."""
+        said = files.record.get("inexact_operands")
+        if said != inexact and None not in (said, inexact):
+            raise ComparisonError(f"{MANIFEST}: {files.address}: inexact_operands must be {inexact}, not {said}")
+
+    def _check_results(self, sets: list[ListedFiles], known: Mapping[str, Known]) -> None:
         """Check the files of one image's values that follow from others."""
-        vectors = self._vectors(known)
+        vectors, operands = self._vectors(known), self.layer.inexact_operands(known)
         for files in sets:
-            if vectors is None or (files.role == "next" and vectors.quantizer is None):
+            self._check_operands(files, operands)
+            if vectors is None or (files.rule.quantized and vectors.quantizer is None):
                 needed = "activation codes and weights" if vectors is None else "thresholds and directions"
                 self.tally.skip(f"{files.address}: its {needed} are neither in the export nor in a store")
                 self._collect(files)
                 continue
             try:
-                expected = Known(vectors.of(files.role), vectors.wrapped(files.role))
+                expected = Known(files.rule.follows(vectors), vectors.inexact(files.rule))
             except ComparisonError as error:
                 raise ComparisonError(f"{files.address}: {error}") from None
             self._compare(files, expected)
 
-    def _vectors(self, known: Mapping[str, Known]) -> Vectors | None:
-        if "activation" not in known or "weight" not in known:
+    def _vectors(self, known: Mapping[str, Known]) -> ExpectedVectors | None:
+        activation, weight, threshold, direction = (
+            known[role].values if role in known else None for role in ("activation", "weight", "threshold", "direction")
+        )
+        if activation is None or weight is None:
             return None
-        quantizer = None
-        if "threshold" in known and "direction" in known:
-            threshold = self.part.to_channels(known["threshold"].values.swapaxes(1, 2))
-            quantizer = threshold, self.part.to_channels(known["direction"].values)
-        activation, weight = known["activation"].values, known["weight"].values
-        return Vectors(self.part, self.adders, self.post, activation, weight, quantizer)
+        quantizer = None if threshold is None or direction is None else (threshold, direction)
+        return ExpectedVectors(self.layer, self.adders, self.post, activation, weight, quantizer)
 
-    def _compare(self, files: FileSet, known: Known) -> None:
+    def _compare(self, files: ListedFiles, known: Known) -> None:
         """Raise ComparisonError at the first word of a set's files that does not hold what it must."""
         axes, values = self._placed(files, known.values)
-        place = self._check_record(files, axes, values.shape)
-        if files.role == "address":
+        position = self._check_record(files, axes, values.shape)
+        if files.rule.addresses:
             values = values + files.layout["base"]
         held = read_field(values, files.record["lane_bits"], files.record["signed"])
-        if known.wrapped is not None:
-            wrapped = known.wrapped + int(np.count_nonzero(held != values))
-            if files.record["wrapped"] != wrapped:
+        if known.inexact is not None:
+            inexact = known.inexact + int(np.count_nonzero(held != values))
+            if files.record["inexact"] != inexact:
                 raise ComparisonError(
-                    f"{MANIFEST}: {files.address}: wrapped must be {wrapped}, not {files.record['wrapped']}"
+                    f"{MANIFEST}: {files.address}: inexact must be {inexact}, not {files.record['inexact']}"
                 )
         for entry in files.record["files"]:
-            codes, where = self._lines(files, entry, place)
-            expected = held.ravel()[where]
+            codes, where = self._lines(files, entry, position)
+            expected = np.where(where == PADDING, 0, held.ravel()[where])
             wrong = np.argwhere(codes != expected)
             if len(wrong):
                 word, lane = (int(x) for x in wrong[0])
@@ -156,16 +242,17 @@ class LayerCheck:
                 )
             self.tally.counts[files.role] += codes.size
 
-    def _collect(self, files: FileSet) -> Values:
+    def _collect(self, files: ListedFiles) -> Values:
         """Return what a set's files hold, with the axes of their role; it must be zero where nothing is."""
-        mask = self.part.occupied(files.role, self.post, files.record["axes"].get("level", 1))
+        mask = self.layer.occupied(files.role, self.post, files.record["axes"].get("level", 1))
         axes, mask = self._placed(files, mask)
         values = np.zeros(mask.shape, np.int64)
-        place = self._check_record(files, axes, mask.shape)
+        position = self._check_record(files, axes, mask.shape)
         for entry in files.record["files"]:
-            codes, where = self._lines(files, entry, place)
-            values.ravel()[where] = codes
-            extra = np.argwhere((codes != 0) & (mask.ravel()[where] == 0))
+            codes, where = self._lines(files, entry, position)
+            inside = where != PADDING
+            values.ravel()[where[inside]] = codes[inside]
+            extra = np.argwhere((codes != 0) & ~(inside & (mask.ravel()[where] != 0)))
             if len(extra):
                 word, lane = (int(x) for x in extra[0])
                 raise ComparisonError(
@@ -173,41 +260,37 @@ class LayerCheck:
                     f"({self._label(axes, mask.shape, int(where[word, lane]))}): must be 0, beyond the layer's "
                     f"channels and pixels, not {codes[word, lane]}"
                 )
-        return self.part.join_pixels(axes, values)
+        return self.layer.join_pixels(axes, values)
 
-    def _placed(self, files: FileSet, values: Values) -> tuple[tuple[str, ...], Values]:
+    def _placed(self, files: ListedFiles, values: Values) -> tuple[tuple[str, ...], Values]:
         """Return a role's vector as the layout takes it: `onij` as `pt` and `px` where it places those."""
-        axes = self.part.axes(files.role)
-        if "onij" not in axes or "pt" not in self.part.tiles or "pt" not in layout_axes(files.layout):
+        axes, cut = self.layer.axes(files.role), self.layer.dataflow.pixels
+        if "onij" not in axes or cut is None or cut.axes[0] not in layout_axes(files.layout):
             return axes, values
-        return self.part.split_pixels(axes, values, self.part.tile_pixels(files.role, self.post))
+        return self.layer.split_pixels(axes, values, files.rule.map(self.layer, self.post)[1])
 
-    def _check_record(self, files: FileSet, axes: tuple[str, ...], shape: tuple[int, ...]) -> Int64[np.ndarray, "*_"]:
-        place, sizes = places(files.layout, axes, shape)
-        check_record(files, self.part, self.flat, sizes, *place.shape[-2:])
-        return place
+    def _check_record(self, files: ListedFiles, axes: tuple[str, ...], shape: tuple[int, ...]) -> Values:
+        position, sizes = positions(files.layout, axes, shape)
+        check_record(files, self.layer, self.flat, sizes, *position.shape[-2:])
+        return position
 
     def _lines(
-        self, files: FileSet, entry: Mapping[str, Any], place: Int64[np.ndarray, "*_"]
+        self, files: ListedFiles, entry: Mapping[str, Any], position: Values
     ) -> tuple[Integer[np.ndarray, "line lane"], Int64[np.ndarray, "line lane"]]:
-        """Return a file's codes without the padding after them, and the flat place of each in its vector."""
-        codes, lines = self.reader.codes(files, entry), place.shape[-2]
+        """Return a file's codes without the words after the last line, and the position of each in its vector."""
+        codes, lines = self.reader.codes(files, entry), position.shape[-2]
         if codes[lines:].any():
             word = lines + int(codes[lines:].any(axis=1).argmax())
             raise ComparisonError(f"{files.path(entry)}: word {word}: must be zero, it is beyond the last line")
+        selection = self.layer.selection
         labels = ((axis, entry[axis]) for axis in files.file_axes)
-        at = tuple(self.part.tiles[axis].index(x) if axis in self.part.tiles else x for axis, x in labels)
-        return codes[:lines], place[at]
+        return codes[:lines], position[tuple(selection[x].index(at) if x in selection else at for x, at in labels)]
 
-    def _label(self, axes: tuple[str, ...], shape: tuple[int, ...], flat: int) -> str:
-        """Return what a flat place of a vector stands for, such as `it 0, nij 6, row 3`."""
-        index = (int(x) for x in np.unravel_index(flat, shape))
-        tiles = self.part.tiles
+    def _label(self, axes: tuple[str, ...], shape: tuple[int, ...], position: int) -> str:
+        """Return what a position in a vector stands for, such as `it 0, nij 6, row 3`."""
+        if position == PADDING:
+            return "padding"
+        index, selection = (int(x) for x in np.unravel_index(position, shape)), self.layer.selection
         return ", ".join(
-            f"{axis} {tiles[axis][x] if axis in tiles else x}" for axis, x in zip(axes, index, strict=True)
+            f"{axis} {selection[axis][x] if axis in selection else x}" for axis, x in zip(axes, index, strict=True)
         )
-
-
-def _as_read(codes: Values, bits: int, signed: bool) -> Known:
-    read = read_field(codes, bits, signed)
-    return Known(read, int(np.count_nonzero(read != codes)))

@@ -1,23 +1,32 @@
-"""Readers of memory files that share nothing with their writer: bytes to codes, by the formats' rules alone."""
+"""Readers of memory files that share nothing with their writer: bytes to codes, positions of codes, names of files."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from factory.spec import ComparisonError
 
 RADIX = {"bin": 2, "hex": 16, "coe": 2, "coe-hex": 16, "mif": 2, "mif-hex": 16, "npy": 0, "raw": 0}
+PADDING = -1
+"""The position of what holds nothing."""
+_SUFFIXES = {"it": "itile", "ot": "otile", "pt": "tile"}
 _HEADER_LINES = 3
 _SHORT = 29
 
+LayoutRecord = Mapping[str, Any]
+"""A layout of a manifest."""
+
 
 @dataclass(frozen=True)
-class Form:
+class WordRule:
     """How one file holds its words, as the manifest says; `factory.memfile` describes the fields.
 
     A word is `lanes` fields of `lane_bits`, zero-extended on the left to `word_bits`; lane 0 is the rightmost field, or
@@ -40,16 +49,16 @@ class Form:
         return self.word_bits if RADIX[self.format] == 2 else (self.word_bits + 3) // 4
 
 
-def decode(data: bytes, form: Form) -> Integer[np.ndarray, "word lane"]:
+def decode(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
     """Return the codes of a whole file, lane 0 first; raise ComparisonError at the first line that breaks a rule."""
-    if form.format == "npy":
-        return _read_npy(data, form)
-    if form.format == "raw":
-        return _codes(_read_raw(data, form), form)
-    return _codes(_read_text(data, form), form)
+    if rule.format == "npy":
+        return _read_npy(data, rule)
+    if rule.format == "raw":
+        return _codes(_read_raw(data, rule), rule)
+    return _codes(_read_text(data, rule), rule)
 
 
-def _read_npy(data: bytes, form: Form) -> Integer[np.ndarray, "word lane"]:
+def _read_npy(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
     file = BytesIO(data)
     try:
         codes = np.lib.format.read_array(file, allow_pickle=False)
@@ -57,81 +66,81 @@ def _read_npy(data: bytes, form: Form) -> Integer[np.ndarray, "word lane"]:
         raise ComparisonError(f"must be a NumPy file: {error}") from None
     if rest := len(file.read()):
         raise ComparisonError(f"must end with its array, not {rest} bytes after it")
-    if codes.dtype.kind not in "iu" or codes.shape != (form.words, form.lanes):
-        expected = f"integers {(form.words, form.lanes)}"
+    if codes.dtype.kind not in "iu" or codes.shape != (rule.words, rule.lanes):
+        expected = f"integers {(rule.words, rule.lanes)}"
         raise ComparisonError(f"must be a NumPy file of {expected}, not of {codes.dtype} {codes.shape}")
-    half = 1 << (form.lane_bits - 1)
-    low, high = (-half, half) if form.signed else (0, 2 * half)
+    half = 1 << (rule.lane_bits - 1)
+    low, high = (-half, half) if rule.signed else (0, 2 * half)
     if ((codes < low) | (codes >= high)).any():
         raise ComparisonError(f"codes must be {low} to {high - 1}, not {codes.min()} to {codes.max()}")
     return codes.astype(np.int64)
 
 
-def _read_raw(data: bytes, form: Form) -> UInt8[np.ndarray, "word bit"]:
-    size = (form.word_bits + 7) // 8
-    if len(data) != form.words * size:
-        raise ComparisonError(f"must be {form.words} words of {size} bytes, not {len(data)} bytes")
-    words = np.frombuffer(data, np.uint8).reshape(form.words, size)
+def _read_raw(data: bytes, rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
+    size = (rule.word_bits + 7) // 8
+    if len(data) != rule.words * size:
+        raise ComparisonError(f"must be {rule.words} words of {size} bytes, not {len(data)} bytes")
+    words = np.frombuffer(data, np.uint8).reshape(rule.words, size)
     return np.unpackbits(words[:, ::-1], axis=1)
 
 
-def _read_text(data: bytes, form: Form) -> UInt8[np.ndarray, "word bit"]:
-    head, body, tail = _sections(data, form)
+def _read_text(data: bytes, rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
+    head, body, tail = _sections(data, rule)
     for number, (pattern, line) in enumerate(head, 1):
         if not re.fullmatch(pattern, line):
             raise ComparisonError(f"line {number}: must match {pattern.decode()}, not be {_shown(line)}")
-    before, after = _frame(form, 0)
-    start, stop = len(before), len(before) + form.digits
-    text = _grid(body, form.words, stop + len(after), len(head))
+    before, after = _frame(rule, 0)
+    start, stop = len(before), len(before) + rule.digits
+    text = _grid(body, rule.words, stop + len(after), len(head))
     if tail not in (None, b"END;\n"):
         raise ComparisonError(f"must end in the line END;, not in {_shown(tail)}")
     if before or after:
-        _check_frames(text, form, len(head))
-    return _bits(text[:, start:stop], form, len(head))
+        _check_frames(text, rule, len(head))
+    return _bits(text[:, start:stop], rule, len(head))
 
 
-def _sections(data: bytes, form: Form) -> tuple[list[tuple[bytes, bytes]], bytes, bytes | None]:
+def _sections(data: bytes, rule: WordRule) -> tuple[list[tuple[bytes, bytes]], bytes, bytes | None]:
     """Return the lines that come first, each with what it must be, the lines of words, and what follows them."""
-    patterns = _head_patterns(form)
+    patterns = _head_patterns(rule)
     *head, body = data.split(b"\n", len(patterns))
     if len(head) < len(patterns):
         raise ComparisonError(f"must begin with {len(patterns)} lines before its words, not {len(head)}")
-    if not form.format.startswith("mif"):
+    if not rule.format.startswith("mif"):
         return list(zip(patterns, head, strict=True)), body, None
     end = body.rfind(b"\n", 0, len(body) - 1) + 1
     return list(zip(patterns, head, strict=True)), body[:end], body[end:]
 
 
-def _head_patterns(form: Form) -> list[bytes]:
-    name = {2: b"BIN", 16: b"HEX"}.get(RADIX[form.format], b"")
-    if form.format.startswith("coe"):
-        return [b"memory_initialization_radix = %d;" % RADIX[form.format], b"memory_initialization_vector ="]
-    if form.format.startswith("mif"):
-        depth = b"DEPTH = %d;" % (form.base + form.words)
+def _head_patterns(rule: WordRule) -> list[bytes]:
+    name = {2: b"BIN", 16: b"HEX"}.get(RADIX[rule.format], b"")
+    if rule.format.startswith("coe"):
+        return [b"memory_initialization_radix = %d;" % RADIX[rule.format], b"memory_initialization_vector ="]
+    if rule.format.startswith("mif"):
+        depth = b"DEPTH = %d;" % (rule.base + rule.words)
         radixes = [b"ADDRESS_RADIX = HEX;", b"DATA_RADIX = %s;" % name]
-        return [depth, b"WIDTH = %d;" % form.word_bits, *radixes, b"CONTENT BEGIN"]
+        return [depth, b"WIDTH = %d;" % rule.word_bits, *radixes, b"CONTENT BEGIN"]
     header = {
         "none": [],
         "tokens": [rb"#[!-~]+#"] * _HEADER_LINES,
         "verilog": [rb"//[ -~]+"] * _HEADER_LINES,
         "short": [rb"#[!-~]{1,%d}" % (_SHORT - 1)] * _HEADER_LINES,
     }
-    return header[form.header]
+    return header[rule.header]
 
 
-def _frame(form: Form, word: int) -> tuple[bytes, bytes]:
+def _frame(rule: WordRule, word: int) -> tuple[bytes, bytes]:
     """Return what stands before and after the digits of a word: a coe's comma, a mif's address."""
-    last = form.words - 1
-    if form.format.startswith("coe"):
+    last = rule.words - 1
+    if rule.format.startswith("coe"):
         return b"", b"," if word < last else b";"
-    if form.format.startswith("mif"):
-        return b"%0*x : " % (len(f"{form.base + last:x}"), form.base + word), b";"
+    if rule.format.startswith("mif"):
+        return b"%0*x : " % (len(f"{rule.base + last:x}"), rule.base + word), b";"
     return b"", b""
 
 
-def _check_frames(text: UInt8[np.ndarray, "line column"], form: Form, skipped: int) -> None:
+def _check_frames(text: UInt8[np.ndarray, "line column"], rule: WordRule, skipped: int) -> None:
     for word, line in enumerate(map(bytes, text)):
-        before, after = _frame(form, word)
+        before, after = _frame(rule, word)
         if not (line.startswith(before) and line.endswith(after)):
             expected = f"{before.decode()}WORD{after.decode()}"
             raise ComparisonError(f"line {skipped + word + 1}: must be {expected}, not {_shown(line)}")
@@ -153,8 +162,8 @@ def _grid(body: bytes, words: int, width: int, skipped: int) -> UInt8[np.ndarray
     raise ComparisonError(f"must hold {words} words, not {len(lines) - 1}")
 
 
-def _bits(digits: UInt8[np.ndarray, "word digit"], form: Form, skipped: int) -> UInt8[np.ndarray, "word bit"]:
-    radix, values = RADIX[form.format], np.full(256, 255, np.uint8)
+def _bits(digits: UInt8[np.ndarray, "word digit"], rule: WordRule, skipped: int) -> UInt8[np.ndarray, "word bit"]:
+    radix, values = RADIX[rule.format], np.full(256, 255, np.uint8)
     for value in range(radix):
         values[[ord(f"{value:x}"), ord(f"{value:X}")]] = value
     found = values[digits]
@@ -170,21 +179,102 @@ def _bits(digits: UInt8[np.ndarray, "word digit"], form: Form, skipped: int) -> 
     return bits.reshape(len(found), -1)
 
 
-def _codes(bits: UInt8[np.ndarray, "word bit"], form: Form) -> Integer[np.ndarray, "word lane"]:
-    extra = bits.shape[1] - form.lanes * form.lane_bits
+def _codes(bits: UInt8[np.ndarray, "word bit"], rule: WordRule) -> Integer[np.ndarray, "word lane"]:
+    extra = bits.shape[1] - rule.lanes * rule.lane_bits
     if bits[:, :extra].any():
         word = int(bits[:, :extra].any(axis=1).argmax())
         raise ComparisonError(f"word {word}: must be zero left of its lanes")
-    fields = bits[:, extra:].reshape(len(bits), form.lanes, form.lane_bits)
-    if not form.lane0_left:
+    fields = bits[:, extra:].reshape(len(bits), rule.lanes, rule.lane_bits)
+    if not rule.lane0_left:
         fields = fields[:, ::-1]
-    codes = np.zeros(fields.shape[:2], np.int64 if form.lane_bits > 30 else np.int32)
-    for place in range(form.lane_bits):
+    codes = np.zeros(fields.shape[:2], np.int64 if rule.lane_bits > 30 else np.int32)
+    for place in range(rule.lane_bits):
         codes = codes * 2 + fields[..., place]
-    if form.signed:
-        codes -= fields[..., 0].astype(codes.dtype) << form.lane_bits
+    if rule.signed:
+        codes -= fields[..., 0].astype(codes.dtype) << rule.lane_bits
     return codes
 
 
 def _shown(line: bytes) -> str:
     return repr(line[:80].decode("latin-1"))
+
+
+def layout_axes(layout: LayoutRecord) -> tuple[str, ...]:
+    """Return the axes that a layout places: those of its files, of its lines, of its lanes."""
+    return tuple(axis.removeprefix("-") for part in ("files", "lines", "lanes") for axis in layout[part])
+
+
+def positions(
+    layout: LayoutRecord, axes: Sequence[str], shape: Sequence[int]
+) -> tuple[Int64[np.ndarray, "*_"], dict[str, int]]:
+    """Return `(position, sizes)`: `position[file axes..., line, lane]` is a flat index in the vector.
+
+    `axes` and `shape` are the vector's. A position is `PADDING` where a split that does not divide its axis leaves
+    places after the axis's end. `sizes` are those of the layout's axes, after its splits. The axes of files are in
+    ascending order, whatever their signs. Raise ComparisonError where the layout does not place every axis once.
+    """
+    position, names = np.arange(int(np.prod(shape))).reshape(shape), list(axes)
+    for split in layout["split"]:
+        if split["axis"] not in names:
+            raise ComparisonError(f"layout {layout['name']} must split an axis of {' '.join(names)}, not {split}")
+        at, room = names.index(split["axis"]), [(0, 0)] * position.ndim
+        room[at] = (0, -position.shape[at] % split["size"])  # up to the next whole multiple of the size
+        position = np.pad(position, room, constant_values=PADDING)
+        position = position.reshape(*position.shape[:at], -1, split["size"], *position.shape[at + 1 :])
+        names[at : at + 1] = [split["outer"], split["inner"]]
+    wanted = layout_axes(layout)
+    if sorted(wanted) != sorted(names):
+        raise ComparisonError(f"layout {layout['name']} must place the axes {' '.join(names)}, not {' '.join(wanted)}")
+    position = position.transpose([names.index(axis) for axis in wanted])
+    sizes = dict(zip(wanted, position.shape, strict=True))
+    files, lines = len(layout["files"]), len(layout["lines"])
+    for at, axis in enumerate((*layout["lines"], *layout["lanes"]), files):
+        if axis.startswith("-"):
+            position = np.flip(position, at)
+    line_count = int(np.prod(position.shape[files : files + lines]))
+    return position.reshape(*position.shape[:files], line_count, -1), sizes
+
+
+def check_name(name: str, template: str, format: str, axes: tuple[str, ...], numbers: Mapping[str, int]) -> None:
+    """Raise ComparisonError unless `name` is made from `template` and every number in it is that of `numbers`.
+
+    In a template `{it}` stands for a number and `[...]` for a part that may be left out. `axes`, which select the file,
+    may each add a suffix such as `_otile2` where the template does not name them.
+    """
+    try:
+        match = re.fullmatch(_pattern(template, format, axes), name)
+    except re.error:
+        expected = "fields such as {it} and parts in []"
+        raise ComparisonError(f"{name}: the template of the name must have {expected}, not {template}") from None
+    if match is None:
+        raise ComparisonError(f"{name}: the name must be made from {template}")
+    for field, number in match.groupdict().items():
+        if number is not None and int(number) != numbers[field]:
+            raise ComparisonError(f"{name}: the name must have {field} {numbers[field]}, not {number}")
+
+
+@cache
+def _pattern(template: str, format: str, axes: tuple[str, ...]) -> str:
+    stem, dot, extension = template.rpartition(".")
+    if not dot:
+        stem, extension = template, ""
+    named = re.findall(r"\{(\w+)\}", template)
+    stem += "".join(f"[_{_SUFFIXES.get(axis, axis)}{{{axis}}}]" for axis in axes if axis not in named)
+    ending = _extension(format) if dot + extension == ".txt" else dot + extension
+    pattern, seen = "", set()
+    for part in re.split(r"(\{\w+\}|\[|\])", stem):
+        if part == "[":
+            pattern += "(?:"
+        elif part == "]":
+            pattern += ")?"
+        elif part.startswith("{"):
+            field = part[1:-1]
+            pattern += f"(?P={field})" if field in seen else rf"(?P<{field}>0|[1-9][0-9]*)"
+            seen.add(field)
+        else:
+            pattern += re.escape(part)
+    return pattern + re.escape(ending)
+
+
+def _extension(format: str) -> str:
+    return ".txt" if format == "bin" else f".{format.removesuffix('-hex')}"

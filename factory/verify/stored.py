@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int64
 
 from factory.checkpoint import default_weights, load_weights
-from factory.spec import IMAGE, ConvLayer, InputError, Progress, TrainedLayer, TrainedNetwork, accumulator_ranges
+from factory.spec import (
+    IMAGE,
+    ComparisonError,
+    ConvLayer,
+    InputError,
+    Progress,
+    TrainedLayer,
+    TrainedNetwork,
+    accumulator_ranges,
+)
 from factory.store import Store, StoredLayer, open_store
-from factory.verify import plain
-from factory.verify.recovered import recover_layers
-from factory.verify.result import Tally, VerifyReport
-from factory.verify.sample import Unit, choose
+from factory.verify import reference
+from factory.verify.result import Recovered, Tally, VerifyReport
+
+RECOVERED_LIMIT, RECOVERED_BATCH = 1e-5, 16
+_MAX_DIGITS, _MAX_SHOWN = 18, 40
 
 
 def verify_store(
@@ -83,18 +98,18 @@ class Chain:
 
     def _follow(self, image: int, spec: ConvLayer) -> np.ndarray | None:
         if spec.source == IMAGE:
-            return plain.input_codes(self._store.images.pixels[image], self._store.network, spec, self._alpha(spec))
+            return reference.input_codes(self._store.images.pixels[image], self._store.network, spec, self._alpha(spec))
         source = self._store.network.layer(spec.source)
         if source.name in self._store.layers:
             stored = self._store.layer(source.name)
-            codes = plain.count_thresholds(stored.accumulator[image], stored.threshold[:], stored.direction[:])
+            codes = reference.count_thresholds(stored.accumulator[image], stored.threshold[:], stored.direction[:])
         elif self._trained is None:
             return None
         else:
             layer = self._trained.layers[source.name]
-            accumulator = plain.convolve(self.codes(image, source), layer.weight_code, source)
-            codes = plain.quantize(plain.real_outputs(accumulator, layer), spec, self._alpha(spec))
-        return plain.pool_codes(codes, source.pool)
+            accumulator = reference.direct_convolution(self.codes(image, source), layer.weight_code, source)
+            codes = reference.quantize(reference.real_outputs(accumulator, layer), spec, self._alpha(spec))
+        return reference.pool_codes(codes, source.pool)
 
     def _alpha(self, spec: ConvLayer) -> np.float32:
         return (self._trained or self._store).layers[spec.name].alpha_a
@@ -103,11 +118,11 @@ class Chain:
 def _check_parameters(store: Store, layer: StoredLayer, trained: TrainedNetwork | None, tally: Tally) -> None:
     """Check what a layer has once for all images: bounds and lane counts, and what the trained network gives it."""
     spec, array, name = layer.spec, store.array, layer.spec.name
-    low, high = plain.code_bounds(store.network, spec, layer.alpha_a)
+    low, high = reference.code_bounds(store.network, spec, layer.alpha_a)
     tally.equal("activation_low", name, ("ic",), low, layer.activation_low)
     tally.equal("activation_high", name, ("ic",), high, layer.activation_high)
-    tally.equal("row_count", name, ("it",), plain.lane_counts(spec.in_channels, array.rows), layer.row_count[:])
-    tally.equal("col_count", name, ("ot",), plain.lane_counts(spec.out_channels, array.cols), layer.col_count[:])
+    tally.equal("row_count", name, ("it",), reference.lane_counts(spec.in_channels, array.rows), layer.row_count[:])
+    tally.equal("col_count", name, ("ot",), reference.lane_counts(spec.out_channels, array.cols), layer.col_count[:])
     if layer.direction is not None:
         direction = layer.direction[:]
         tally.equal("direction", name, ("oc",), np.where(direction < 0, -1, 1), direction)
@@ -133,8 +148,8 @@ def _check_thresholds(
     least, most = accumulator_ranges(layer.spec, known.weight_code, layer.activation_low, layer.activation_high)
     ends = np.stack([least, most], axis=1)
     places = np.concatenate([threshold, threshold - direction[:, None], ends], axis=1).clip(*ends.T[..., None])
-    by_formula = plain.quantize(plain.real_outputs(places, known), following, alpha)
-    counted = plain.count_thresholds(places, threshold, direction)
+    by_formula = reference.quantize(reference.real_outputs(places, known), following, alpha)
+    counted = reference.count_thresholds(places, threshold, direction)
     tally.equal("threshold's code", layer.spec.name, ("oc", "place"), by_formula, counted, "threshold")
 
 
@@ -148,16 +163,138 @@ def _check_unit(store: Store, unit: Unit, chain: Chain, tally: Tally) -> None:
     else:
         tally.equal("activation", address, ("ic", "y", "x"), expected, codes)
     for it in range(array.input_tiles(spec.in_channels)):
-        entering = plain.activation_tile(codes, spec, array, it)
+        entering = reference.activation_tile(codes, spec, array, it)
         where = f"{address}, it {it}"
         tally.equal("activation_tile", where, ("nij", "row"), entering, layer.activation_tile[unit.image, it])
         for ot in unit.ots:
-            tile = plain.weight_tile(weight, array, it, ot)
+            tile = reference.weight_tile(weight, array, it, ot)
             there = f"{where}, ot {ot}"
             tally.equal("weight_tile", there, ("kij", "col", "row"), tile, layer.weight_tile[it, ot])
-            psum = plain.psum_tile(entering, tile)
+            psum = reference.psum_tile(entering, tile)
             tally.equal("psum", there, ("kij", "nij", "col"), psum, layer.psum[unit.image, it, ot])
     for ot in unit.ots:
         channels = slice(ot * array.cols, (ot + 1) * array.cols)
-        total = plain.convolve(codes, weight[channels], spec)
+        total = reference.direct_convolution(codes, weight[channels], spec)
         tally.equal("conv", f"{address}, ot {ot}", ("col", "y", "x"), total, layer.accumulator[unit.image, channels])
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Output tiles `ot` of one layer for one image: their psums at every `it` and `kij`, and their accumulators."""
+
+    image: int
+    layer: str
+    ots: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A choice among `images` x `tiles[layer]` output tiles; `chosen[layer]` holds sorted `image * tiles + ot`."""
+
+    images: int
+    tiles: Mapping[str, int]
+    chosen: Mapping[str, Int64[np.ndarray, " unit"]]
+
+    def images_of(self, layer: str) -> Int64[np.ndarray, " image"]:
+        """Return the images of which a tile of this layer is chosen, in their order."""
+        return np.unique(self.chosen[layer] // self.tiles[layer])
+
+    def __len__(self) -> int:
+        return sum(len(indices) for indices in self.chosen.values())
+
+    def __iter__(self) -> Iterator[Unit]:
+        """Yield the choice image by image, the layers in their order."""
+        for image in range(self.images):
+            for layer, tiles in self.tiles.items():
+                first, last = np.searchsorted(self.chosen[layer], (image * tiles, (image + 1) * tiles))
+                ots = self.chosen[layer][first:last] - image * tiles
+                if ots.size:
+                    yield Unit(image, layer, tuple(ots.tolist()))
+
+
+def choose(sample: str | int, images: int, tiles: Mapping[str, int], seed: int = 0) -> Sample:
+    """Choose output tiles of each layer and image, without repetition.
+
+    `sample` is `all`, a percentage of every layer's tiles (rounded up, so that every layer is there), or a number of
+    tiles over all layers. A choice of nothing is allowed here: comparing nothing is what fails. Raise InputError for
+    any other sample.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = {layer: images * count for layer, count in tiles.items()}
+    text = str(sample).strip()
+    if text == "all":
+        chosen = {layer: np.arange(size) for layer, size in sizes.items()}
+    elif text.endswith("%"):
+        share = _percentage(text) / 100
+        chosen = {x: np.sort(rng.choice(size, math.ceil(share * size), replace=False)) for x, size in sizes.items()}
+    elif text.isdecimal() and len(text) <= _MAX_DIGITS:
+        chosen = _any_of(sizes, int(text), rng)
+    else:
+        raise _wrong(text)
+    return Sample(images, tiles, chosen)
+
+
+def _any_of(sizes: Mapping[str, int], count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    total, chosen = sum(sizes.values()), {}
+    picked = np.sort(rng.choice(total, min(count, total), replace=False))
+    for layer, size in sizes.items():
+        chosen[layer], picked = picked[picked < size], picked[picked >= size] - size
+    return chosen
+
+
+def _percentage(text: str) -> float:
+    try:
+        share = float(text[:-1])
+    except ValueError:
+        raise _wrong(text) from None
+    if not 0 <= share <= 100:
+        raise _wrong(text)
+    return share
+
+
+def _wrong(text: str) -> InputError:
+    found = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return InputError(f"sample must be all, a percentage from 0% to 100%, or a number of output tiles, not {found}")
+
+
+def recover_layers(store: Store, trained: TrainedNetwork, chosen: Sample) -> tuple[Recovered, ...]:
+    """Compare every stored layer's real outputs over the images that were chosen of it.
+
+    Recovered outputs are the accumulators times both steps, then batch norm and ReLU, as the notebook's. Raise
+    ComparisonError where one is further than `RECOVERED_LIMIT` of the layer's largest output from the float model's.
+    """
+    from factory.model import from_trained, layer_forward
+
+    model, found = from_trained(trained), []
+    for name, layer in store.layers.items():
+        images = chosen.images_of(name)
+        if images.size:
+            forward = functools.partial(layer_forward, model, name)
+            found.append(_measure(layer, trained.layers[name], images, forward))
+            _require_close(store.path, found[-1])
+    return tuple(found)
+
+
+def _measure(
+    layer: StoredLayer,
+    known: TrainedLayer,
+    images: Int64[np.ndarray, " image"],
+    forward: Callable[[np.ndarray], np.ndarray],
+) -> Recovered:
+    values, largest, most, total = 0, 0.0, 0.0, 0.0
+    for batch in np.split(images, range(RECOVERED_BATCH, images.size, RECOVERED_BATCH)):
+        floating = forward(layer.activation[batch].astype(np.float32) * known.activation_scale)
+        recovered = reference.real_outputs(layer.accumulator[batch].swapaxes(0, 1), known).swapaxes(0, 1)
+        difference = np.abs(recovered.astype(np.float64) - floating)
+        values, total = values + difference.size, total + float(difference.sum())
+        largest, most = max(largest, float(floating.max())), float(np.maximum(most, difference.max()))
+    scale = largest or 1.0  # a layer that gives nothing but zeros
+    return Recovered(known.spec.name, values, largest, most / scale, total / values / scale)
+
+
+def _require_close(path: Path, found: Recovered) -> None:
+    if not found.max_error <= RECOVERED_LIMIT:  # NaN is not close
+        raise ComparisonError(
+            f"{path}: {found.layer}: recovered outputs must be within {RECOVERED_LIMIT} of the float model's, "
+            f"relative to its largest, {found.largest:.6g}, not {found.max_error:.1e}"
+        )

@@ -10,21 +10,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Integer
+
 from factory.manifest import MANIFEST, Manifest
-from factory.spec import ComparisonError
-from factory.verify.decode import RADIX, Form
-from factory.verify.names import check_name
-from factory.verify.part import Part
-from factory.verify.places import Layout
+from factory.spec import ComparisonError, Progress
+from factory.verify.dataflows import ROLE_RULES, RoleRule
+from factory.verify.decode import RADIX, LayoutRecord, WordRule, check_name, decode
+from factory.verify.selected import SelectedLayer
 
 MOST_LANE_BITS = 32
-_DATASETS = {"partial": "psum", "out": "conv", "next": "conv"}
-_TILED = ("activation", "weight")
-_OF_LAYER = ("weight", "threshold", "direction", "address")
 
 
 @dataclass(frozen=True)
-class FileSet:
+class ListedFiles:
     """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's.
 
     `source_index` is the image's, as the manifest's group says.
@@ -32,7 +31,7 @@ class FileSet:
 
     layer: str
     image: int | None
-    layout: Layout
+    layout: LayoutRecord
     record: Mapping[str, Any]
     source_index: int | None
 
@@ -42,16 +41,21 @@ class FileSet:
         return self.record["role"]
 
     @property
+    def rule(self) -> RoleRule:
+        """What verification knows of the role."""
+        return ROLE_RULES[self.role]
+
+    @property
     def address(self) -> str:
         """What errors and notes call the set."""
         where = self.layer if self.image is None else f"{self.layer}, image {self.image}"
         return f"{where}, {self.layout['name']}"
 
     @property
-    def form(self) -> Form:
+    def word_rule(self) -> WordRule:
         """How each file holds its words."""
         record, layout = self.record, self.layout
-        return Form(
+        return WordRule(
             format=layout["format"],
             header=layout["header"],
             words=record["words"],
@@ -60,7 +64,7 @@ class FileSet:
             word_bits=record["word_bits"],
             signed=record["signed"],
             lane0_left=layout["lane0_left"],
-            base=0 if layout["role"] == "address" else layout["base"],
+            base=0 if self.rule.addresses else layout["base"],
         )
 
     @property
@@ -74,7 +78,7 @@ class FileSet:
         return f"{directory}/{entry['name']}" if directory else entry["name"]
 
 
-def file_sets(manifest: Manifest) -> Iterator[FileSet]:
+def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
     """Read a manifest's sets of files, in its order, of which only one group's are in memory.
 
     Raise ComparisonError for a layer or layout it does not have, and unless the groups of a layer follow each other,
@@ -96,13 +100,11 @@ def file_sets(manifest: Manifest) -> Iterator[FileSet]:
             if (layout["name"], layout["role"]) != (name, record["role"]):
                 found = f"{layout['name']} of role {layout['role']}"
                 raise ComparisonError(f"{MANIFEST}: layouts: {name} must be of role {record['role']}, not {found}")
-            if (record["role"] in _OF_LAYER) != (group["image"] is None):
-                raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {_owner(record['role'])}")
-            yield FileSet(layer, group["image"], layout, record, group.get("source_index"))
-
-
-def _owner(role: str) -> str:
-    return "the layer itself, not of an image" if role in _OF_LAYER else "an image, not of the layer itself"
+            per_image = ROLE_RULES[record["role"]].per_image
+            if per_image != (group["image"] is not None):
+                owner = "an image, not of the layer itself" if per_image else "the layer itself, not of an image"
+                raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {owner}")
+            yield ListedFiles(layer, group["image"], layout, record, group.get("source_index"))
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Listing:
     paths: Set[str]
     files: int
     words: int
-    wrapped: int
+    inexact: int
     images: Set[tuple[int, int | None]]
     pack_id: str
 
@@ -123,8 +125,8 @@ class Listing:
 def list_files(manifest: Manifest) -> Listing:
     """Return what a manifest lists; raise ComparisonError where it lists a file twice or its groups are damaged."""
     paths, images, digest = set(), set(), hashlib.sha256()
-    counts = dict(files=0, words=0, wrapped=0)
-    for files in file_sets(manifest):
+    counts = dict(files=0, words=0, inexact=0)
+    for files in listed_files(manifest):
         entries = files.record["files"]
         for entry in entries:
             path = files.path(entry)
@@ -132,7 +134,7 @@ def list_files(manifest: Manifest) -> Listing:
             digest.update(f"{entry['sha256']}  {path}\n".encode())
         counts["files"] += len(entries)
         counts["words"] += len(entries) * files.record["words"]
-        counts["wrapped"] += files.record["wrapped"]
+        counts["inexact"] += files.record["inexact"]
         if files.image is not None:
             images.add((files.image, files.source_index))
     for entry in manifest.facts["testbench"]:
@@ -185,7 +187,29 @@ def read_file(root: Path, path: str, sha256: str) -> bytes:
     return data
 
 
-def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int) -> None:
+class FileReader:
+    """Reads and decodes an export's files, each once, and counts them."""
+
+    def __init__(self, root: Path, total: int, progress: Progress | None):
+        self._root, self._total, self._progress = root, total, progress
+        self.done, self.bytes = 0, 0
+
+    def codes(self, files: ListedFiles, entry: Mapping[str, Any]) -> Integer[np.ndarray, "word lane"]:
+        """Return a file's codes."""
+        path = files.path(entry)
+        data = read_file(self._root, path, entry["sha256"])
+        self.done, self.bytes = self.done + 1, self.bytes + len(data)
+        if self._progress:
+            self._progress(self.done, self._total, path)
+        try:
+            return decode(data, files.word_rule)
+        except ComparisonError as error:
+            raise ComparisonError(f"{path}: {error}") from None
+
+
+def check_record(
+    files: ListedFiles, selected: SelectedLayer, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int
+) -> None:
     """Raise ComparisonError unless a set's record says what its layout and its vector's shape give.
 
     `sizes` are those of the layout's axes, `lines` and `lanes` those of each file.
@@ -204,37 +228,37 @@ def check_record(files: FileSet, part: Part, flat: bool, sizes: Mapping[str, int
         "signed": layout["signed"],
         "source": _source(files),
     }
-    if files.role != "address":  # whose lanes are as wide as the addresses
+    if not files.rule.addresses:  # whose lanes are as wide as the addresses need
         expected["lane_bits"] = layout["lane_bits"]
     for name, value in expected.items():
         if record[name] != value:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
     if record["lane_bits"] > MOST_LANE_BITS:
         raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
-    _check_places(files, part, sizes)
+    _check_places(files, selected, sizes)
 
 
-def _source(files: FileSet) -> dict[str, Any] | None:
+def _source(files: ListedFiles) -> dict[str, Any] | None:
     """Return what a set must say of the dataset that it holds or is made from.
 
     That of activation codes and weights may be either of the store's: as the network has them, or in tiles.
     """
-    if files.role == "address":
+    if files.rule.dataset is None:
         return None
+    dataset = f"layers/{files.layer}/{files.rule.dataset}"
+    tiled = f"{dataset}_tile"
     named = (files.record["source"] or {}).get("dataset")
-    dataset = _DATASETS.get(files.role, files.role)
-    known = [f"layers/{files.layer}/{dataset}"] + [f"layers/{files.layer}/{dataset}_tile"] * (dataset in _TILED)
-    source = {"dataset": named if named in known else known[0]}
+    source = {"dataset": tiled if files.rule.tiled and named == tiled else dataset}
     return source if files.image is None else source | {"image": files.image}
 
 
-def _check_places(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
+def _check_places(files: ListedFiles, selected: SelectedLayer, sizes: Mapping[str, int]) -> None:
     """Raise ComparisonError unless there is one file for each place on the axes of files, named after it."""
     axes, layout = files.file_axes, files.layout
-    labels = [part.tiles.get(axis, range(sizes[axis])) for axis in axes]
+    labels = [selected.selection.get(axis, range(sizes[axis])) for axis in axes]
     missing = set(product(*labels))
-    count = part.tiles["ic"] if part.dataflow == "os" else range(part.spec.in_channels)
-    tiles = part.array.input_tiles(part.spec.in_channels)
+    channels = selected.selection.get("ic", range(selected.spec.in_channels))
+    tiles = selected.array.input_tiles(selected.spec.in_channels)
     for entry in files.record["files"]:
         place = tuple(entry.get(axis) for axis in axes)
         if place not in missing:
@@ -242,7 +266,7 @@ def _check_places(files: FileSet, part: Part, sizes: Mapping[str, int]) -> None:
         missing.remove(place)
         numbers = dict(zip(axes, place, strict=True))
         numbers["tile"] = numbers.get("ot", 0) * tiles + numbers.get("it", 0)
-        numbers |= {"image": files.image, "n": len(count)}
+        numbers |= {"image": files.image, "n": len(channels)}
         check_name(entry["name"], layout["file"], layout["format"], axes, numbers)
     if missing:
         place = dict(zip(axes, min(missing), strict=True))

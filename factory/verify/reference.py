@@ -1,11 +1,18 @@
-"""The second path: plain NumPy int64, one image at a time, without the engine, the tiling or the lowering."""
+"""The second path: plain NumPy int64, one image at a time, without the engine, the tiling or the lowering.
+
+Exact integers and the quantizers' float32 formulas come first, then what an array makes of the codes that it reads,
+addition by addition in the hardware's order. The tests compare the engine with the same functions.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Int64, Integer, UInt8
 
-from factory.spec import IMAGE, ConvLayer, Network, SystolicArray, TrainedLayer
+from factory.spec import IMAGE, ComparisonError, ConvLayer, Network, SystolicArray, TrainedLayer
 
 
 def input_codes(
@@ -73,7 +80,7 @@ def count_thresholds(
     return codes
 
 
-def convolve(
+def direct_convolution(
     codes: Integer[np.ndarray, "ic y x"], weight: Integer[np.ndarray, "oc ic ki kj"], spec: ConvLayer
 ) -> Int64[np.ndarray, "oc oi oj"]:
     """Return the exact convolution of one image, for as many output channels as `weight` has."""
@@ -123,3 +130,103 @@ def psum_tile(
 ) -> Int64[np.ndarray, "kij nij col"]:
     """Return `psum[kij, nij, col] = sum over row of activation[nij, row] * weight[kij, col, row]`."""
     return np.stack([activation @ kernel.T for kernel in weight])
+
+
+@dataclass(frozen=True)
+class Adders:
+    """The array's adders: two's complement of `bits`; `overflow` is `wrap`, `saturate` or `error`."""
+
+    bits: int
+    overflow: str
+
+    def settle(self, sums: Int64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
+        """Return what the adders give for exact sums; raise ComparisonError where none may overflow and one does."""
+        half = 1 << (self.bits - 1)
+        if self.overflow == "wrap":
+            return ((sums + half) & (2 * half - 1)) - half
+        held = np.minimum(np.maximum(sums, -half), half - 1)
+        if self.overflow == "error" and (held != sums).any():
+            raise ComparisonError(f"a sum must fit {self.bits} bits, not be {sums[held != sums][0]}")
+        return held
+
+
+def read_field(values: Int64[np.ndarray, "*shape"], bits: int, signed: bool) -> Int64[np.ndarray, "*shape"]:
+    """Return what a field that took the low `bits` of each value reads back."""
+    unsigned = values % (1 << bits)
+    return np.where(signed & (unsigned >= 1 << (bits - 1)), unsigned - (1 << bits), unsigned)
+
+
+def pixels_read(spec: ConvLayer) -> Int64[np.ndarray, "onij kij"]:
+    """Return the padded pixel that each output pixel reads at each kernel position."""
+    pixel = np.zeros((spec.onij_count, spec.kij_count), np.int64)
+    for oi in range(spec.out_height):
+        for oj in range(spec.out_width):
+            for kij in range(spec.kij_count):
+                y, x = oi * spec.stride + kij // spec.kernel, oj * spec.stride + kij % spec.kernel
+                pixel[oi * spec.out_width + oj, kij] = y * spec.padded_width + x
+    return pixel
+
+
+def sums_by_tile(
+    activation: Int64[np.ndarray, "it position place row"],
+    weight: Int64[np.ndarray, "it kij oc row"],
+    reads: Int64[np.ndarray, "kij onij"],
+    adders: Adders,
+) -> Iterator[tuple[Int64[np.ndarray, "kij oc place"], Int64[np.ndarray, "oc onij"]]]:
+    """Yield the psums of each `it`, and the accumulators after it; rows are added from 0, then `kij` in their order.
+
+    `position` is `kij`, or a single one where every `kij` meets the same activations. `reads[kij, onij]` is the place
+    of the psum that an output pixel adds.
+    """
+    total = np.zeros((weight.shape[2], reads.shape[1]), np.int64)
+    for codes, weights in zip(activation, weight, strict=True):
+        psum = np.zeros((*weights.shape[:2], codes.shape[1]), np.int64)
+        for row in range(codes.shape[2]):
+            psum = adders.settle(psum + weights[:, :, None, row] * codes[:, None, :, row])
+        for kij, places in enumerate(reads):
+            total = adders.settle(total + psum[kij][:, places])
+        yield psum, total
+
+
+def sums_by_product(
+    activation: Int64[np.ndarray, "ic kij onij"], weight: Int64[np.ndarray, "ic kij oc"], adders: Adders
+) -> Int64[np.ndarray, "oc onij"]:
+    """Return the accumulators to which products are added one by one, with `ic` outside and `kij` inside."""
+    total = np.zeros((weight.shape[2], activation.shape[2]), np.int64)
+    for codes, weights in zip(activation, weight, strict=True):
+        for kij in range(len(codes)):
+            total = adders.settle(total + weights[kij, :, None] * codes[kij])
+    return total
+
+
+def pixel_sequence(spec: ConvLayer, block: tuple[int, int]) -> list[int]:
+    """Return the `onij` in the order of pixel tiles: blocks of `(height, width)` row by row, row by row inside."""
+    order = []
+    for top in range(0, spec.out_height, block[0]):
+        for left in range(0, spec.out_width, block[1]):
+            for oi in range(top, min(top + block[0], spec.out_height)):
+                order += [oi * spec.out_width + oj for oj in range(left, min(left + block[1], spec.out_width))]
+    return order
+
+
+def after_post(
+    sums: Int64[np.ndarray, "oc onij"], post: str, pixels: Sequence[int], spec: ConvLayer
+) -> Int64[np.ndarray, "oc place"]:
+    """Return the outputs after the post-op; `pixels` is the `onij` at each place.
+
+    `relu`; `none`; `leaky`, negative sums shifted right by 6; `relu+maxpool2`, the largest of each whole 2 x 2 window,
+    in the order of the windows' first pixels.
+    """
+    if post == "none":
+        return sums
+    if post == "leaky":
+        return np.where(sums < 0, sums // 64, sums)
+    outputs = np.maximum(sums, 0)
+    if post == "relu":
+        return outputs
+    windows: dict[tuple[int, int], list[int]] = {}
+    for place, onij in enumerate(pixels):
+        oi, oj = onij // spec.out_width // 2, onij % spec.out_width // 2
+        if oi < spec.out_height // 2 and oj < spec.out_width // 2:
+            windows.setdefault((oi, oj), []).append(place)
+    return np.stack([outputs[:, places].max(axis=1) for places in windows.values()], axis=1)

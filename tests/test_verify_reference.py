@@ -6,13 +6,13 @@ from helpers_network import odd_network, random_pixels, trained_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory import tiling
+from factory.arithmetic import tiling
 from factory.arithmetic.integer import max_pool, threshold_codes
 from factory.lower import lower
 from factory.quant.host import dequantize_accumulator, requantized_codes
 from factory.spec import InputError, SystolicArray, part1
-from factory.verify import plain
-from factory.verify.sample import choose
+from factory.verify import reference
+from factory.verify.stored import choose
 
 ARRAYS = [SystolicArray(4, 4), SystolicArray(8, 16), SystolicArray(16, 4)]
 
@@ -32,7 +32,7 @@ def test_convolution_equals_loops(conv):
             y, x = oi * conv.stride + ki - conv.padding, oj * conv.stride + kj - conv.padding
             if 0 <= y < conv.height and 0 <= x < conv.width:
                 expected[oc, oi, oj] += int(codes[ic, y, x]) * int(weight[oc, ic, ki, kj])
-    assert np.array_equal(plain.convolve(codes, weight, conv), expected)
+    assert np.array_equal(reference.direct_convolution(codes, weight, conv), expected)
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.rows}x{array.cols}")
@@ -43,20 +43,20 @@ def test_tiles_and_psums_equal_the_tiling(conv, array):
     its, ots = range(weights.shape[0]), range(weights.shape[1])
     psum = np.zeros((len(its), len(ots), conv.kij_count, conv.nij_count, array.cols), np.int64)
     for it in its:
-        entering = plain.activation_tile(codes, conv, array, it)
+        entering = reference.activation_tile(codes, conv, array, it)
         assert np.array_equal(entering, activations[it])
         for ot in ots:
-            tile = plain.weight_tile(weight, array, it, ot)
+            tile = reference.weight_tile(weight, array, it, ot)
             assert np.array_equal(tile, weights[it, ot])
-            psum[it, ot] = plain.psum_tile(entering, tile)
+            psum[it, ot] = reference.psum_tile(entering, tile)
     accumulators = tiling.untile_output(tiling.accumulate(psum, conv), conv)
-    assert np.array_equal(accumulators, plain.convolve(codes, weight, conv))
+    assert np.array_equal(accumulators, reference.direct_convolution(codes, weight, conv))
 
 
 def test_codes_equal_those_of_the_lowered_network():
     trained = trained_network(odd_network())
     network, integer, image = trained.network, lower(trained), random_pixels(odd_network(), 1)[0]
-    codes = plain.input_codes(image, network, network.layers[0], trained.layers[network.layers[0].name].alpha_a)
+    codes = reference.input_codes(image, network, network.layers[0], trained.layers[network.layers[0].name].alpha_a)
     assert np.array_equal(codes, np.stack([integer.input_table[colour][image[colour]] for colour in range(len(image))]))
     for conv, following in zip(network.layers, network.layers[1:], strict=False):
         known, layer, alpha = (
@@ -64,14 +64,14 @@ def test_codes_equal_those_of_the_lowered_network():
             integer.layers[conv.name],
             trained.layers[following.name].alpha_a,
         )
-        accumulator = plain.convolve(codes, layer.weight, conv)
-        real = plain.real_outputs(accumulator, known)
+        accumulator = reference.direct_convolution(codes, layer.weight, conv)
+        real = reference.real_outputs(accumulator, known)
         assert np.array_equal(real, dequantize_accumulator(accumulator, known))
-        codes = plain.quantize(real, following, alpha)
+        codes = reference.quantize(real, following, alpha)
         assert np.array_equal(codes, requantized_codes(accumulator, known, alpha, following.activation_bits))
-        assert np.array_equal(codes, plain.count_thresholds(accumulator, layer.threshold, layer.direction))
+        assert np.array_equal(codes, reference.count_thresholds(accumulator, layer.threshold, layer.direction))
         assert np.array_equal(codes, threshold_codes(accumulator, layer.threshold, layer.direction))
-        pooled = plain.pool_codes(codes, conv.pool)
+        pooled = reference.pool_codes(codes, conv.pool)
         assert np.array_equal(pooled, max_pool(codes, conv.pool))
         codes = pooled
 
@@ -81,17 +81,17 @@ def test_pool_drops_a_ragged_edge(height, width, window, seed):
     codes = np.random.default_rng(seed).integers(0, 16, (2, height, width))
     if height < window or width < window:
         return
-    assert np.array_equal(plain.pool_codes(codes, window), max_pool(codes, window))
+    assert np.array_equal(reference.pool_codes(codes, window), max_pool(codes, window))
 
 
 @pytest.mark.reference
-def test_accumulators_equal_the_reference(reference):
-    with np.load(reference / "reference_w4a4.npz") as known:
+def test_accumulators_equal_the_reference(request):
+    with np.load(request.getfixturevalue("reference") / "reference_w4a4.npz") as known:
         for conv in part1().layers:
             weight, codes, accumulator = (
                 known[f"{conv.name}.{name}"] for name in ("weight_code", "activation_code", "accumulator")
             )
-            assert np.array_equal(plain.convolve(codes[3], weight, conv), accumulator[3]), conv.name
+            assert np.array_equal(reference.direct_convolution(codes[3], weight, conv), accumulator[3]), conv.name
 
 
 def test_a_share_holds_every_layer_and_the_seed_decides():
