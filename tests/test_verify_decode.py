@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.memfile import FORMATS, Memory, encode
-from factory.memfile.header import header
+from factory.arithmetic.bits import Field
+from factory.memfile import FORMATS, Memory, WordFormat, encode
+from factory.memfile.formats import header
 from factory.spec import ComparisonError
 from factory.verify.decode import RADIX, WordRule, check_name, decode
 
@@ -21,9 +22,8 @@ def rule(format="bin", header="none", **fields) -> WordRule:
 def memories(draw):
     lane_bits, lanes, signed = draw(st.integers(1, 32)), draw(st.integers(1, 9)), draw(st.booleans())
     word_bits = lanes * lane_bits + draw(st.integers(0, 9))
-    memory = Memory(
-        draw(st.integers(1, 20)), lanes, lane_bits, signed, draw(st.booleans()), word_bits, draw(st.integers(0, 300))
-    )
+    word = WordFormat(lanes, Field(lane_bits, signed), draw(st.booleans()), word_bits)
+    memory = Memory(draw(st.integers(1, 20)), word, draw(st.integers(0, 300)))
     low = -(1 << lane_bits - 1) if signed else 0
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     return memory, rng.integers(low, low + (1 << lane_bits), (memory.words, lanes))
@@ -32,7 +32,11 @@ def memories(draw):
 @given(memories(), st.sampled_from(sorted(FORMATS)))
 def test_the_writers_files_are_read_back(drawn, format):
     memory, codes = drawn
-    fields = {name: getattr(memory, name) for name in WordRule.__annotations__ if hasattr(memory, name)}
+    word = memory.word
+    fields = dict(
+        words=memory.words, lanes=word.lanes, lane_bits=word.field.bits, word_bits=word.width,
+        signed=word.field.signed, lane0_left=word.lane0_left, base=memory.base,
+    )  # fmt: skip
     data = encode(codes, memory, format)
     assert np.array_equal(decode(data, WordRule(format=format, header="none", **fields)), codes)
     with pytest.raises(ComparisonError):
@@ -50,7 +54,7 @@ def test_every_format_has_a_reader():
 @pytest.mark.parametrize("format", ["bin", "hex"])
 def test_headers_are_three_lines(style, format):
     head = header(style, "time", ("row1", "row0"))
-    memory = Memory(2, 2, 4, True)
+    memory = Memory(2, WordFormat(2, Field(4, True)))
     data = encode(np.array([[1, -2], [3, -4]]), memory, format, head)
     assert decode(data, rule(format, style)).tolist() == [[1, -2], [3, -4]]
     with pytest.raises(ComparisonError):

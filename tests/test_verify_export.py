@@ -6,10 +6,11 @@ import shutil
 
 import jsonschema
 import pytest
-from helpers_verify import NEW_NAMES, build_small, edit_manifest, repair, with_new_names
+from helpers_verify import build_small, edit_manifest, repair
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from factory.dataflow import DATAFLOWS
 from factory.export import export
 from factory.manifest import KEYWORDS, NOTES, check_schema, manifest_schema
 from factory.memfile import FORMATS, profile_names
@@ -19,16 +20,8 @@ from factory.verify import verify, verify_export
 
 NETWORK = vgg("small", [11, dict(channels=10, kernel=2), "M", dict(channels=3, kernel=1, padding=0)], image=(3, 4, 6))
 FIRST, MIDDLE, LAST = (conv.name for conv in NETWORK.layers)
-EVERYTHING = "activation,weight,out,conv,threshold,next,address"
-PROFILES = [(flow, name) for flow in ("ws", "os") for name in profile_names(flow)]
-
-
-@pytest.fixture(autouse=True)
-def new_names(monkeypatch):
-    """Exports are still written with the names of factory-pack-1; to be deleted with the adapter when they are not."""
-    from factory.verify import contents
-
-    monkeypatch.setattr(contents, "open_manifest", with_new_names(contents.open_manifest))
+EVERYTHING = "activation,weight,out,accumulator,threshold,next,address"
+PROFILES = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +35,11 @@ def packs(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("packs")
     export(built.store, folder / "ws", dataflow="ws", layers=MIDDLE, images="0:2", include=f"{EVERYTHING},psum")
     export(built.store, folder / "os", dataflow="os", layers=MIDDLE, images="0:2", include=EVERYTHING)
+    export(built.store, folder / "is", dataflow="is", layers=MIDDLE, images="0:2", include=f"{EVERYTHING},psum")
     return folder
 
 
-@pytest.fixture(params=["ws", "os"])
+@pytest.fixture(params=["ws", "os", "is"])
 def pack(packs, tmp_path, request):
     return shutil.copytree(packs / request.param, tmp_path / request.param)
 
@@ -106,7 +100,7 @@ def test_every_profile_passes(built, tmp_path, dataflow, profile):
     export(built.store, tmp_path / "pack", **chosen)
     report = verify_export(tmp_path / "pack", built.store)
     assert report.unchecked == ()
-    roles = {"files", *include.split(",")} | {"direction"} | ({"partial"} if dataflow == "ws" else set())
+    roles = {"files", *include.split(",")} | {"direction"} | ({"running_sum"} if dataflow == "ws" else set())
     assert set(report.counts) == {NEW_NAMES.get(role, role) for role in roles} and min(report.counts.values()) > 0
     alone = verify_export(tmp_path / "pack")
     assert alone.unchecked == ("weights and activation codes against the store, store.h5, which was not given",)
@@ -136,14 +130,14 @@ OPTIONS = [
 @pytest.mark.parametrize("dataflow", ["ws", "os"])
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
 def test_every_option_passes(built, tmp_path, dataflow, options):
-    include = "activation,weight,out,conv,address" + (",psum" if dataflow == "ws" else "")
+    include = "activation,weight,out,accumulator,address" + (",psum" if dataflow == "ws" else "")
     summary = export(
         built.store, tmp_path / "pack", **(dict(dataflow=dataflow, layers=MIDDLE, include=include) | options)
     )
     for store in (built.store, None):
         assert verify_export(tmp_path / "pack", store).counts["files"] == summary.files
     if "psum_bits" in options and options["psum_bits"] < 16:
-        assert summary.wrapped > 0
+        assert summary.inexact > 0
 
 
 def test_pooled_outputs_and_pixel_blocks_pass(built, tmp_path):
@@ -170,7 +164,18 @@ def test_progress_counts_files(packs, built):
     assert calls[0][2].startswith(MIDDLE)
 
 
-ROLES = ["activation", "weight", "out", "psum", "partial", "conv", "threshold", "direction", "next", "address"]
+ROLES = [
+    "activation",
+    "weight",
+    "out",
+    "psum",
+    "running_sum",
+    "accumulator",
+    "threshold",
+    "direction",
+    "next",
+    "address",
+]
 
 
 def test_a_flipped_bit_is_found_by_its_digest(pack, built):
@@ -182,17 +187,17 @@ def test_a_flipped_bit_is_found_by_its_digest(pack, built):
 @pytest.mark.parametrize("role", ROLES)
 def test_a_flipped_bit_is_found_by_its_value(pack, built, role):
     """The manifest has the damaged file's digest, so that the value alone can tell."""
-    assert has(pack, role) or (pack.name == "os" and role in ("psum", "partial"))
+    assert has(pack, role) or (pack.name == "os" and role in ("psum", "running_sum"))
     if not has(pack, role):
         return
     path = files_of(pack, role)[-1]
     flip_bit(path)
     repair(pack)
-    said = fails(pack, built, alone=role in ("out", "psum", "partial", "conv", "next", "address"))
+    said = fails(pack, built, alone=role in ("out", "psum", "running_sum", "accumulator", "next", "address"))
     assert said.startswith(f"{path.relative_to(pack)}: word 0, lane 0 (") and ": must be " in said
 
 
-@pytest.mark.parametrize("role", ["activation", "weight", "out", "psum", "conv"])
+@pytest.mark.parametrize("role", ["activation", "weight", "out", "psum", "accumulator"])
 @pytest.mark.parametrize("repaired", [False, True])
 def test_two_swapped_lines_are_found(pack, built, role, repaired):
     assert has(pack, role) or (pack.name == "os" and role == "psum")
@@ -202,7 +207,7 @@ def test_two_swapped_lines_are_found(pack, built, role, repaired):
     swap_lines(path)
     if repaired:
         repair(pack)
-    said = fails(pack, built, alone=not repaired or role in ("out", "psum", "conv"))
+    said = fails(pack, built, alone=not repaired or role in ("out", "psum", "accumulator"))
     assert said.startswith(f"{path.relative_to(pack)}: {'word ' if repaired else 'sha256 '}")
 
 
@@ -341,7 +346,7 @@ def counts(**fields):
 
 
 def conv(**fields):
-    return lambda manifest: manifest["layers"][MIDDLE]["conv"].update(fields)
+    return lambda manifest: manifest["layers"][MIDDLE]["spec"].update(fields)
 
 
 def first_set(**fields):
@@ -372,8 +377,8 @@ def order(*places):
         (counts(files=1), r"manifest\.json: counts: files must be \d+, not 1"),
         (counts(words=1), r"manifest\.json: counts: words must be \d+, not 1"),
         (counts(bytes=1), r"manifest\.json: counts: bytes must be \d+, not 1"),
-        (counts(wrapped=1), r"manifest\.json: counts: inexact must be \d+, not 1"),
-        (first_set(wrapped=1), rf"manifest\.json: {MIDDLE}, \w+: inexact must be 0, not 1"),
+        (counts(inexact=1), r"manifest\.json: counts: inexact must be \d+, not 1"),
+        (first_set(inexact=1), rf"manifest\.json: {MIDDLE}, \w+: inexact must be 0, not 1"),
         (first_set(role="psum"), r"manifest\.json: layouts: weight must be of role psum, not weight of role weight"),
         (first_set(layout="out"), r"manifest\.json: layouts: out must be of role weight, not out of role out"),
         (first_set(layout="in"), r"manifest\.json: layouts must have in, which the groups name"),
@@ -417,7 +422,7 @@ def test_sums_all_must_be_true_of_the_selection(pack, built):
         (first_set(directory="\ud800"), "manifest.json.groups[0].sets[0].directory: must be text that can be printed"),
         (lambda manifest: manifest["layers"].update({"\x1b": {}}), "manifest.json.layers: must have keys that can be "),
         (conv(kernel="3"), f"manifest.json: {MIDDLE}: spec: kernel must be a whole number, not '3'"),
-        (lambda manifest: manifest["layers"][MIDDLE]["conv"].popitem(), f"manifest.json: {MIDDLE}: spec: the key "),
+        (lambda manifest: manifest["layers"][MIDDLE]["spec"].popitem(), f"manifest.json: {MIDDLE}: spec: the key "),
     ],
 )  # fmt: skip
 def test_a_manifest_that_is_not_of_the_schema_is_named(pack, built, change, said):
@@ -560,7 +565,7 @@ def test_a_folder_without_a_manifest_is_no_export(pack, built):
 def test_comparing_nothing_is_a_failure(tmp_path, packs):
     manifest = json.loads((packs / "ws" / "manifest.json").read_text())
     empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-    manifest |= dict(groups=[], layers={}, pack_id=empty, counts=dict(files=0, words=0, bytes=0, wrapped=0))
+    manifest |= dict(groups=[], layers={}, pack_id=empty, counts=dict(files=0, words=0, bytes=0, inexact=0))
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ComparisonError) as error:
         verify_export(tmp_path)

@@ -111,8 +111,8 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "lines": "axes that count the words of a file, the slowest first",
         "lanes": "axes that count the fields of a word, the most significant first",
         "split": (
-            'divides axes: [{ axis = "row", outer = "row", inner = "simd", size = 2 }] makes row, simd = divmod(row, 2);'
-            " zeros follow the end where the size does not divide the axis"
+            'divides axes: [{ axis = "row", outer = "row", inner = "simd", size = 2 }] makes row, simd = divmod(row, 2)'
+            "; zeros follow the end where the size does not divide the axis"
         ),
         "lane_bits": "width of a field; sums are as wide as the adders (--psum-bits) where these are wider",
         "signed": "whether fields are two's complement; the array reads codes with this lane_bits and signed",

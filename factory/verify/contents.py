@@ -160,14 +160,15 @@ class LayerCheck:
 
     def check(self, sets: Iterable[ListedFiles]) -> None:
         """Check all files of the layer: its own come first, then those of each image."""
-        own = self.layer.given(self.stored, None)
+        own, listed = self.layer.given(self.stored, None), set()
         for image, files in groupby(sets, key=lambda files: files.image):
+            group = list(files)
+            roles = {files.role for files in group}
             if image is None:
-                own = self._check_given(files, own)
+                own, listed = self._check_given(group, own), roles
             else:
-                group = list(files)
                 known = self._check_given(group, own | self.layer.given(self.stored, image))
-                self._check_results([files for files in group if files.rule.follows], known)
+                self._check_results([files for files in group if files.rule.follows], known, listed | roles)
 
     def _check_given(self, sets: Iterable[ListedFiles], known: dict[str, Known]) -> dict[str, Known]:
         """Check the files of given values; return `known` with what only the files say."""
@@ -175,15 +176,10 @@ class LayerCheck:
             if files.role in known:
                 self._compare(files, known[files.role])
             elif files.rule.given:
-                known = known | {files.role: Known(self._collect(files), claimed=self._claimed(files))}
+                known = known | {files.role: Known(self._collect(files))}
             if files.rule.given:
                 self._check_operands(files, 0)
         return known
-
-    def _claimed(self, files: ListedFiles) -> int | None:
-        """Return how many codes the array reads as others, as an operand's own set says of lanes that are its field."""
-        field, record = files.rule.field and files.rule.field(self.layer), files.record
-        return record["inexact"] if field == (record["lane_bits"], record["signed"]) else None
 
     def _check_operands(self, files: ListedFiles, inexact: int | None) -> None:
         """Raise ComparisonError unless a set says how many codes that its values follow from are read as others."""
@@ -191,9 +187,9 @@ class LayerCheck:
         if said != inexact and None not in (said, inexact):
             raise ComparisonError(f"{MANIFEST}: {files.address}: inexact_operands must be {inexact}, not {said}")
 
-    def _check_results(self, sets: list[ListedFiles], known: Mapping[str, Known]) -> None:
-        """Check the files of one image's values that follow from others."""
-        vectors, operands = self._vectors(known), self.layer.inexact_operands(known)
+    def _check_results(self, sets: list[ListedFiles], known: Mapping[str, Known], listed: set[str]) -> None:
+        """Check the files of one image's values that follow from others; files of the `listed` roles are there too."""
+        vectors, operands = self._vectors(known), self.layer.inexact_operands(known, listed)
         for files in sets:
             self._check_operands(files, operands)
             if vectors is None or (files.rule.quantized and vectors.quantizer is None):

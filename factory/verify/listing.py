@@ -134,7 +134,7 @@ def list_files(manifest: Manifest) -> Listing:
             digest.update(f"{entry['sha256']}  {path}\n".encode())
         counts["files"] += len(entries)
         counts["words"] += len(entries) * files.record["words"]
-        counts["inexact"] += files.record["inexact"]
+        counts["inexact"] += files.record["inexact"] + (files.record["inexact_operands"] or 0)
         if files.image is not None:
             images.add((files.image, files.source_index))
     for entry in manifest.facts["testbench"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import prod
@@ -23,14 +23,10 @@ EXACT_BITS = 62
 
 @dataclass(frozen=True)
 class Known:
-    """A vector with its role's axes, and how many of its values are not what they stand for (None: not known).
-
-    `claimed` is how many codes of an operand the array reads as others, as the manifest says where nothing else tells.
-    """
+    """A vector with its role's axes, and how many of its values are not what they stand for (None: not known)."""
 
     values: Values
     inexact: int | None = None
-    claimed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -160,10 +156,13 @@ class SelectedLayer:
                     known[role] = Known(read, int(np.count_nonzero(read != values)))
         return known
 
-    def inexact_operands(self, known: Mapping[str, Known]) -> int | None:
-        """Return how many selected codes of all operands the array reads as others; None where that is not known."""
-        operands = [known.get(role) for role, rule in ROLE_RULES.items() if rule.field]
-        counts = [x and (x.claimed if x.inexact is None else x.inexact) for x in operands]
+    def inexact_operands(self, known: Mapping[str, Known], listed: Collection[str]) -> int | None:
+        """Return how many selected codes the array reads as others, of operands whose role is not `listed`.
+
+        None where that is not known.
+        """
+        unseen = [known.get(role) for role, rule in ROLE_RULES.items() if rule.field and role not in listed]
+        counts = [operand and operand.inexact for operand in unseen]
         return None if None in counts else sum(counts)
 
     def cut_weight(self, weight: Integer[np.ndarray, "oc ic ki kj"]) -> Values:
@@ -181,8 +180,12 @@ class SelectedLayer:
         return self.lay(role, _pick(values, self.outputs, 0), ("oc", *rest))
 
     def addresses(self) -> Int64[np.ndarray, "onij kij"]:
-        """Return `kij * nij_count + nij(onij, kij)`, the address that each pixel reads at each position, from 0."""
-        return (np.array(self.selection["kij"])[:, None] * self.spec.nij_count + self.reads).T
+        """Return `position * nij_count + nij(onij, kij)`, the address that each pixel reads at each `kij`, from 0.
+
+        `position` counts the kernel positions that are selected.
+        """
+        positions = np.arange(len(self.selection["kij"]))
+        return (positions[:, None] * self.spec.nij_count + self.reads).T
 
     def occupied(self, role: str, post: str, levels: int) -> Values:
         """Return a role's vector with ones where it has a channel and a pixel, and zeros elsewhere."""
