@@ -14,7 +14,7 @@ from factory import engine, model
 from factory.arithmetic.integer import max_pool
 from factory.checkpoint import load_weights
 from factory.images import NO_LABEL, load_images
-from factory.images.npz import Member, open_members
+from factory.images.arrays import Member, open_members
 from factory.lower import lower
 from factory.quant.host import dequantize_accumulator, pixel_values
 from factory.spec import IMAGE, ConvLayer, InputError, Progress, TrainedNetwork

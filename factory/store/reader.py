@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+from jaxtyping import Integer
 
 from factory.spec import ConvLayer, InputError, Network, SystolicArray
 from factory.store.hdf5 import HELD, UNREADABLE, require_plugin
@@ -31,43 +32,40 @@ Values = h5py.Dataset | np.ndarray
 class StoredImages:
     """The images of a store.
 
-    `pixels` uint8 `(image, colour, y, x)`; `label` int16 `(image,)`, -1 for an image that has none; `source_index`
-    int64 `(image,)`, each image's place in its source.
+    `label` is -1 for an image that has none, `source_index` each image's place in its source.
     """
 
-    pixels: Values
-    label: Values
-    source_index: Values
+    pixels: Integer[Values, "image colour y x"]
+    label: Integer[Values, " image"]
+    source_index: Integer[Values, " image"]
 
 
 @dataclass(frozen=True)
 class StoredLayer:
     """One layer of a store. Slice its datasets as NumPy arrays; only the slice is read.
 
-    `weight` int8 `(oc, ic, ki, kj)`; `weight_tile` int8 `(it, ot, kij, col, row)`; `row_count` int32 `(it,)` and
-    `col_count` int32 `(ot,)`, the lanes that are not zero padding; `activation` uint8, int8 or int16
-    `(image, ic, y, x)`; `activation_tile`, of the same dtype, `(image, it, nij, row)`; `psum` int16 or int32
-    `(image, it, ot, kij, nij, col)`; `accumulator` int32 `(image, oc, oy, ox)`, which the file calls `conv`;
-    `threshold` int32 `(oc, level)` and `direction` int8 `(oc,)`, both None for a layer that no other follows.
-    `activation_low`, `activation_high`: int16 arrays `(ic,)`, the codes' closed range.
+    `row_count` and `col_count` are the lanes that are not zero padding, `activation_low` and `activation_high` the
+    codes' closed range. The file calls the `accumulator` `conv`, and its axes `y, x` where its map has the size of
+    the layer's. `threshold` and `direction` are None for a layer that no other follows. The types are those of
+    `layer_dtypes`; integers of another width are read as well.
     """
 
     spec: ConvLayer
     array: SystolicArray
     alpha_w: np.float32
     alpha_a: np.float32
-    activation_low: np.ndarray
-    activation_high: np.ndarray
-    weight: Values
-    weight_tile: Values
-    row_count: Values
-    col_count: Values
-    activation: Values
-    activation_tile: Values
-    psum: Values
-    accumulator: Values
-    threshold: Values | None = None
-    direction: Values | None = None
+    activation_low: Integer[np.ndarray, " ic"]
+    activation_high: Integer[np.ndarray, " ic"]
+    weight: Integer[Values, "oc ic ki kj"]
+    weight_tile: Integer[Values, "it ot kij col row"]
+    row_count: Integer[Values, " it"]
+    col_count: Integer[Values, " ot"]
+    activation: Integer[Values, "image ic y x"]
+    activation_tile: Integer[Values, "image it nij row"]
+    psum: Integer[Values, "image it ot kij nij col"]
+    accumulator: Integer[Values, "image oc oy ox"]
+    threshold: Integer[Values, "oc level"] | None = None
+    direction: Integer[Values, " oc"] | None = None
 
 
 @dataclass(frozen=True)
@@ -177,11 +175,9 @@ def _read_store(path: Path, file: h5py.File) -> Store:
         if layer_path(spec.name) in file:
             _check_paths(path, file, [f"{layer_path(spec.name)}/{name}" for name in variable_axes(network, spec)])
             _check_attributes(path, file[layer_path(spec.name)], _LAYER_ATTRIBUTES)
-            layers[spec.name] = _read_layer(file, network, spec, array)
+            layers[spec.name] = _read_layer(path, file, network, spec, array)
     if not layers:
         raise InputError(f"{path}: must hold at least one layer, it holds none")
-    for layer in layers.values():
-        _check_shapes(path, network, layer, images.pixels.shape[0])
     return Store(path, file, network, array, images, layers)
 
 
@@ -203,20 +199,21 @@ def _check_attributes(path: Path, group: h5py.Group, names: tuple[str, ...]) -> 
             raise InputError(f"{path}: must hold {where} of schema {SCHEMA}, it does not")
 
 
-def _read_layer(file: h5py.File, network: Network, spec: ConvLayer, array: SystolicArray) -> StoredLayer:
-    group = file[layer_path(spec.name)]
-    datasets = {IN_CODE.get(name, name): group[name] for name in variable_axes(network, spec)}
-    datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
+def _read_layer(path: Path, file: h5py.File, network: Network, spec: ConvLayer, array: SystolicArray) -> StoredLayer:
+    group, images = file[layer_path(spec.name)], file["images/pixels"].shape[0]
+    datasets = {name: group[name] for name in variable_axes(network, spec)}
     with np.errstate(over="raise"):
         alphas = {name: np.float32(group.attrs[name]) for name in _LAYER_ATTRIBUTES}
-    return StoredLayer(spec, array, **alphas, **datasets)
+    _check_shapes(path, network, spec, datasets, axis_sizes(spec, array, images))
+    datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
+    return StoredLayer(spec, array, **alphas, **{IN_CODE.get(name, name): data for name, data in datasets.items()})
 
 
-def _check_shapes(path: Path, network: Network, layer: StoredLayer, images: int) -> None:
-    spec, sizes = layer.spec, axis_sizes(layer.spec, layer.array, images)
+def _check_shapes(
+    path: Path, network: Network, spec: ConvLayer, datasets: Mapping[str, h5py.Dataset], sizes: Mapping[str, int]
+) -> None:
     for name, axes in variable_axes(network, spec).items():
-        data = getattr(layer, IN_CODE.get(name, name))
-        found, kind = data.shape, data.dtype
+        found, kind = datasets[name].shape, datasets[name].dtype
         if kind.kind not in "iu":
             raise InputError(f"{path}: {layer_path(spec.name)}/{name} must hold integers, not {kind}")
         expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, found, strict=False))
