@@ -139,7 +139,7 @@ def test_what_lies_left_of_the_lanes_must_be_zero():
     with pytest.raises(ComparisonError, match=r"^word 1: must be zero left of its lanes$"):
         decode(b"000000001\n100000001\n", rule(word_bits=9))
     with pytest.raises(ComparisonError, match=r"^codes must be -8 to 7, not 0 to 8$"):
-        decode(encode(np.array([[0, 1], [8, 0]]), Memory(2, 2, 8, True), "npy"), rule("npy"))
+        decode(encode(np.array([[0, 1], [8, 0]]), Memory(2, WordFormat(2, Field(8, True))), "npy"), rule("npy"))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from jaxtyping import Int64, Integer
 from factory.manifest import MANIFEST, Manifest, open_manifest
 from factory.spec import ComparisonError, InputError, Progress
 from factory.store import Store, StoredLayer, open_store
-from factory.verify.dataflows import ROLE_RULES, Values
+from factory.verify.dataflows import DATAFLOW_RULES, ROLE_RULES, Values
 from factory.verify.decode import PADDING, layout_axes, positions
 from factory.verify.listing import (
     FileReader,
@@ -86,6 +86,9 @@ def _check_export(
     root: Path, manifest: Manifest, listing: Listing, store: Store | None, tally: Tally, progress: Progress | None
 ) -> None:
     facts = manifest.facts
+    if facts["dataflow"] not in DATAFLOW_RULES:
+        known = " ".join(DATAFLOW_RULES)
+        raise ComparisonError(f"{MANIFEST}: dataflow must be one of {known}, not {facts['dataflow']}")
     check_listing(root, listing, facts)
     if store is None:
         tally.skip(f"weights and activation codes against the store, {facts['store']}, which was not given")
