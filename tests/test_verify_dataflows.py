@@ -124,11 +124,11 @@ def test_accumulators_of_every_dataflow_equal_loops(flow, part, adders):
     running = loops(layer, adders)[1]
     last = max(step for step, *_ in running)
     expected = [[running[last, oc, onij] for onij in layer.pixels] for oc in layer.outputs]
-    made = layer.join("conv", vectors(layer, adders).accumulator, ("oc", "onij"))
+    made = layer.join("accumulator", vectors(layer, adders).accumulator, ("oc", "onij"))
     assert np.array_equal(made, expected)
     exact = loops(layer, Adders(60, "wrap"))[1]
     wrong = sum(running[last, oc, onij] != exact[last, oc, onij] for oc in layer.outputs for onij in layer.pixels)
-    for role in ("conv", "out", "next"):
+    for role in ("accumulator", "out", "next"):
         assert vectors(layer, adders).inexact(ROLE_RULES[role]) == wrong
     assert wrong or adders.bits == 16
 
@@ -220,7 +220,7 @@ def write(root, layer, record, values, *, image=0, **changed):
     facts = dict(
         layout=record["name"], role=record["role"], directory="", source=source if rule.dataset else None, radix=2,
         words=len(found), lines=len(found), lanes=found.shape[1], lane_bits=bits, word_bits=bits * found.shape[1],
-        signed=record["signed"], axes=sizes, wrapped=0, inexact_operands=0,
+        signed=record["signed"], axes=sizes, inexact=0, inexact_operands=0,
         files=[{"name": record["file"], "sha256": hashlib.sha256(text).hexdigest()}],
     )  # fmt: skip
     return ListedFiles("x", image if rule.per_image else None, record, facts | changed, None)
@@ -247,8 +247,8 @@ IS_LAYOUTS = {
     "weight": layout("weight", lines=["it", "kij", "oc"], signed=True),
     "activation": layout(lines=["it", "kij", "onij"]),
     "psum": layout("psum", lines=["it", "kij", "onij"], lanes=["oc"], lane_bits=16, signed=True),
-    "partial": layout("partial", lines=["it", "onij"], lanes=["oc"], lane_bits=16, signed=True),
-    "conv": layout("conv", lines=["onij"], lanes=["oc"], lane_bits=16, signed=True),
+    "running_sum": layout("running_sum", lines=["it", "onij"], lanes=["oc"], lane_bits=16, signed=True),
+    "accumulator": layout("accumulator", lines=["onij"], lanes=["oc"], lane_bits=16, signed=True),
     "next": layout("next", lines=["onij"], lanes=["-oc"]),
 }
 
@@ -256,7 +256,7 @@ IS_LAYOUTS = {
 def is_sets(root, layer, changed=None):
     made = vectors(layer)
     values = dict(weight=made.weight, activation=made.activation)
-    values |= {role: ROLE_RULES[role].follows(made) for role in ("psum", "partial", "conv", "next")}
+    values |= {role: ROLE_RULES[role].follows(made) for role in ("psum", "running_sum", "accumulator", "next")}
     return [write(root, layer, IS_LAYOUTS[role], values[role], **(changed or {}).get(role, {})) for role in values]
 
 
@@ -264,7 +264,7 @@ def is_sets(root, layer, changed=None):
 def test_input_stationary_files_are_checked(tmp_path, stored):
     layer = selected("is")
     tally = check(tmp_path, layer, is_sets(tmp_path, layer), stored)
-    assert {"psum", "conv"} <= set(tally.counts) and ("weight" in tally.counts) == stored
+    assert {"psum", "accumulator"} <= set(tally.counts) and ("weight" in tally.counts) == stored
     sets = is_sets(tmp_path, layer)
     path = tmp_path / "psum.txt"
     path.write_bytes(path.read_bytes()[:-2] + (b"0\n" if path.read_bytes()[-2:] == b"1\n" else b"1\n"))
@@ -275,21 +275,21 @@ def test_input_stationary_files_are_checked(tmp_path, stored):
 
 def test_pixel_tiles_of_input_stationary_have_cols_pixels(tmp_path):
     layer = selected("is", part=True)
-    record = layout("conv", lines=["pt", "oc"], lanes=["-px"], lane_bits=16, signed=True)
+    record = layout("accumulator", lines=["pt", "oc"], lanes=["-px"], lane_bits=16, signed=True)
     made = vectors(layer).accumulator
     padded = np.zeros((3, 2, 4), np.int64)
     padded[:, 0], padded[:, 1, 0] = made[:, :4], made[:, 4]
     axes = "oc", "pt", "px"
     found, sizes = positions(record, axes, padded.shape)
     lines = ["".join(f"{int(padded.ravel()[at]) % 65536:016b}" for at in reversed(line)) for line in found]
-    (tmp_path / "conv.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / "accumulator.txt").write_text("\n".join(lines) + "\n")
     files = write(tmp_path, layer, record | dict(lines=["oc", "onij"], lanes=[]), made)
-    (tmp_path / "conv.txt").write_text("\n".join(lines) + "\n")
-    digest = hashlib.sha256((tmp_path / "conv.txt").read_bytes()).hexdigest()
+    (tmp_path / "accumulator.txt").write_text("\n".join(lines) + "\n")
+    digest = hashlib.sha256((tmp_path / "accumulator.txt").read_bytes()).hexdigest()
     facts = files.record | dict(
-        axes=sizes, lines=6, words=6, lanes=4, word_bits=64, files=[{"name": "conv.txt", "sha256": digest}]
+        axes=sizes, lines=6, words=6, lanes=4, word_bits=64, files=[{"name": "accumulator.txt", "sha256": digest}]
     )
-    assert check(tmp_path, layer, [replace(files, layout=record, record=facts)]).counts["conv"] == 24
+    assert check(tmp_path, layer, [replace(files, layout=record, record=facts)]).counts["accumulator"] == 24
 
 
 @pytest.mark.parametrize("stored", [True, False])
@@ -320,7 +320,7 @@ def test_inexact_operands_are_checked_wherever_they_are_known(tmp_path, stored):
     made = replace(vectors(layer), activation=read)
     weight = write(tmp_path, layer, IS_LAYOUTS["weight"], made.weight)
     signed = IS_LAYOUTS["activation"] | {"signed": True}
-    activation = write(tmp_path, layer, signed, read, wrapped=inexact)
+    activation = write(tmp_path, layer, signed, read, inexact=inexact)
 
     def psums(**changed):
         return write(tmp_path, layer, IS_LAYOUTS["psum"], made.psum, **changed)

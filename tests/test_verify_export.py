@@ -6,7 +6,7 @@ import shutil
 
 import jsonschema
 import pytest
-from helpers_verify import build_small, edit_manifest, repair
+from helpers_verify import NEW_NAMES, build_small, edit_manifest, repair, with_new_names
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +21,14 @@ NETWORK = vgg("small", [11, dict(channels=10, kernel=2), "M", dict(channels=3, k
 FIRST, MIDDLE, LAST = (conv.name for conv in NETWORK.layers)
 EVERYTHING = "activation,weight,out,conv,threshold,next,address"
 PROFILES = [(flow, name) for flow in ("ws", "os") for name in profile_names(flow)]
+
+
+@pytest.fixture(autouse=True)
+def new_names(monkeypatch):
+    """Exports are still written with the names of factory-pack-1; to be deleted with the adapter when they are not."""
+    from factory.verify import contents
+
+    monkeypatch.setattr(contents, "open_manifest", with_new_names(contents.open_manifest))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +107,7 @@ def test_every_profile_passes(built, tmp_path, dataflow, profile):
     report = verify_export(tmp_path / "pack", built.store)
     assert report.unchecked == ()
     roles = {"files", *include.split(",")} | {"direction"} | ({"partial"} if dataflow == "ws" else set())
-    assert set(report.counts) == roles and min(report.counts.values()) > 0
+    assert set(report.counts) == {NEW_NAMES.get(role, role) for role in roles} and min(report.counts.values()) > 0
     alone = verify_export(tmp_path / "pack")
     assert alone.unchecked == ("weights and activation codes against the store, store.h5, which was not given",)
     assert set(report.counts) - set(alone.counts) == {"activation", "weight", "threshold", "direction"}
@@ -360,12 +368,12 @@ def order(*places):
         (group(1, image=1), rf"manifest\.json: the groups of {MIDDLE} must .* each other, its images ascending"),
         (order(0, 2, 1), rf"manifest\.json: the groups of {MIDDLE} must .* each other, its images ascending"),
         (order(1, 2, 0), rf"manifest\.json: the groups of {MIDDLE} must .* each other, its images ascending"),
-        (conv(pool=1), rf"manifest\.json: {MIDDLE}: conv must be the store's .*"),
+        (conv(pool=1), rf"manifest\.json: {MIDDLE}: spec must be the store's .*"),
         (counts(files=1), r"manifest\.json: counts: files must be \d+, not 1"),
         (counts(words=1), r"manifest\.json: counts: words must be \d+, not 1"),
         (counts(bytes=1), r"manifest\.json: counts: bytes must be \d+, not 1"),
-        (counts(wrapped=1), r"manifest\.json: counts: wrapped must be \d+, not 1"),
-        (first_set(wrapped=1), rf"manifest\.json: {MIDDLE}, \w+: wrapped must be 0, not 1"),
+        (counts(wrapped=1), r"manifest\.json: counts: inexact must be \d+, not 1"),
+        (first_set(wrapped=1), rf"manifest\.json: {MIDDLE}, \w+: inexact must be 0, not 1"),
         (first_set(role="psum"), r"manifest\.json: layouts: weight must be of role psum, not weight of role weight"),
         (first_set(layout="out"), r"manifest\.json: layouts: out must be of role weight, not out of role out"),
         (first_set(layout="in"), r"manifest\.json: layouts must have in, which the groups name"),
@@ -374,7 +382,7 @@ def order(*places):
         (first_set(words=99), rf"manifest\.json: {MIDDLE}, \w+: words must be \d+, not 99"),
         (first_set(radix=16), rf"manifest\.json: {MIDDLE}, \w+: radix must be 2, not 16"),
         (first_set(lane_bits=5), rf"manifest\.json: {MIDDLE}, \w+: word_bits must be \d+, not \d+"),
-        (pe(psum_bits=7), rf"manifest\.json: {MIDDLE}, image 0, out: wrapped must be [1-9]\d*, not 0"),
+        (pe(psum_bits=7), rf"manifest\.json: {MIDDLE}, image 0, out: inexact must be [1-9]\d*, not 0"),
         (pe(activation_signed=True), r"manifest\.json: pe: activation bits and signed must be .*, not \(4, True\)"),
         (top(post="none"), r".*out.*: word \d+, lane \d+ \(.*\): must be -\d+, not 0 .*"),
     ],
@@ -408,8 +416,8 @@ def test_sums_all_must_be_true_of_the_selection(pack, built):
         (top(network="a\nb"), r"manifest.json.network: must be text that can be printed, not 'a\nb'"),
         (first_set(directory="\ud800"), "manifest.json.groups[0].sets[0].directory: must be text that can be printed"),
         (lambda manifest: manifest["layers"].update({"\x1b": {}}), "manifest.json.layers: must have keys that can be "),
-        (conv(kernel="3"), f"manifest.json: {MIDDLE}: conv: kernel must be a whole number, not '3'"),
-        (lambda manifest: manifest["layers"][MIDDLE]["conv"].popitem(), f"manifest.json: {MIDDLE}: conv: the key "),
+        (conv(kernel="3"), f"manifest.json: {MIDDLE}: spec: kernel must be a whole number, not '3'"),
+        (lambda manifest: manifest["layers"][MIDDLE]["conv"].popitem(), f"manifest.json: {MIDDLE}: spec: the key "),
     ],
 )  # fmt: skip
 def test_a_manifest_that_is_not_of_the_schema_is_named(pack, built, change, said):

@@ -101,7 +101,7 @@ def _check_export(
     if reader.done != listing.files:
         raise ComparisonError(f"{MANIFEST}: every one of {listing.files} files must be read, {reader.done} were")
     tally.counts["files"] = reader.done + len(facts["testbench"])
-    expected = dict(files=reader.done, words=listing.words, bytes=reader.bytes, wrapped=listing.wrapped)
+    expected = dict(files=reader.done, words=listing.words, bytes=reader.bytes, inexact=listing.inexact)
     for name, value in expected.items():
         if facts["counts"][name] != value:
             raise ComparisonError(f"{MANIFEST}: counts: {name} must be {value}, not {facts['counts'][name]}")
@@ -113,7 +113,7 @@ def _layer_check(
     layer = SelectedLayer.from_manifest(facts, name)
     stored = None if store is None else store.layer(name)
     if stored is not None and stored.spec != layer.spec:
-        raise ComparisonError(f"{MANIFEST}: {name}: conv must be the store's {stored.spec}, not {layer.spec}")
+        raise ComparisonError(f"{MANIFEST}: {name}: spec must be the store's {stored.spec}, not {layer.spec}")
     adders = Adders(facts["pe"]["psum_bits"], facts["pe"]["overflow"])
     return LayerCheck(layer, adders, facts["post"], facts["flat"], stored, reader, tally)
 
@@ -183,7 +183,7 @@ class LayerCheck:
     def _claimed(self, files: ListedFiles) -> int | None:
         """Return how many codes the array reads as others, as an operand's own set says of lanes that are its field."""
         field, record = files.rule.field and files.rule.field(self.layer), files.record
-        return record["wrapped"] if field == (record["lane_bits"], record["signed"]) else None
+        return record["inexact"] if field == (record["lane_bits"], record["signed"]) else None
 
     def _check_operands(self, files: ListedFiles, inexact: int | None) -> None:
         """Raise ComparisonError unless a set says how many codes that its values follow from are read as others."""
@@ -225,9 +225,9 @@ class LayerCheck:
         held = read_field(values, files.record["lane_bits"], files.record["signed"])
         if known.inexact is not None:
             inexact = known.inexact + int(np.count_nonzero(held != values))
-            if files.record["wrapped"] != inexact:
+            if files.record["inexact"] != inexact:
                 raise ComparisonError(
-                    f"{MANIFEST}: {files.address}: wrapped must be {inexact}, not {files.record['wrapped']}"
+                    f"{MANIFEST}: {files.address}: inexact must be {inexact}, not {files.record['inexact']}"
                 )
         for entry in files.record["files"]:
             codes, where = self._lines(files, entry, position)

@@ -123,7 +123,7 @@ def _output_stationary(layer: SelectedLayer, activation: Values, weight: Values,
 def _output_axes(*outputs: str) -> dict[str, tuple[str, ...]]:
     """Return the axes of what an array gives, whose output channels are on the axes `outputs`."""
     tile, *lane = outputs
-    made = {role: (tile, "onij", *lane) for role in ("conv", "out", "next")}
+    made = {role: (tile, "onij", *lane) for role in ("accumulator", "out", "next")}
     return made | {"threshold": (tile, "level", *lane), "direction": outputs, "address": ("onij", "kij")}
 
 
@@ -133,7 +133,7 @@ WEIGHT_STATIONARY = DataflowRule(
         "activation": ("it", "nij", "row"),
         "weight": ("it", "ot", "kij", "col", "row"),
         "psum": ("it", "ot", "kij", "nij", "col"),
-        "partial": ("it", "ot", "onij", "col"),
+        "running_sum": ("it", "ot", "onij", "col"),
         **_output_axes("ot", "col"),
     },
     inputs=Cut(("it", "row"), "rows"),
@@ -162,7 +162,7 @@ INPUT_STATIONARY = DataflowRule(
         "activation": ("it", "kij", "onij", "row"),
         "weight": ("it", "kij", "oc", "row"),
         "psum": ("it", "kij", "oc", "onij"),
-        "partial": ("it", "oc", "onij"),
+        "running_sum": ("it", "oc", "onij"),
         **_output_axes("oc"),
     },
     inputs=Cut(("it", "row"), "rows"),
@@ -236,8 +236,8 @@ ROLE_RULES: Mapping[str, RoleRule] = MappingProxyType(
             None, given=lambda layer, stored, image: layer.addresses(), per_image=False, addresses=True
         ),
         "psum": RoleRule("psum", follows=lambda made: made.psum, sums=lambda made: made.psum),
-        "partial": RoleRule("psum", follows=lambda made: made.running_sum, sums=lambda made: made.running_sum),
-        "conv": RoleRule("conv", follows=lambda made: made.accumulator, sums=lambda made: made.accumulator),
+        "running_sum": RoleRule("psum", follows=lambda made: made.running_sum, sums=lambda made: made.running_sum),
+        "accumulator": RoleRule("conv", follows=lambda made: made.accumulator, sums=lambda made: made.accumulator),
         "out": RoleRule("conv", follows=lambda made: made.out, sums=lambda made: made.accumulator, map=_map_after_post),
         "next": RoleRule(
             "conv",

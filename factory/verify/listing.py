@@ -117,7 +117,7 @@ class Listing:
     paths: Set[str]
     files: int
     words: int
-    wrapped: int
+    inexact: int
     images: Set[tuple[int, int | None]]
     pack_id: str
 
@@ -125,7 +125,7 @@ class Listing:
 def list_files(manifest: Manifest) -> Listing:
     """Return what a manifest lists; raise ComparisonError where it lists a file twice or its groups are damaged."""
     paths, images, digest = set(), set(), hashlib.sha256()
-    counts = dict(files=0, words=0, wrapped=0)
+    counts = dict(files=0, words=0, inexact=0)
     for files in listed_files(manifest):
         entries = files.record["files"]
         for entry in entries:
@@ -134,7 +134,7 @@ def list_files(manifest: Manifest) -> Listing:
             digest.update(f"{entry['sha256']}  {path}\n".encode())
         counts["files"] += len(entries)
         counts["words"] += len(entries) * files.record["words"]
-        counts["wrapped"] += files.record["wrapped"]
+        counts["inexact"] += files.record["inexact"]
         if files.image is not None:
             images.add((files.image, files.source_index))
     for entry in manifest.facts["testbench"]:

@@ -57,10 +57,10 @@ class SelectedLayer:
         kinds = {field.name: field.type for field in fields(ConvLayer)}
         try:
             layer = cls(
-                spec=ConvLayer(**typed_values(record["conv"], kinds, kinds, "conv: ")),
+                spec=ConvLayer(**typed_values(record["spec"], kinds, kinds, "spec: ")),
                 dataflow=DATAFLOW_RULES[manifest["dataflow"]],
                 array=SystolicArray(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
-                selection={axis: tuple(places) for axis, places in record["tiles"].items()},
+                selection={axis: tuple(places) for axis, places in record["selection"].items()},
                 activation=(pe["activation_bits"], pe["activation_signed"]),
                 weight=(pe["weight_bits"], pe["weight_signed"]),
                 pixel_block=tuple(manifest["pixel_block"]),
@@ -71,7 +71,7 @@ class SelectedLayer:
             places = layer.selection.get(axis, ())
             if not places or list(places) != sorted(set(places)) or places[-1] >= count:
                 expected = f"ascending {axis} below {count}"
-                raise ComparisonError(f"{MANIFEST}: {name}: tiles must have {expected}, not {list(places)}")
+                raise ComparisonError(f"{MANIFEST}: {name}: selection must have {expected}, not {list(places)}")
         if layer.spec.name != name or layer.is_whole_sum != record["sums_all"]:
             facts = f"its own name and sums_all {layer.is_whole_sum}"
             raise ComparisonError(f"{MANIFEST}: {name}: must have {facts}, not {layer.spec.name}, {record['sums_all']}")
@@ -257,12 +257,12 @@ class ExpectedVectors:
     @property
     def running_sum(self) -> Values:
         """The accumulators after each `it`."""
-        return self.layer.lay("partial", np.stack([total for _, total in self._sums()]), ("it", "oc", "onij"))
+        return self.layer.lay("running_sum", np.stack([total for _, total in self._sums()]), ("it", "oc", "onij"))
 
     @property
     def accumulator(self) -> Values:
         """The sums of everything selected."""
-        return self.layer.lay("conv", self._accumulators, ("oc", "onij"))
+        return self.layer.lay("accumulator", self._accumulators, ("oc", "onij"))
 
     @property
     def out(self) -> Values:
