@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from helpers_network import random_pixels, trained_network
 
 from factory.build import build
 from factory.checkpoint import save_weights
+from factory.manifest import Manifest
 from factory.spec import Network, SystolicArray
 
 
@@ -68,3 +69,42 @@ def repair(folder: Path) -> None:
         manifest["counts"]["bytes"] = size
 
     edit_manifest(folder, change)
+
+
+NEW_NAMES = {"partial": "running_sum", "conv": "accumulator"}
+NEW_KEYS = {"wrapped": "inexact"}
+LAYER_NAMES = {"conv": "spec", "tiles": "selection"}
+
+
+def with_new_names(open_manifest: Callable[[Path], Manifest]) -> Callable[[Path], Manifest]:
+    """Return a reader of manifests of schema factory-pack-1 that gives them the names of factory-pack-2."""
+
+    def opened(directory: Path) -> Manifest:
+        manifest = open_manifest(directory)
+        layers = {
+            layer: {LAYER_NAMES.get(key, key): value for key, value in record.items()}
+            for layer, record in manifest.facts["layers"].items()
+        }
+        facts = {**manifest.facts, "layers": layers}
+        return Renamed(manifest.path, {key: _renamed(facts[key]) if key in _NAMED else facts[key] for key in facts})
+
+    return opened
+
+
+class Renamed(Manifest):
+    """A manifest whose groups have the new names too."""
+
+    def groups(self) -> Iterator[dict]:
+        yield from map(_renamed, super().groups())
+
+
+_NAMED = ("layouts", "counts")
+
+
+def _renamed(value: object, key: str = "") -> object:
+    """Return a value with the new names: keys, and the values of `role` and `include`."""
+    if isinstance(value, dict):
+        return {NEW_KEYS.get(name, name): _renamed(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    return NEW_NAMES.get(value, value) if key in ("role", "include") else value
