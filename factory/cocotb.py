@@ -173,8 +173,8 @@ def _unpacked(stream: str, word: Any) -> list[Any]:
     except TypeError:
         kinds = "a LogicArray, an int, or a list or unpacked array of such lanes"
         raise InputError(f"{stream}: a word must be {kinds}, not {type(word).__name__}") from None
-    descending = getattr(getattr(word, "range", None), "direction", "to") == "downto"
-    return lanes[::-1] if descending else lanes
+    counts = getattr(getattr(word, "range", None), "direction", "to")
+    return lanes[::-1] if counts == "downto" else lanes
 
 
 def _is_logic(value: Any) -> bool:

@@ -188,7 +188,7 @@ def test_force_does_not_remove_what_the_export_did_not_write(tmp_path):
     mine.touch()
     with pytest.raises(InputError) as caught:
         export(STORE, tmp_path / "x", force=True, **OPTIONS)
-    said = "--force replaces only an earlier export, features.13/my_tb.sv is not of it: move it away"
+    said = "force replaces only an earlier export, features.13/my_tb.sv is not of it: move it away"
     assert str(caught.value) == f"{tmp_path / 'x'}: {said}"
     assert mine.exists()
     mine.unlink()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from factory.dataflow import DATAFLOWS, ROLES
+
 PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
@@ -70,3 +72,33 @@ def test_light_imports_load_nothing_heavy(code):
     check = f"{code}\nimport sys\nloaded = {heavy} & set(sys.modules)\nassert not loaded, loaded"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+TABLES = {PACKAGE / "verify" / "dataflows.py", *(PACKAGE / "dataflow").glob("*.py")}
+"""Where dataflows and roles are told apart: the product's tables, and the verifier's own on purpose."""
+
+
+NAMES = {*ROLES, *DATAFLOWS, *(role.old_name for role in ROLES.values())} - {""}
+
+
+def compared_names(code: str) -> list[tuple[int, set[str]]]:
+    """Return the lines of comparisons with, and matches of, names of roles or dataflows."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, (ast.Compare, ast.match_case)):
+            leaves = ast.walk(getattr(node, "pattern", node))
+            names = {leaf.value for leaf in leaves if isinstance(leaf, ast.Constant) and leaf.value in NAMES}
+            if names:
+                found.append((getattr(node, "lineno", 0), names))
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(set(FILES) - TABLES), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nothing_branches_on_the_name_of_a_role_or_a_dataflow(path):
+    assert compared_names(path.read_text()) == []
+
+
+def test_the_search_for_branches_finds_them():
+    assert compared_names('a == "ws"\nb in ("psum", "x")') == [(1, {"ws"}), (2, {"psum"})]
+    assert compared_names('match c:\n    case "is":\n        pass\n') == [(0, {"is"})]
+    assert compared_names('d["out"] == 3 or e == "outer"') == [(1, {"out"})] and not compared_names('f("ws")')

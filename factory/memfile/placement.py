@@ -64,36 +64,38 @@ class Placement:
         return ((pixel,) if tiled else ()) + self.layout.split
 
     @cached_property
-    def _all_sizes(self) -> dict[str, int]:
-        sizes = {axis: self.sizes[axis] for axis in self.axes}
+    def _divided(self) -> tuple[dict[str, int], tuple[int, ...]]:
+        """The sizes of the axes after the splits, and of each split's axis before it, which may give its name away."""
+        sizes, before = {axis: self.sizes[axis] for axis in self.axes}, []
         for split in self.splits:
-            sizes |= {split.outer: -(-sizes[split.axis] // split.size), split.inner: split.size}
-        return sizes
+            before.append(sizes.pop(split.axis))
+            sizes |= {split.outer: -(-before[-1] // split.size), split.inner: split.size}
+        return sizes, tuple(before)
 
     @cached_property
     def placed(self) -> dict[str, int]:
         """The sizes of the layout's axes, in the order of the bits: files, lines, lanes."""
-        return {axis: self._all_sizes[axis] for axis in self.layout.axes}
+        return {axis: self._divided[0][axis] for axis in self.layout.axes}
 
     def _count(self, axes: Sequence[Axis]) -> int:
         return prod(self.placed[axis.name] for axis in axes)
 
-    @property
+    @cached_property
     def file_count(self) -> int:
         """Number of files."""
         return self._count(self.layout.files)
 
-    @property
+    @cached_property
     def lines(self) -> int:
         """Lines of each file that hold values."""
         return self._count(self.layout.lines)
 
-    @property
+    @cached_property
     def word(self) -> WordFormat:
         """The format of a word."""
         return self.layout.word(self._count(self.layout.lanes))
 
-    @property
+    @cached_property
     def memory(self) -> Memory:
         """The memory that each file describes."""
         return self.layout.memory(self.lines, self.word)
@@ -140,9 +142,9 @@ class Placement:
                 size = self.placed[axis.name]
                 rest, position = divmod(rest, size)
                 positions[axis.name] = size - 1 - position if axis.reversed else position
-        for split in reversed(self.splits):
+        for split, size in zip(reversed(self.splits), reversed(self._divided[1]), strict=True):
             position = positions.pop(split.outer) * split.size + positions.pop(split.inner)
-            if position >= self._all_sizes[split.axis]:
+            if position >= size:
                 return None
             positions[split.axis] = position
         return {axis: self._label(axis, positions[axis]) for axis in self.axes}

@@ -31,6 +31,8 @@ def verify(
         if sample is not None:
             raise InputError(f"{path}: a sample must be of a store, not of an export, which is checked whole")
         return verify_export(path, store=store, progress=progress, default=default)
+    if not Path(path).exists():
+        raise InputError(f"{path}: must be a store or an export, there is no such file or folder")
     if store is not None:
         raise InputError(f"{path}: a store to compare with must be given for an export, not for a store")
     return verify_store(
