@@ -58,7 +58,7 @@ def test_wrapping_keeps_the_low_bits(dtype, width, signed, data):
     for value in values.tolist():
         low = value % (1 << width)
         expected.append(low - (1 << width) if signed and low >> (width - 1) else low)
-    wrapped, (held, count) = bits.wrap(values, width, signed), bits.hold(values, width, signed)
+    wrapped, (held, count) = bits.wrap(values, width, signed), bits.Field(width, signed).wrap(values)
     assert wrapped.dtype == held.dtype == bits.code_dtype(width, signed)
     assert wrapped.tolist() == held.tolist() == expected
     assert count == sum(a != b for a, b in zip(values.tolist(), expected, strict=True))

@@ -195,6 +195,7 @@ DIGESTS = {
     ("os", "notebook"): "6a747b11830c3217",
     ("os", "os-all"): "b130fb4be3a39938",
     ("os", "os-perkij"): "923abde372190fde",
+    ("is", "notebook"): "9e494bd02c28a1e2",
 }
 
 

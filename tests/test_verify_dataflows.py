@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -231,9 +231,13 @@ def stored_layer():
     known = dict(
         spec=SPEC, array=ARRAY, weight=WEIGHT, activation=CODES[None], threshold=THRESHOLD, direction=DIRECTION
     )
-    rest = {field.name for field in fields(StoredLayer)} - known.keys() - {"alpha_w", "alpha_a"}
-    one = np.float32(1)
-    return StoredLayer(**known, alpha_w=one, alpha_a=one, **dict.fromkeys(rest, np.zeros(1, np.int64)))
+    shapes = dict(
+        activation_low=(len(CODES),), activation_high=(len(CODES),), weight_tile=(1,) * 5, row_count=(1,),
+        col_count=(1,), activation_tile=(1,) * 4, psum=(1,) * 6,
+        accumulator=(1, SPEC.out_channels, SPEC.out_height, SPEC.out_width),
+    )  # fmt: skip
+    one, rest = np.float32(1), {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
+    return StoredLayer(**known, alpha_w=one, alpha_a=one, **rest)
 
 
 def check(root, layer, sets, stored=True, adders=ADDERS[0]):
