@@ -20,7 +20,6 @@ from factory.manifest import MANIFEST as MANIFEST
 from factory.manifest import first_unlisted, is_export
 from factory.spec import ComparisonError, InputError, Progress
 from factory.store import open_store
-from factory.testbench import bench_files, bench_of
 
 MOST_WORKERS = 8
 SPOOL_BYTES = 1 << 24
@@ -59,6 +58,8 @@ def export(
                 for group in groups:
                     manifest.add(group)
             if options.testbench:
+                from factory.testbench import bench_files, bench_of
+
                 files = bench_files(bench_of(plan))
                 for path, data in files.items():
                     write_new(root / path, [data])
