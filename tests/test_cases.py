@@ -98,6 +98,23 @@ def test_a_memory_has_a_depth(tmp_path):
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_pixels_are_divided_into_y_and_x_by_the_maps_own_width(tmp_path):
+    text = (
+        '[layouts.out]\nfile = "out{{ot}}_{{col}}.txt"\nfiles = ["ot", "col"]\nlines = ["{0}"]\nlanes = ["{1}"]\n'
+        'split = [{{ axis = "onij", outer = "{0}", inner = "{1}", size = {2} }}]\n'
+    )
+    options = dict(layers=LAYER, include="out")  # whose map is 4 x 5
+    with pytest.raises(InputError) as caught:
+        export(STORE, tmp_path / "x", profile=profile(tmp_path, text.format("y", "x", 4)), **options)
+    assert str(caught.value) == (
+        f"{LAYER}: layout out: split: onij must be divided into y and x by the width of the map, 5, not by 4; other "
+        "names divide it by any size"
+    )
+    export(STORE, tmp_path / "x", profile=profile(tmp_path, text.format("y", "x", 5)), **options)
+    export(STORE, tmp_path / "z", profile=profile(tmp_path, text.format("beat", "word", 4)), **options)
+    assert all(len(data.split()) == 4 for data in files_of(tmp_path / "x").values())
+
+
 @pytest.mark.parametrize("kij", ["8", "1,4:6"])
 def test_addresses_count_the_words_of_the_same_export(tmp_path, kij):
     export(STORE, tmp_path / "x", layers=LAYER, kij=kij, files="layer", include="address,psum,out", tiles="it=0,ot=0")

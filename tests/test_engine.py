@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers_network import integer_network, odd_network, random_pixels, trained_network
+from helpers_tiling import accumulate, untile_output
 from helpers_twin import twin_accumulators, twin_next_codes, twin_psums
 
-from factory.arithmetic.tiling import accumulate, tile_activation, untile_output
+from factory.arithmetic.tiling import tile_activation
 from factory.engine import (
     activation_tiles,
     convolve,

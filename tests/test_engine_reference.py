@@ -5,8 +5,8 @@ import functools
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_tiling import accumulate, untile_output
 
-from factory.arithmetic.tiling import accumulate, untile_output
 from factory.checkpoint import load_weights
 from factory.engine import convolve, forward, input_codes, layer_psums, logits, next_codes, prepare
 from factory.lower import lower

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers_export import MemoryStore, files_of, odd_store, reference_store, tiled
+from helpers_tiling import untile_output
 
 from factory.arithmetic.bits import Field
-from factory.arithmetic.tiling import untile_output
 from factory.dataflow.vectors import kept
 from factory.export import export
 from factory.fileplan.options import parse_indices, parse_tiles

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_tiling import accumulate, tile_output, untile_activation, untile_output, untile_weight
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def test_weight_tiles_join_to_the_weight(conv, array):
     tiles = tiling.tile_weight(weight, array)
     grid = array.input_tiles(conv.in_channels), array.output_tiles(conv.out_channels)
     assert tiles.shape == (*grid, conv.kij_count, array.cols, array.rows)
-    assert np.array_equal(tiling.untile_weight(tiles, conv), weight)
+    assert np.array_equal(untile_weight(tiles, conv), weight)
     assert int(np.abs(tiles.astype(int)).sum()) == int(np.abs(weight.astype(int)).sum())  # padding lanes are zero
 
 
@@ -45,16 +46,16 @@ def test_activation_tiles_join_to_the_map(conv, array):
     maps = values(conv, (2, conv.in_channels, conv.height, conv.width))
     tiles = tiling.tile_activation(maps, conv, array)
     assert tiles.shape == (2, array.input_tiles(conv.in_channels), conv.nij_count, array.rows)
-    assert np.array_equal(tiling.untile_activation(tiles, conv), maps)
+    assert np.array_equal(untile_activation(tiles, conv), maps)
     assert int(np.abs(tiles.astype(int)).sum()) == int(np.abs(maps.astype(int)).sum())
 
 
 @given(layers(), ARRAYS)
 def test_output_tiles_join_to_the_output(conv, array):
     output = values(conv, (2, conv.out_channels, conv.out_height, conv.out_width))
-    tiles = tiling.tile_output(output, array)
+    tiles = tile_output(output, array)
     assert tiles.shape == (2, array.output_tiles(conv.out_channels), conv.onij_count, array.cols)
-    assert np.array_equal(tiling.untile_output(tiles, conv), output)
+    assert np.array_equal(untile_output(tiles, conv), output)
 
 
 @given(layers())
@@ -81,7 +82,7 @@ def test_accumulators_are_the_psums_sum():
     expected = np.zeros((2, 5, conv.out_height, conv.out_width), np.int64)
     for image, oc, y, x in np.ndindex(expected.shape):
         expected[image, oc, y, x] = (padded[image, :, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3] * weight[oc]).sum()
-    found = tiling.untile_output(tiling.accumulate(psum, conv), conv)
+    found = untile_output(accumulate(psum, conv), conv)
     assert found.dtype == np.int32
     assert np.array_equal(found, expected)
 

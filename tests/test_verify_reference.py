@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers_network import odd_network, random_pixels, trained_network
+from helpers_tiling import accumulate, untile_output
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +50,7 @@ def test_tiles_and_psums_equal_the_tiling(conv, array):
             tile = reference.weight_tile(weight, array, it, ot)
             assert np.array_equal(tile, weights[it, ot])
             psum[it, ot] = reference.psum_tile(entering, tile)
-    accumulators = tiling.untile_output(tiling.accumulate(psum, conv), conv)
+    accumulators = untile_output(accumulate(psum, conv), conv)
     assert np.array_equal(accumulators, reference.direct_convolution(codes, weight, conv))
 
 

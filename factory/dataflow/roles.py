@@ -17,8 +17,8 @@ from factory.dataflow.vectors import LayerVectors, output_pixels
 from factory.spec import InputError
 
 Axes = tuple[str, ...]
-Pixels = tuple[Int64[np.ndarray, " onij"], int]
-"""What each position on a role's axis of output pixels stands for, and how many of them a pixel tile holds."""
+Pixels = tuple[Int64[np.ndarray, " onij"], int, int]
+"""What each position on a role's axis of output pixels stands for; pixels of a tile, and of a row of the map."""
 
 
 def _output_axes(flow: Dataflow) -> Axes:
@@ -26,11 +26,12 @@ def _output_axes(flow: Dataflow) -> Axes:
 
 
 def _mapped_pixels(mapping: LayerMapping, post: str) -> Pixels:
-    return mapping.pixels, mapping.tile_pixels
+    return mapping.pixels, mapping.tile_pixels, mapping.spec.out_width
 
 
 def _next_pixels(mapping: LayerMapping, post: str) -> Pixels:
-    return np.arange(mapping.spec.next_height * mapping.spec.next_width), mapping.tile_pixels
+    spec = mapping.spec
+    return np.arange(spec.next_height * spec.next_width), mapping.tile_pixels, spec.next_width
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,12 @@ class Role:
 
     def sizes(self, mapping: LayerMapping, post: str, levels: int) -> dict[str, int]:
         """Return the sizes of every axis that the role can have, `levels` being the thresholds of a channel."""
-        pixels, tile_pixels = self.pixels(mapping, post)
+        pixels, tile_pixels, _ = self.pixels(mapping, post)
         return mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)
+
+    def widths(self, mapping: LayerMapping, post: str) -> dict[str, int]:
+        """Return the pixels of a row of the map, for each axis of pixels."""
+        return {"nij": mapping.spec.padded_width, PIXELS: self.pixels(mapping, post)[2]}
 
 
 def _kept(name: str) -> Callable[[LayerVectors, str], Iterator[LabelledArray]]:

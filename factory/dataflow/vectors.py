@@ -238,8 +238,9 @@ def _windows(mapping: LayerMapping) -> Int64[np.ndarray, "window position"]:
     return pool_windows(mapping.pixels, mapping.spec, mapping.tile_pixels)
 
 
-def output_pixels(mapping: LayerMapping, post: str) -> tuple[Int64[np.ndarray, " onij"], int]:
-    """Return the pixels of the outputs after a post-op, and how many of them a pixel tile holds."""
+def output_pixels(mapping: LayerMapping, post: str) -> tuple[Int64[np.ndarray, " onij"], int, int]:
+    """Return the pixels of the outputs after a post-op, how many a pixel tile holds, and how many a row of the map."""
+    width = mapping.spec.out_width
     if pools(post):
-        return np.arange(len(_windows(mapping))), mapping.tile_pixels // POOL_WINDOW**2
-    return mapping.pixels, mapping.tile_pixels
+        return np.arange(len(_windows(mapping))), mapping.tile_pixels // POOL_WINDOW**2, width // POOL_WINDOW
+    return mapping.pixels, mapping.tile_pixels, width

@@ -91,6 +91,7 @@ def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> F
         last = layout.base + spec.kij_count * spec.nij_count - 1
         layout = replace(layout, lane_bits=max(layout.lane_bits, last.bit_length()))
     layout.check_written()
+    layout.check_map(role.widths(mapping, post), spec.name)
     sizes = role.sizes(mapping, post, levels)
     labels = dict(mapping.selection) | {PIXELS: role.pixels(mapping, post)[0]}
     axes, pixel = axes_of(role, flow), flow.pixel_tiling

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,6 +21,8 @@ MOST_WORDS = 1 << 20
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
 TEXT_EXTENSION = ".txt"
+MAP_AXES = ("y", "x")
+"""Names of the rows and columns of a map, which a split of its pixels by its width makes."""
 _AXIS = re.compile(r"[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
 _TIME_AXES = ("nij", PIXELS, "px", "kij")
@@ -162,6 +164,16 @@ class Layout:
                 f"layout {self.name}: base must be 0 in format {self.format}, which states no addresses, "
                 f"not {self.base}"
             )
+
+    def check_map(self, widths: Mapping[str, int], layer: str) -> None:
+        """Raise InputError where pixels are divided into `y` and `x`, but not into the rows of the layer's own map."""
+        for split in self.split:
+            if (split.outer, split.inner) == MAP_AXES and split.axis in widths and split.size != widths[split.axis]:
+                rule = (
+                    f"must be divided into y and x by the width of the map, {widths[split.axis]}, not by {split.size}"
+                )
+                where = f"{layer}: layout {self.name}: split: {split.axis}"
+                raise InputError(f"{where} {rule}; other names divide it by any size")
 
     def word(self, lanes: int) -> WordFormat:
         """Return the format of a word of `lanes` lanes."""
