@@ -77,13 +77,25 @@ def test_wrapped_sums_are_the_cause_of_next_codes_not_their_lanes(tmp_path):
 
 def test_a_base_is_stated_or_refused(tmp_path):
     text = '[layouts.weight]\nbase = 1024\nformat = "{}"\n'
-    for format in ("hex", "bin", "coe", "raw", "npy"):
+    for format in ("coe", "raw", "npy"):
         with pytest.raises(InputError) as caught:
             export(STORE, tmp_path / "x", layers=LAYER, profile=profile(tmp_path, text.format(format)))
         assert str(caught.value) == (
             f"layout weight: base must be 0 in format {format}, which states no addresses, not 1024"
         )
-    export(STORE, tmp_path / "x", layers=LAYER, profile=profile(tmp_path, text.format("mif")))
+    export(STORE, tmp_path / "mif", layers=LAYER, profile=profile(tmp_path, text.format("mif")))
+    for format in ("hex", "bin"):
+        mine, folder = profile(tmp_path, text.format(format) + 'header = "verilog"\n'), tmp_path / format
+        export(STORE, folder, layers=LAYER, profile=mine)
+        export(STORE, tmp_path / f"{format} plain", layers=LAYER, format=format)
+        plain = files_of(tmp_path / f"{format} plain")
+        for path, data in files_of(folder).items():
+            if "weight" in path:
+                *comments, address, words = data.split(b"\n", 4)
+                assert address == b"@400" and words == plain[path] and all(x.startswith(b"//") for x in comments)
+        verify_export(folder)
+        with pytest.raises(InputError, match="^testbench: layout weight: base must be 0, because files"):
+            export(STORE, tmp_path / "bench", layers=LAYER, profile=mine, testbench=True)
 
 
 def test_a_memory_has_a_depth(tmp_path):

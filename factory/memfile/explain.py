@@ -120,7 +120,7 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "word_bits": "least width of a word, zeros on its left; 0: as wide as its fields",
         "words": "least number of words of a file, zeros after the last line; 0: no more than there are lines",
         "depth": "words that the memory has; more of them are an error; 0: any number",
-        "base": "address of the first word, where the format states addresses; of role address: what is added to each",
+        "base": "address of the first word, as @hex in bin and hex, in a mif; of role address: what is added to each",
         "format": _of(FORMATS),
         "header": (
             f"three lines before the words, {_of(HEADERS)} (three %s read tokens, $readmemb verilog, $fgets short)"

@@ -96,7 +96,10 @@ def _text(radix: int, extension: str) -> Format:
     def fill(memory, codes, first, lines):
         _fill_columns(lines, _digits(memory, codes, radix), b"\n")
 
-    return Format(radix, extension, True, _nothing, width, fill)
+    def prefix(memory):  # an address is hexadecimal in $readmemb too
+        return b"@%x\n" % memory.base if memory.base else b""
+
+    return Format(radix, extension, True, prefix, width, fill, addresses=True)
 
 
 def _coe(radix: int) -> Format:
@@ -224,13 +227,14 @@ def decode(data: bytes, memory: Memory, format: str) -> Integer[np.ndarray, "wor
 def _read_digits(data: bytes, memory: Memory, format: str) -> Integer[np.ndarray, "word lane"]:
     made = FORMATS[format]
     prefix = made.prefix(memory)
-    if not data.startswith(prefix):
-        raise ValueError(f"the file must begin with {prefix.decode()!r}")
-    if not data.endswith(made.suffix):
-        raise ValueError(f"the file must end with {made.suffix.decode()!r}")
-    body, skipped = data[len(prefix) : len(data) - len(made.suffix)], prefix.count(b"\n")
+    body, skipped = data, prefix.count(b"\n")
     while made.header and body.startswith(_COMMENTS):
         body, skipped = body.partition(b"\n")[2], skipped + 1
+    if not body.startswith(prefix):
+        raise ValueError(f"the file must begin with {prefix.decode()!r}")
+    if not body.endswith(made.suffix):
+        raise ValueError(f"the file must end with {made.suffix.decode()!r}")
+    body = body[len(prefix) : len(body) - len(made.suffix)]
     lines = _table(body, made.width(memory), skipped)
     _check_count(lines.shape[0], memory)
     start = address_digits(memory) + len(" : ") if format.startswith("mif") else 0

@@ -125,7 +125,7 @@ def _head_patterns(rule: WordRule) -> list[bytes]:
         "verilog": [rb"//[ -~]+"] * _HEADER_LINES,
         "short": [rb"#[!-~]{1,%d}" % (_SHORT - 1)] * _HEADER_LINES,
     }
-    return header[rule.header]
+    return header[rule.header] + ([b"@%x" % rule.base] if rule.base else [])
 
 
 def _frame(rule: WordRule, word: int) -> tuple[bytes, bytes]:
