@@ -106,7 +106,7 @@ def test_a_memory_has_a_depth(tmp_path):
         else:
             with pytest.raises(InputError) as caught:
                 export(STORE, tmp_path / "x", layers=LAYER, profile=mine)
-            assert str(caught.value) == "layout activation: the memory's depth must be at least 99, not 98"
+            assert str(caught.value) == f"{LAYER}: layout activation: the memory's depth must be at least 99, not 98"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 

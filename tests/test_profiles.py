@@ -346,11 +346,8 @@ HUGE = 10**23
 MINE = 'extends = "notebook"\n'
 OUT = MINE + "[layouts.out]\n"
 MISTAKES = [
-    (
-        "extends = 3",
-        "profile must be one of notebook simd2-even simd2-even-otile simd2-odd simd2-split ws-multimap ws-"
-        "onefile ws-reversed ws-tiled ws-wide os-all os-perkij or a TOML file, not 3",
-    ),
+    ("extends = 3", "extends must be a string, not 3"),
+    ('dataflow = "ws"\nlayouts = {}', "profile mine: layouts must hold at least one layout, there is none"),
     ("dataflow = ", "must be TOML: Invalid value (at end of document)"),
     ('dataflow = "ws"', "the key layouts must be there"),
     (MINE + "row = 3", "keys must be of name dataflow layouts about rows cols simd post pixel_block, not row"),

@@ -177,7 +177,7 @@ def layout(role="activation", **fields):
     """Return a layout record of one line for each place and one lane."""
     record = dict(
         name=role, role=role, include=role, file=f"{role}.txt", files=[], lines=["it", "nij"], lanes=["-row"], split=[],
-        lane_bits=4, signed=False, lane0_left=False, word_bits=0, words=0, base=0, format="bin", header="none",
+        lane_bits=4, signed=False, lane0_left=False, word_bits=0, words=0, depth=0, base=0, format="bin", header="none",
     )  # fmt: skip
     return record | fields
 

@@ -103,7 +103,8 @@ def test_every_profile_passes(built, tmp_path, dataflow, profile):
     roles = {"files", *include.split(",")} | {"direction"} | ({"running_sum"} if DATAFLOWS[dataflow].parts else set())
     assert set(report.counts) == roles and min(report.counts.values()) > 0
     alone = verify_export(tmp_path / "pack")
-    assert alone.unchecked == ("weights and activation codes against the store, store.h5, which was not given",)
+    said = "weights, thresholds and activation codes against the store, store.h5, which was not given"
+    assert alone.unchecked == (said,)
     assert set(report.counts) - set(alone.counts) == {"activation", "weight", "threshold", "direction"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import prod
 
@@ -103,9 +104,8 @@ class LayerSums:
                 at = part | dict(zip(flow.passes, labels, strict=True))
                 run = slice(place * count, (place + 1) * count)
                 _, psum = ordered_sum(activation[:, run], weight[run], adder, self._address(at, PIXELS))
-                if flow.passes:
-                    psum = adder.settle(total + psum, lambda *sum, at=at: self._address(at, PIXELS)(None, *sum))
-                total = psum
+                # where there are no passes the total is 0 here, and the psum of all terms is what the adder held
+                total = adder.settle(total + psum, partial(self._address(at, PIXELS), None))
             sums.append(total)
         return np.stack(sums)
 

@@ -100,7 +100,10 @@ def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> F
     several = {axis for axis, kept in placement.file_labels().items() if len(kept) > 1}
     numbers = dict(n=mapping.input_channels, input_tiles=mapping.array.input_tiles(spec.in_channels))
     template = complete_template(layout.file, layout.file_axes, several, FORMATS[layout.format].extension)
-    placement.memory  # noqa: B018 (what its words cannot be is known before a file is written)
+    try:
+        placement.memory  # noqa: B018 (what its words cannot be is known before a file is written)
+    except InputError as error:
+        raise InputError(f"{spec.name}: {error}") from None
     return FileSet(layout, placement, template, numbers)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.labelled import Selection
-from factory.dataflow import ROLES, Dataflow, LayerMapping, role_name
+from factory.dataflow import ROLES, Dataflow, LayerMapping
 from factory.memfile import Profile, load_profile
 from factory.spec import ConvLayer, InputError, SystolicArray, parse_ranges
 
@@ -55,6 +55,10 @@ class ExportOptions:
         for name, known in (("files", FILES), ("pe_activation", (None, *PE_ACTIVATIONS))):
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {' '.join(filter(None, known))}, not {getattr(self, name)}")
+        for name in ("images", "tiles", "kij"):
+            given = getattr(self, name)
+            if not isinstance(given, str):
+                raise InputError(f"{name} must be text such as all or 0:4,7, not {given!r}", options=(name,))
         stated = [role.include for role in ROLES.values() if role.states]
         if self.address_base is not None and not set(stated) & set(self.included):
             raise InputError(
@@ -71,7 +75,7 @@ class ExportOptions:
     def included(self) -> tuple[str, ...]:
         """The words of `include`, each once."""
         words = self.include.split(",") if isinstance(self.include, str) else self.include
-        return tuple(dict.fromkeys(role_name(word.strip()) for word in words if word.strip()))
+        return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
     @cached_property
     def chosen(self) -> Profile:

@@ -153,6 +153,7 @@ class Placement:
         return list(self.labels[axis]).index(label) if axis in self.labels else label
 
     def _label(self, axis: str, position: int) -> int:
+        """Return what a position on an axis stands for: itself, on one that only a split makes."""
         return int(self.labels[axis][position]) if axis in self.labels else position
 
     def arrange(self, source: LabelledArray) -> LabelledArray:
@@ -165,13 +166,9 @@ class Placement:
         """Return what the positions on each axis of the files stand for, in the files' order."""
         found = {}
         for axis in self.layout.files:
-            labels = tuple(self._split_label(axis.name, position) for position in range(self.placed[axis.name]))
+            labels = tuple(self._label(axis.name, position) for position in range(self.placed[axis.name]))
             found[axis.name] = labels[::-1] if axis.reversed else labels
         return found
-
-    def _split_label(self, axis: str, position: int) -> int:
-        """Return what a position on a layout's axis stands for, which may be one that only a split makes."""
-        return int(self.labels[axis][position]) if axis in self.labels else position
 
     def lane_names(self) -> tuple[str, ...]:
         """Return the names of a word's lanes, leftmost first, such as `row7`."""

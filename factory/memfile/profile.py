@@ -13,6 +13,7 @@ from factory.arithmetic.labelled import Axis
 from factory.dataflow import DATAFLOWS, INCLUDES, ROLES, Dataflow, dataflow_named, operand_fields, role_name
 from factory.memfile.layout import Layout, Split
 from factory.spec import MOST_LANES, MOST_SIZE, InputError, SystolicArray, check_range, read_toml, typed_values
+from factory.spec.values import check_kind
 
 POSTS = ("relu", "none", "leaky", "relu+maxpool2")
 _SHIPPED = Path(__file__).parent / "profiles"
@@ -56,6 +57,8 @@ class Profile:
             raise InputError(f"pixel_block must be two numbers of at least 1, not {list(self.pixel_block)}")
         if max(self.pixel_block) > MOST_SIZE:  # the side of the largest map
             raise InputError(f"pixel_block must be two numbers of at most {MOST_SIZE}, not {list(self.pixel_block)}")
+        if not self.layouts:
+            raise InputError("layouts must hold at least one layout, there is none")
         names = [layout.name for layout in self.layouts]
         if len(set(names)) != len(names):
             raise InputError(f"layouts must have different names, not {' '.join(names)}")
@@ -78,20 +81,19 @@ class Profile:
         return operand_fields({layout.role: layout.field for layout in reversed(self.layouts)})
 
     def tile_array(self, array: SystolicArray) -> SystolicArray:
-        """Return the tile that the profile's array takes at a time, `rows` being input channels (OS: pixels)."""
+        """Return the tile that the profile's array takes at a time, `rows * simd` x `cols` lanes."""
         return replace(array, rows=(self.rows or array.rows) * self.simd, cols=self.cols or array.cols)
 
     def select(self, include: Collection[str]) -> tuple[Layout, ...]:
         """Return the layouts that the words of `include` ask for; raise InputError for a word without any."""
         if not include:
             raise InputError(f"include must name at least one of {' '.join(INCLUDES)}, it is empty")
-        include = tuple(map(role_name, include))
         held = {layout.include for layout in self.layouts}
         for word in include:
-            if word not in held:
+            if role_name(word) not in held:
                 known = " ".join(name for name in INCLUDES if name in held)
                 raise InputError(f"include must be of {known} in profile {self.name} ({self.dataflow}), not {word}")
-        return tuple(layout for layout in self.layouts if layout.include in include)
+        return tuple(layout for layout in self.layouts if layout.include in map(role_name, include))
 
     def configure(self, psum_bits: int, **given: Any) -> Profile:
         """Return the profile with options in place of its own values; None leaves a value as it is.
@@ -128,7 +130,7 @@ def profile_names(dataflow: str) -> tuple[str, ...]:
 def load_profile(name: str, dataflow: str | None = None) -> Profile:
     """Return the shipped profile called `name`, or the one that the TOML file `name` describes.
 
-    `dataflow` None is the profile's own (`notebook`, which is in both: ws). A file's keys are the fields of Profile,
+    `dataflow` None is the profile's own (`notebook`, which is in all: ws). A file's keys are the fields of Profile,
     with `layouts` a table of tables of the fields of Layout by name, and `extends`, the name of a shipped profile whose
     values it starts from. Raise InputError for anything else.
     """
@@ -165,6 +167,7 @@ def _read(path: Path, dataflow: str | None) -> dict[str, Any]:
     data = {"name": path.stem} | data
     if "extends" not in data:
         return data
+    check_kind("extends", data["extends"], "str")
     base = _read(_shipped_path(str(data.pop("extends")), data.get("dataflow", dataflow)), dataflow)
     layouts = {name: base["layouts"].get(name, {}) | tables.get(name, {}) for name in (*base["layouts"], *tables)}
     return base | data | {"layouts": layouts}

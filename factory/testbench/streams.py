@@ -97,9 +97,7 @@ class StreamFiles:
         if layout.format not in plain:
             raise self.fail(f"format must be one of {' '.join(plain)}, not {layout.format}")
         if self.files.memory.base:
-            raise self.fail(
-                f"base must be 0, because files are loaded one behind the other, not {layout.base}"
-            )
+            raise self.fail(f"base must be 0, because files are loaded one behind the other, not {layout.base}")
         if layout.header not in _HEADERS:
             raise self.fail(f"header must be none or verilog ($readmemb takes no # lines), not {layout.header}")
         offsets = [other + own for other, own in product(self._offsets(self.others), self._offsets(self.pieces))]

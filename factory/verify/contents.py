@@ -91,7 +91,7 @@ def _check_export(
         raise ComparisonError(f"{MANIFEST}: dataflow must be one of {known}, not {facts['dataflow']}")
     check_listing(root, listing, facts)
     if store is None:
-        tally.skip(f"weights and activation codes against the store, {facts['store']}, which was not given")
+        tally.skip(f"weights, thresholds and activation codes against the store, {facts['store']}, which was not given")
     else:
         _check_source(facts, listing, store)
     _check_fields(facts)

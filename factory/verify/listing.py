@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer
 
-from factory.manifest import MANIFEST, Manifest
+from factory.manifest import MANIFEST, SCHEMA, Manifest
 from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
 from factory.verify.decode import RADIX, LayoutRecord, WordRule, check_name, decode
 from factory.verify.selected import SelectedLayer
 
 MOST_LANE_BITS = 32
+STATES_ADDRESSES = ("bin", "hex", "mif", "mif-hex")
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
         done, last = done | {last[0]} - {layer}, (layer, image)
         for record in group["sets"]:
             name = record["layout"]
+            if record["inexact_operands"] is None and manifest.facts["schema"] == SCHEMA:
+                raise ComparisonError(f"{MANIFEST}: {layer}: {name}: inexact_operands must be a number, not null")
             for kind, key, table in (("layers", layer, layers), ("layouts", name, layouts)):
                 if key not in table:
                     raise ComparisonError(f"{MANIFEST}: {kind} must have {key}, which the groups name")
@@ -233,6 +236,10 @@ def check_record(
     for name, value in expected.items():
         if record[name] != value:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
+    if layout["depth"] and record["words"] > layout["depth"]:
+        raise ComparisonError(f"{MANIFEST}: {files.address}: depth must be at least {record['words']}")
+    if layout["base"] and not (files.rule.addresses or layout["format"] in STATES_ADDRESSES):
+        raise ComparisonError(f"{MANIFEST}: {files.address}: base must be 0 in format {layout['format']}")
     if record["lane_bits"] > MOST_LANE_BITS:
         raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
     _check_places(files, selected, sizes)
