@@ -8,7 +8,7 @@ gives the positions back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -183,10 +183,3 @@ class Placement:
     def header_lines(self) -> bytes:
         """Return the comment lines that each file begins with."""
         return self.layout.header_lines(self.lane_names())
-
-    def spots(self) -> Iterator[Spot]:
-        """Yield the spot of every lane of every line, zeros among them."""
-        for file in range(self.file_count):
-            for line in range(self.lines):
-                for lane in range(self.word.lanes):
-                    yield Spot(file, line, self.word.low_bit(lane))
