@@ -304,7 +304,9 @@ def test_sizes_are_those_of_the_sources(role, post, dataflow):
     if (role, dataflow) == ("out", "is"):
         mapping = mapping_of("features.3", dataflow, SystolicArray(14, 14), pt=(0, 1))
     (array,) = ROLES[role].values(vectors_of(mapping, post=post), "nij")
-    sizes = ROLES[role].sizes(mapping, post, levels=STORE.layers["features.3"].threshold.shape[1])
+    pixels, tile_pixels, _ = ROLES[role].pixels(mapping, post)
+    levels = STORE.layers["features.3"].threshold.shape[1]
+    sizes = mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)
     assert sorted(array.axes) == sorted(axes_of(ROLES[role], mapping.dataflow))
     assert dict(zip(array.axes, array.values.shape, strict=True)) == {axis: sizes[axis] for axis in array.axes}
 

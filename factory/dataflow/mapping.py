@@ -41,7 +41,7 @@ class LayerMapping:
 
     def lanes(self, tiling: Tiling) -> int:
         """Return how many lanes of the array take the places of one tile."""
-        return getattr(self.array, tiling.lanes)
+        return tiling.size(self.array)
 
     @property
     def tile_pixels(self) -> int:

@@ -19,6 +19,14 @@ class Tiling:
     inner: str
     lanes: str
 
+    def size(self, array: SystolicArray) -> int:
+        """Return how many places a tile has."""
+        return getattr(array, self.lanes)
+
+    def count(self, places: int, array: SystolicArray) -> int:
+        """Return how many tiles hold so many places."""
+        return -(-places // self.size(array))
+
 
 @dataclass(frozen=True)
 class Dataflow:
@@ -76,9 +84,9 @@ class Dataflow:
             if tiling is None:
                 found[dim] = sizes[dim]
             else:
-                found[tiling.outer] = -(-sizes[dim] // getattr(array, tiling.lanes))
+                found[tiling.outer] = tiling.count(sizes[dim], array)
         if self.pixel_tiling is not None:
-            found[self.pixel_tiling.outer] = -(-spec.onij_count // getattr(array, self.pixel_tiling.lanes))
+            found[self.pixel_tiling.outer] = self.pixel_tiling.count(spec.onij_count, array)
         return found
 
     @property

@@ -73,15 +73,6 @@ class Role:
     pixels: Callable[[LayerMapping, str], Pixels] = _mapped_pixels
     old_name: str = ""
 
-    def sizes(self, mapping: LayerMapping, post: str, levels: int) -> dict[str, int]:
-        """Return the sizes of every axis that the role can have, `levels` being the thresholds of a channel."""
-        pixels, tile_pixels, _ = self.pixels(mapping, post)
-        return mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)
-
-    def widths(self, mapping: LayerMapping, post: str) -> dict[str, int]:
-        """Return the pixels of a row of the map, for each axis of pixels."""
-        return {"nij": mapping.spec.padded_width, PIXELS: self.pixels(mapping, post)[2]}
-
 
 def _kept(name: str) -> Callable[[LayerVectors, str], Iterator[LabelledArray]]:
     def values(vectors: LayerVectors, outer: str) -> Iterator[LabelledArray]:

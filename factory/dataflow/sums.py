@@ -30,9 +30,9 @@ class Sums:
     exact: Integer[np.ndarray, "part onij channel"]
     held: Integer[np.ndarray, "part onij channel"]
 
-    def inexact(self, part: slice = slice(None)) -> int:
-        """Return how many sums of some parts the adders could not hold."""
-        return 0 if self.held is self.exact else int(np.count_nonzero(self.held[part] != self.exact[part]))
+    def inexact(self) -> int:
+        """Return how many sums the adders could not hold."""
+        return 0 if self.held is self.exact else int(np.count_nonzero(self.held != self.exact))
 
 
 def arranged(array: LabelledArray, *axes: str) -> np.ndarray:

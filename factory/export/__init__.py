@@ -53,8 +53,9 @@ def export(
             whole_directory(Path(out_dir), force, _check_replaceable) as root,
             SpooledTemporaryFile(SPOOL_BYTES, dir=root) as spool,
         ):
-            manifest = ManifestWriter(source, plan, spool)
-            with closing(write_plan(plan, layer_vectors(plan, source), root, threads, progress)) as groups:
+            vectors = layer_vectors(plan, source)
+            manifest = ManifestWriter(source, plan, vectors, spool)
+            with closing(write_plan(plan, vectors, root, threads, progress)) as groups:
                 for group in groups:
                     manifest.add(group)
             if options.testbench:

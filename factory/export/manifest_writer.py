@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import factory
-from factory.dataflow import ROLES
-from factory.export.planning import ExportSource, is_tiled
+from factory.dataflow import ROLES, LayerVectors
+from factory.export.planning import ExportSource
 from factory.export.write import WrittenGroup, WrittenSet
 from factory.fileplan import ExportPlan, LayerFiles
 from factory.manifest import SCHEMA
@@ -48,6 +48,7 @@ class ManifestWriter:
 
     source: ExportSource
     plan: ExportPlan
+    vectors: Mapping[str, LayerVectors]
     spool: IO[bytes]
     testbench: list[dict[str, str]] = field(default_factory=list)
 
@@ -94,7 +95,7 @@ class ManifestWriter:
         head = {"layer": group.layer.name, "image": group.image}
         if group.image is not None:
             head["source_index"] = int(self.source.images.source_index[group.image])
-        tiled = is_tiled(self.plan, self.source, group.layer.name)
+        tiled = self.vectors[group.layer.name].tiled
         sets = (_set_text(group, written, tiled) for written in group.sets)
         return f'  {json.dumps(head)[:-1]}, "sets": {_block("[", sets, "  ]}")}'
 

@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
+from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
-from factory.spec import ConvLayer, InputError, Network, SystolicArray, parse_ranges
+from factory.spec import ConvLayer, InputError, Network, SystolicArray
 
 _LONGEST_NAME = 30
 
@@ -48,7 +49,7 @@ def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
     """Return the plan of an export; raise InputError where the options do not fit the source."""
     profile = options.configured(source.array)
     layouts = profile.select(options.included)
-    images = tuple(sorted(set(parse_ranges(options.images, source.image_count, "image"))))
+    images = parse_indices(options.images, source.image_count, "image")
     layers, warnings = [], []
     for spec in _chosen_layers(source, options):
         layer, said = _plan_layer(source, spec, options, profile, layouts)
@@ -89,7 +90,7 @@ def _plan_layer(
     if threshold is None and any(ROLES[layout.role].of_next for layout in layouts):
         layouts = tuple(layout for layout in layouts if not ROLES[layout.role].of_next)
         warnings.append(f"{spec.name}: no layer follows it, so that it has no thresholds and no next codes")
-    mapping = options.map_layer(spec, source.array)
+    mapping = options.map_layer(spec, source.array, profile)
     layer = layer_files(layouts, mapping, profile.post, 0 if threshold is None else threshold.shape[1])
     if layer.of_image and spec.signed and not mapping.fields["activation"].signed:
         raise InputError(
@@ -111,7 +112,7 @@ def _long_names(layers: list[LayerFiles], images: tuple[int, ...]) -> list[str]:
     ]
 
 
-def is_tiled(plan: ExportPlan, source: ExportSource, layer: str) -> bool:
+def _is_tiled(plan: ExportPlan, source: ExportSource, layer: str) -> bool:
     """Return whether a source's own tiles of a layer are the very tiles that the plan's array takes."""
     same = (plan.array.rows, plan.array.cols) == (source.array.rows, source.array.cols)
     operands = [role for role in ROLES.values() if role.operand is not None]
@@ -127,7 +128,7 @@ def layer_vectors(plan: ExportPlan, source: ExportSource) -> dict[str, LayerVect
             source=source.layer(layer.name),
             post=plan.profile.post,
             base=plan.profile.address_base,
-            tiled=is_tiled(plan, source, layer.name),
+            tiled=_is_tiled(plan, source, layer.name),
         )
         for layer in plan.layers
     }

@@ -91,9 +91,10 @@ def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> F
         last = layout.base + spec.kij_count * spec.nij_count - 1
         layout = replace(layout, lane_bits=max(layout.lane_bits, last.bit_length()))
     layout.check_written()
-    layout.check_map(role.widths(mapping, post), spec.name)
-    sizes = role.sizes(mapping, post, levels)
-    labels = dict(mapping.selection) | {PIXELS: role.pixels(mapping, post)[0]}
+    pixels, tile_pixels, width = role.pixels(mapping, post)
+    layout.check_map({"nij": spec.padded_width, PIXELS: width}, spec.name)
+    sizes = mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)
+    labels = dict(mapping.selection) | {PIXELS: pixels}
     axes, pixel = axes_of(role, flow), flow.pixel_tiling
     split = None if pixel is None else Split(PIXELS, pixel.outer, pixel.inner, sizes[pixel.inner])
     placement = Placement(layout, axes, sizes, labels, split)

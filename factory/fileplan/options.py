@@ -103,10 +103,12 @@ class ExportOptions:
             merge=self.merge,
         )
 
-    def map_layer(self, spec: ConvLayer, own: SystolicArray) -> LayerMapping:
-        """Return the selected part of a layer on the profile's array; raise InputError for an empty or wrong one."""
-        profile, array = self.chosen, self.array(own)
-        flow, fields = profile.flow, self.configured(own).fields
+    def map_layer(self, spec: ConvLayer, own: SystolicArray, profile: Profile) -> LayerMapping:
+        """Return the selected part of a layer on the array of the configured `profile`.
+
+        Raise InputError for an empty or wrong selection.
+        """
+        flow, fields, array = profile.flow, profile.fields, self.array(own)
         counts = flow.counts(spec, array)
         where = f"{spec.name}: "
         kept = {"kij": parse_indices(self.kij, spec.kij_count, f"{where}kij")}
