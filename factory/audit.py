@@ -161,20 +161,28 @@ def running_extremes(
     """Return the least and the largest value of every intermediate sum, in hardware order.
 
     Slots 0 to rows-1 are the sums inside a column after that row; the last slot is the accumulator after this
-    `it, kij`, over all output pixels (a tap on the zero padding adds 0).
+    `it, kij`, over all output pixels (a tap on the border adds what the zero point gives).
     """
-    taps = np.unique(valid_taps(spec), axis=0).astype(np.int64)
-    least, most = product_extremes(weight, low, high)
-    return _running(spec, array, least, taps, np.minimum), _running(spec, array, most, taps, np.maximum)
+    taps = np.unique(valid_taps(spec), axis=0)
+    border = weight.astype(np.int64) * spec.zero_point
+    least, most = (
+        _running(spec, array, products, border, taps, extreme)
+        for products, extreme in zip(product_extremes(weight, low, high), (np.minimum, np.maximum), strict=True)
+    )
+    return least, most
 
 
 def _running(
-    spec: ConvLayer, array: SystolicArray, products: np.ndarray, taps: np.ndarray, extreme: np.ufunc
+    spec: ConvLayer, array: SystolicArray, products: np.ndarray, border: np.ndarray, taps: np.ndarray, extreme: np.ufunc
 ) -> Int64[np.ndarray, "oc it kij slot"]:
-    lanes = split_channels(products.reshape(spec.out_channels, spec.in_channels, spec.kij_count), 1, array.rows)
+    lanes, edge = (
+        split_channels(x.reshape(spec.out_channels, spec.in_channels, spec.kij_count), 1, array.rows)
+        for x in (products, border)
+    )
     column = lanes.transpose(0, 1, 3, 2).cumsum(axis=-1)  # (oc, it, kij, row)
-    psum = column[..., -1]
-    sums = ((psum * tap).reshape(spec.out_channels, -1).cumsum(axis=-1).reshape(psum.shape) for tap in taps)
+    psum, edge = column[..., -1], edge.sum(axis=2)
+    passes = (np.where(tap, psum, edge) for tap in taps)
+    sums = (x.reshape(spec.out_channels, -1).cumsum(axis=-1).reshape(psum.shape) for x in passes)
     accumulator = next(sums)
     for other in sums:
         extreme(accumulator, other, out=accumulator)

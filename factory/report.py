@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import h5py
+import numpy as np
 
 from factory.audit import LayerAudit
 from factory.lower import lower
@@ -22,6 +23,8 @@ from factory.spec import (
     psum_range,
 )
 from factory.store import Store, StoredLayer
+
+_GEOMETRY = ("stride", "padding", "dilation")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
                 spec.name,
                 f"{spec.in_channels} -> {spec.out_channels}",
                 f"{spec.height}x{spec.width}",
-                f"{spec.kernel}x{spec.kernel}/{spec.stride}+{spec.padding}",
+                kernel_text(spec),
                 "{} x {}".format(*item.tiles),
                 f"{sign}{spec.activation_bits}/s{spec.weight_bits}",
                 f"{item.alpha_a:.4f}",
@@ -128,6 +131,14 @@ def audit_table(audits: Sequence[LayerAudit], width: int = 0) -> str:
         adder = f"{item.psum_bits}b"
         rows.append((item.name, *worst, item.headroom, adder, *found, unfit, item.first_wrap or "never"))
     return table(groups, rows, width)
+
+
+def kernel_text(spec: ConvLayer) -> str:
+    """Return a layer's geometry, `3x3/1+1`: kernel, stride, padding, then dilation (`*2`) and groups (`g8`) if any."""
+    sides = {name: ",".join(map(str, np.atleast_1d(x))) for name, x in spec.to_dict().items() if name in _GEOMETRY}
+    text = f"{spec.kernel[0]}x{spec.kernel[1]}/{sides['stride']}+{sides['padding']}"
+    dilated = f"*{sides['dilation']}" if "dilation" in sides else ""
+    return text + dilated + (f" g{spec.groups}" if spec.groups > 1 else "")
 
 
 def span(values: Range) -> str:

@@ -41,7 +41,7 @@ def torch_psums(codes: np.ndarray, weight_tile: np.ndarray, conv: ConvLayer, arr
 
     inputs, rows, _ = weight_tile.shape
     spare = inputs * rows - conv.in_channels
-    padded = F.pad(torch.from_numpy(codes.astype(np.float32)), (conv.padding,) * 4 + (0, spare))
+    padded = F.pad(torch.from_numpy(codes.astype(np.float32)), (conv.padding[0],) * 4 + (0, spare))
     psum = torch.bmm(padded.reshape(inputs, rows, -1).transpose(1, 2), torch.from_numpy(weight_tile))
     split = psum.reshape(inputs, conv.nij_count, -1, conv.kij_count, array.cols)
     return split.permute(0, 2, 3, 1, 4).to(torch.int16, memory_format=torch.contiguous_format).contiguous().numpy()

@@ -102,12 +102,12 @@ def tiled(store: MemoryStore) -> MemoryStore:
 
 def plain_conv(spec: ConvLayer, weight: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Return int64 `(oc, y, x)` by one sum for each output pixel."""
-    padded = np.pad(codes.astype(np.int64), ((0, 0), *[(spec.padding, spec.padding)] * 2))
+    padded = np.pad(codes.astype(np.int64), ((0, 0), spec.padding[::2], spec.padding[1::2]))
     out = np.zeros((spec.out_channels, spec.out_height, spec.out_width), np.int64)
     for y in range(spec.out_height):
         for x in range(spec.out_width):
-            top, left = y * spec.stride, x * spec.stride
-            window = padded[:, top : top + spec.kernel, left : left + spec.kernel]
+            top, left = y * spec.stride[0], x * spec.stride[1]
+            window = padded[:, top : top + spec.kernel[0], left : left + spec.kernel[1]]
             out[:, y, x] = (weight.astype(np.int64) * window).sum(axis=(1, 2, 3))
     return out
 
@@ -139,7 +139,7 @@ class PlainLayer:
 
     def act(self, ic: int, nij: int) -> int:
         y, x = divmod(nij, self.spec.padded_width)
-        y, x = y - self.spec.padding, x - self.spec.padding
+        y, x = y - self.spec.padding[0], x - self.spec.padding[1]
         if ic >= self.spec.in_channels or not (0 <= y < self.spec.height and 0 <= x < self.spec.width):
             return 0
         return read_back(self.codes[ic, y, x], *self.activation)
@@ -147,11 +147,13 @@ class PlainLayer:
     def weight(self, oc: int, ic: int, kij: int) -> int:
         if oc >= self.spec.out_channels or ic >= self.spec.in_channels:
             return 0
-        return read_back(self.weights[oc, ic, kij // self.spec.kernel, kij % self.spec.kernel], *self.weight_field)
+        return read_back(
+            self.weights[oc, ic, kij // self.spec.kernel[1], kij % self.spec.kernel[1]], *self.weight_field
+        )
 
     def nij(self, onij: int, kij: int) -> int:
-        (oi, oj), (ki, kj) = divmod(onij, self.spec.out_width), divmod(kij, self.spec.kernel)
-        return (oi * self.spec.stride + ki) * self.spec.padded_width + oj * self.spec.stride + kj
+        (oi, oj), (ki, kj) = divmod(onij, self.spec.out_width), divmod(kij, self.spec.kernel[1])
+        return (oi * self.spec.stride[0] + ki) * self.spec.padded_width + oj * self.spec.stride[1] + kj
 
     def psum(self, channels: range, oc: int, kij: int, nij: int) -> int:
         total = 0

@@ -16,7 +16,7 @@ def join_channels(array: Any, axis: int, channels: int) -> Any:
     return joined[(slice(None),) * axis + (slice(0, channels),)]
 
 
-def untile_weight(tiles: Shaped[Any, "it ot kij col row"], spec: ConvLayer) -> Shaped[Any, "oc ic kernel kernel"]:
+def untile_weight(tiles: Shaped[Any, "it ot kij col row"], spec: ConvLayer) -> Shaped[Any, "oc ic ki kj"]:
     """`(it, ot, kij, col, row)` -> `(oc, ic, ki, kj)`."""
     joined = join_channels(tiles.transpose(1, 3, 0, 4, 2), 0, spec.out_channels)
     return join_channels(joined, 1, spec.in_channels).reshape(spec.weight_shape)
@@ -26,7 +26,7 @@ def untile_activation(tiles: Shaped[Any, "*batch it nij row"], spec: ConvLayer) 
     """`(..., it, nij, row)` -> `(..., ic, y, x)`."""
     flat = join_channels(tiles.swapaxes(-1, -2), tiles.ndim - 3, spec.in_channels)
     maps = flat.reshape(*flat.shape[:-1], spec.padded_height, spec.padded_width)
-    inner = slice(spec.padding, spec.padding + spec.height), slice(spec.padding, spec.padding + spec.width)
+    inner = slice(spec.padding[0], spec.padding[0] + spec.height), slice(spec.padding[1], spec.padding[1] + spec.width)
     return maps[(..., *inner)]
 
 

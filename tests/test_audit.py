@@ -24,8 +24,8 @@ def slow_extremes(conv, array, weight, low, high):
                 accumulator = [0, 0]
                 for it in range(-(-conv.in_channels // array.rows)):
                     for kij in range(conv.kij_count):
-                        y = oi * conv.stride + kij // conv.kernel - conv.padding
-                        x = oj * conv.stride + kij % conv.kernel - conv.padding
+                        y = oi * conv.stride[0] + kij // conv.kernel[1] - conv.padding[0]
+                        x = oj * conv.stride[1] + kij % conv.kernel[1] - conv.padding[1]
                         column = [0, 0]
                         for row in range(array.rows):
                             ic = it * array.rows + row

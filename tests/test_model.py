@@ -27,13 +27,13 @@ FORMS = [ops._convolve_xla, ops._convolve_patches]
 
 def slow_convolution(activation: np.ndarray, weight: np.ndarray, spec: ConvLayer) -> np.ndarray:
     """Return int64 `(image, oc, oy, ox)` of integers `(image, ic, y, x)`, by a loop over output pixels and taps."""
-    padded = np.pad(activation.astype(np.int64), ((0, 0), (0, 0)) + ((spec.padding,) * 2,) * 2)
+    padded = np.pad(activation.astype(np.int64), ((0, 0), (0, 0)) + (spec.padding[::2], spec.padding[1::2]))
     out = np.zeros((len(activation), spec.out_channels, spec.out_height, spec.out_width), np.int64)
     for oy in range(spec.out_height):
         for ox in range(spec.out_width):
-            for ki in range(spec.kernel):
-                for kj in range(spec.kernel):
-                    pixel = padded[:, :, oy * spec.stride + ki, ox * spec.stride + kj]
+            for ki in range(spec.kernel[0]):
+                for kj in range(spec.kernel[1]):
+                    pixel = padded[:, :, oy * spec.stride[0] + ki, ox * spec.stride[1] + kj]
                     out[:, :, oy, ox] += pixel @ weight[:, :, ki, kj].astype(np.int64).T
     return out
 

@@ -24,6 +24,8 @@ from factory.spec import (
     vgg,
 )
 
+AXES = "a whole number, or a list (y, x) of some"
+SIDES = "a whole number, or lists (y, x) or (top, left, bottom, right) of some"
 NAMES = [f"features.{n}" for n in (0, 3, 7, 10, 14, 17, 20, 24, 27, 29, 32, 35, 38)]
 
 
@@ -136,7 +138,7 @@ HUGE = 10**23
             "network tiny: the table of a width must have the key channels, not {'kernel': 4}",
         ),
         ("widths = [{}]", "network tiny: the table of a width must have the key channels, not {}"),
-        ("widths = [{channels = 4, kernel = true}]", "features.0: kernel must be a whole number, not True"),
+        ("widths = [{channels = 4, kernel = true}]", f"features.0: kernel must be {AXES}, not True"),
         (f"widths = [{{channels = 4, padding = {HUGE}}}]", f"features.0: padding must be at most 65536, not {HUGE}"),
     ],
 )  # fmt: skip
@@ -187,7 +189,7 @@ def test_selections_of_layers():
         ),
         (
             lambda: Network("n", (ConvLayer("../evil", "image", 3, 4, 8, 8),)),
-            "network n: a layer's name must be of letters, digits, _, . and -, and not image, not '../evil'",
+            "network n: a layer's name must be of letters, digits, _, . and -, and not image or given, not '../evil'",
         ),
         (
             lambda: Network("n", (ConvLayer("a", "image", 3, 4, 8, 8), ConvLayer("b", "a", 4, 4, 8, 8, signed=True))),
@@ -257,10 +259,10 @@ def test_bounds_are_reached_and_never_passed(padding):
 def test_values_of_other_types_are_refused():
     """Run where no test machinery checks the types first."""
     cases = {
-        "vgg('v', [{'channels': 8, 'stride': 1.5}])": "features.0: stride must be a whole number, not 1.5",
+        "vgg('v', [{'channels': 8, 'stride': 1.5}])": f"features.0: stride must be {AXES}, not 1.5",
         "vgg('v', [4, {'channels': 'x'}])": "features.3: out_channels must be a whole number, not 'x'",
-        "vgg('v', [{'channels': 4, 'padding': []}])": "features.0: padding must be a whole number, not []",
-        "vgg('v', [{'channels': 4, 'kernel': True}])": "features.0: kernel must be a whole number, not True",
+        "vgg('v', [{'channels': 4, 'padding': []}])": f"features.0: padding must be {SIDES}, not []",
+        "vgg('v', [{'channels': 4, 'kernel': True}])": f"features.0: kernel must be {AXES}, not True",
         "vgg('v', [{'channels': 4, 'batch_norm': 1}])": "features.0: batch_norm must be true or false, not 1",
         "vgg('v', [1.5])": "network v: a width must be a number of channels, M or a table, not 1.5",
         "vgg('v', [[4]])": "network v: a width must be a number of channels, M or a table, not [4]",

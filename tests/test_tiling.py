@@ -63,10 +63,10 @@ def test_each_output_pixel_reads_the_pixels_of_its_window(conv):
     table = tiling.nij_of_onij(conv)
     for oi in range(conv.out_height):
         for oj in range(conv.out_width):
-            for ki in range(conv.kernel):
-                for kj in range(conv.kernel):
-                    nij = table[oi * conv.out_width + oj, ki * conv.kernel + kj]
-                    assert divmod(nij, conv.padded_width) == (oi * conv.stride + ki, oj * conv.stride + kj)
+            for ki in range(conv.kernel[0]):
+                for kj in range(conv.kernel[1]):
+                    nij = table[oi * conv.out_width + oj, ki * conv.kernel[1] + kj]
+                    assert divmod(nij, conv.padded_width) == (oi * conv.stride[0] + ki, oj * conv.stride[1] + kj)
 
 
 def test_accumulators_are_the_psums_sum():

@@ -51,15 +51,15 @@ def vectors(layer, adders=ADDERS[0], post="none"):
 
 def code(ic, onij, kij):
     """Return the code that an output pixel reads of an input channel, 0 in the border and beyond the last channel."""
-    (oy, ox), (ki, kj) = divmod(onij, SPEC.out_width), divmod(kij, SPEC.kernel)
-    y, x = oy * SPEC.stride + ki - SPEC.padding, ox * SPEC.stride + kj - SPEC.padding
+    (oy, ox), (ki, kj) = divmod(onij, SPEC.out_width), divmod(kij, SPEC.kernel[1])
+    y, x = oy * SPEC.stride[0] + ki - SPEC.padding[0], ox * SPEC.stride[1] + kj - SPEC.padding[1]
     inside = ic < SPEC.in_channels and 0 <= y < SPEC.height and 0 <= x < SPEC.width
     return int(CODES[ic, y, x]) if inside else 0
 
 
 def weight_code(oc, ic, kij):
     inside = oc < SPEC.out_channels and ic < SPEC.in_channels
-    return int(WEIGHT[oc, ic, kij // SPEC.kernel, kij % SPEC.kernel]) if inside else 0
+    return int(WEIGHT[oc, ic, kij // SPEC.kernel[1], kij % SPEC.kernel[1]]) if inside else 0
 
 
 def settle(value, adders):

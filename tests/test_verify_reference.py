@@ -30,7 +30,7 @@ def test_convolution_equals_loops(conv):
     expected = np.zeros((conv.out_channels, conv.out_height, conv.out_width), np.int64)
     for oc, oi, oj in np.ndindex(expected.shape):
         for ic, ki, kj in np.ndindex(weight.shape[1:]):
-            y, x = oi * conv.stride + ki - conv.padding, oj * conv.stride + kj - conv.padding
+            y, x = oi * conv.stride[0] + ki - conv.padding[0], oj * conv.stride[1] + kj - conv.padding[1]
             if 0 <= y < conv.height and 0 <= x < conv.width:
                 expected[oc, oi, oj] += int(codes[ic, y, x]) * int(weight[oc, ic, ki, kj])
     assert np.array_equal(reference.direct_convolution(codes, weight, conv), expected)

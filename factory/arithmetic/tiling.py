@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from factory.spec import ConvLayer, SystolicArray
+from factory.spec import ConvLayer, SystolicArray, window_pixels
 
 
 def _namespace(array: Any) -> ModuleType:
@@ -34,17 +34,22 @@ def split_channels(array: Any, axis: int, size: int) -> Any:
     return padded.reshape(*array.shape[:axis], tiles, size, *array.shape[axis + 1 :])
 
 
-def tile_weight(weight: Shaped[Any, "oc ic kernel kernel"], array: SystolicArray) -> Shaped[Any, "it ot kij col row"]:
+def tile_weight(weight: Shaped[Any, "oc ic ki kj"], array: SystolicArray) -> Shaped[Any, "it ot kij col row"]:
     """`(oc, ic, ki, kj)` -> `(it, ot, kij, col, row)`."""
-    oc, ic, kernel, _ = weight.shape
-    tiles = split_channels(split_channels(weight.reshape(oc, ic, kernel * kernel), 1, array.rows), 0, array.cols)
+    kij = weight.reshape(*weight.shape[:2], -1)
+    tiles = split_channels(split_channels(kij, 1, array.rows), 0, array.cols)
     return tiles.transpose(2, 0, 4, 1, 3)  # from (ot, col, it, row, kij)
 
 
 def pad_map(activation: Shaped[Any, "*batch ic y x"], spec: ConvLayer) -> Shaped[Any, "*batch ic nij"]:
-    """`(..., ic, y, x)` -> `(..., ic, nij)`: the zero-padded map, its pixels in row-major order."""
-    pad = [(0, 0)] * (activation.ndim - 2) + [(spec.padding, spec.padding)] * 2
-    padded = _namespace(activation).pad(activation, pad) if spec.padding else activation
+    """`(..., ic, y, x)` -> `(..., ic, nij)`: the map with its border of zero points, its pixels in row-major order."""
+    top, left, bottom, right = spec.padding
+    pad = [(0, 0)] * (activation.ndim - 2) + [(top, bottom), (left, right)]
+    padded = (
+        _namespace(activation).pad(activation, pad, constant_values=spec.zero_point)
+        if any(spec.padding)
+        else activation
+    )
     return padded.reshape(*activation.shape[:-2], spec.nij_count)
 
 
@@ -58,9 +63,8 @@ def tile_activation(
 def nij_of_onij(spec: ConvLayer) -> Int64[np.ndarray, "onij kij"]:
     """Return int64 `(onij, kij)`: the padded pixel that output pixel `onij` reads at kernel position `kij`.
 
-    `(oi * stride + ki) * padded_width + oj * stride + kj`.
+    `y * padded_width + x` with `y = oi * stride[0] + ki * dilation[0]` and `x = oj * stride[1] + kj * dilation[1]`.
     """
-    ki, kj = np.divmod(np.arange(spec.kij_count), spec.kernel)
-    oi, oj = np.divmod(np.arange(spec.onij_count), spec.out_width)
+    y, x = window_pixels(spec)
     # rows of the padded map are padded_width apart: the border is part of the map, so no pixel is ever out of range
-    return (oi[:, None] * spec.stride + ki) * spec.padded_width + oj[:, None] * spec.stride + kj
+    return y * spec.padded_width + x

@@ -94,11 +94,12 @@ def _convolve(codes: jax.Array, weight: jax.Array, spec: ConvLayer, groups: int)
 
 def shifted_views(codes: Shaped[jax.Array, "image ic y x"], spec: ConvLayer) -> Shaped[jax.Array, "image_onij kij_ic"]:
     """Return, for every output pixel, the codes under the kernel, in the order of the weights' rows."""
-    stride, padding = spec.stride, spec.padding
-    padded = jnp.pad(codes.transpose(0, 2, 3, 1), [(0, 0), (padding, padding), (padding, padding), (0, 0)])
-    last_y, last_x = (spec.out_height - 1) * stride, (spec.out_width - 1) * stride
-    shifts = [divmod(kij, spec.kernel) for kij in range(spec.kij_count)]
-    views = [padded[:, ki : ki + last_y + 1 : stride, kj : kj + last_x + 1 : stride] for ki, kj in shifts]
+    (top, left, bottom, right), (step_y, step_x) = spec.padding, spec.stride
+    border = [(0, 0), (top, bottom), (left, right), (0, 0)]
+    padded = jnp.pad(codes.transpose(0, 2, 3, 1), border, constant_values=spec.zero_point)
+    last_y, last_x = (spec.out_height - 1) * step_y, (spec.out_width - 1) * step_x
+    shifts = np.stack(np.divmod(np.arange(spec.kij_count), spec.kernel[1]), axis=1) * spec.dilation
+    views = [padded[:, y : y + last_y + 1 : step_y, x : x + last_x + 1 : step_x] for y, x in shifts.tolist()]
     return jnp.concatenate(views, axis=-1).reshape(-1, spec.kij_count * spec.in_channels)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -131,7 +131,7 @@ def _head(source: ExportSource, plan: ExportPlan) -> dict[str, Any]:
 def _layer(layer: LayerFiles) -> dict[str, Any]:
     mapping = layer.mapping
     selection = {axis: list(labels) for axis, labels in mapping.selection.items()}
-    return {"spec": asdict(mapping.spec), "selection": selection, "sums_all": mapping.sums_all}
+    return {"spec": mapping.spec.to_dict(), "selection": selection, "sums_all": mapping.sums_all}
 
 
 def _block(opening: str, lines: Iterable[str], closing: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from factory.dataflow import LayerMapping
 from factory.fileplan.files import ExportPlan, LayerFiles, layer_files
 from factory.manifest import MANIFEST, Manifest, open_manifest
 from factory.memfile import Layout, Profile, Split
-from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray, typed_values
+from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray
 
 
 def read_plan(directory: Path) -> ExportPlan:
@@ -78,8 +77,7 @@ def _layer(
     facts: Mapping[str, Any], name: str, profile: Profile, array: SystolicArray, written: Mapping[str, int]
 ) -> LayerFiles:
     record, pe = facts["layers"][name], facts["pe"]
-    kinds = {field.name: field.type for field in fields(ConvLayer)}
-    spec = ConvLayer(**typed_values(record["spec"], kinds, kinds, f"{MANIFEST}: {name}: spec: "))
+    spec = ConvLayer.from_dict(record["spec"], f"{MANIFEST}: {name}: spec: ")
     selection = Selection({axis: tuple(labels) for axis, labels in record["selection"].items()})
     adder = Adder(pe["psum_bits"], pe["overflow"])
     mapping = LayerMapping(profile.flow, spec, array, selection, profile.fields, adder, profile.pixel_block)

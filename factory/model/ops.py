@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Float32
 from factory.spec import ConvLayer
 
 _PRECISION = jax.lax.Precision.HIGHEST  # float32 stays float32 on devices whose matrix units round it
+Sides = tuple[int, int]
 _PATCH_BYTES = 4 << 20  # of the patches gathered at a time: they stay in the caches until they are multiplied
 
 
@@ -33,8 +34,8 @@ def _convolve_xla(activation: Array, weight: Array, spec: ConvLayer) -> Array:
     return jax.lax.conv_general_dilated(
         activation,
         weight,
-        window_strides=(spec.stride, spec.stride),
-        padding=((spec.padding, spec.padding),) * 2,
+        window_strides=spec.stride,
+        padding=_edges(spec),
         dimension_numbers=("NHWC", "OIHW", "NHWC"),
         precision=_PRECISION,
     ).astype(jnp.float32)
@@ -53,13 +54,13 @@ def _convolve_backward(spec: ConvLayer, saved: tuple[Array, Array], g: Array) ->
     """Return the gradients; that of the activation is `g`, spread out by the stride, under the kernel turned round."""
     activation, weight = saved
     g = g.astype(activation.dtype)
-    before = spec.kernel - 1 - spec.padding
+    sizes = zip(activation.shape[1:3], g.shape[1:3], spec.kernel, spec.stride, spec.padding[:2], strict=True)
     edges = [
-        (before, size + spec.padding - 1 - spec.stride * (out - 1), spec.stride - 1)
-        for size, out in zip(activation.shape[1:3], g.shape[1:3], strict=True)
+        (kernel - 1 - before, size + before - 1 - stride * (out - 1), stride - 1)
+        for size, out, kernel, stride, before in sizes
     ]
     spread = jax.lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-    to_activation = _correlate(spread, weight[:, :, ::-1, ::-1].swapaxes(0, 1), 1)
+    to_activation = _correlate(spread, weight[:, :, ::-1, ::-1].swapaxes(0, 1), (1, 1))
     to_weight = _correlate_weight(_padded(activation, spec), g, spec)
     return to_activation.astype(activation.dtype), to_weight.astype(weight.dtype)
 
@@ -68,20 +69,26 @@ _convolve_patches.defvjp(_convolve_forward, _convolve_backward)
 
 
 def _padded(activation: Array, spec: ConvLayer) -> Array:
-    edge = (spec.padding, spec.padding)
-    return jnp.pad(activation, ((0, 0), edge, edge, (0, 0)))
+    return jnp.pad(activation, ((0, 0), *_edges(spec), (0, 0)))
 
 
-def _patches(padded: Array, kernel: int, stride: int) -> Float[Array, "image oy ox tap"]:
-    rows, columns = (size - kernel + 1 for size in padded.shape[1:3])
+def _edges(spec: ConvLayer) -> tuple[Sides, Sides]:
+    top, left, bottom, right = spec.padding
+    return (top, bottom), (left, right)
+
+
+def _patches(padded: Array, kernel: Sides, stride: Sides) -> Float[Array, "image oy ox tap"]:
+    rows, columns = (size - reach + 1 for size, reach in zip(padded.shape[1:3], kernel, strict=True))
     taps = [
-        padded[:, ki : ki + rows : stride, kj : kj + columns : stride] for ki in range(kernel) for kj in range(kernel)
+        padded[:, ki : ki + rows : stride[0], kj : kj + columns : stride[1]]
+        for ki in range(kernel[0])
+        for kj in range(kernel[1])
     ]
     return jnp.concatenate(taps, axis=-1)
 
 
-def _correlate(padded: Array, weight: Array, stride: int) -> Float32[Array, "image oy ox oc"]:
-    kernel, matrix = weight.shape[-1], weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])
+def _correlate(padded: Array, weight: Array, stride: Sides) -> Float32[Array, "image oy ox oc"]:
+    kernel, matrix = weight.shape[-2:], weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0])
 
     def part(images: Array) -> Array:
         return _matmul(_patches(images, kernel, stride), matrix)
@@ -98,12 +105,12 @@ def _correlate_weight(padded: Array, g: Array, spec: ConvLayer) -> Float32[Array
 
     zero = jnp.zeros((spec.out_channels, spec.kij_count * spec.in_channels), jnp.float32)
     total, _ = jax.lax.scan(add_part, zero, tuple(_parts(value, padded, spec.kernel) for value in (padded, g)))
-    return total.reshape(spec.out_channels, spec.kernel, spec.kernel, spec.in_channels).transpose(0, 3, 1, 2)
+    return total.reshape(spec.out_channels, *spec.kernel, spec.in_channels).transpose(0, 3, 1, 2)
 
 
-def _parts(values: Array, padded: Array, kernel: int) -> Array:
+def _parts(values: Array, padded: Array, kernel: Sides) -> Array:
     """Split the images into as few equal parts as keep the patches of one part of `padded` within _PATCH_BYTES."""
-    count, patch_bytes = len(padded), padded.itemsize * kernel**2 * padded[:1].size
+    count, patch_bytes = len(padded), padded.itemsize * kernel[0] * kernel[1] * padded[:1].size
     fitting = (n for n in range(count, 0, -1) if count % n == 0 and n * patch_bytes <= _PATCH_BYTES)
     size = next(fitting, 1)
     return values.reshape(-1, size, *values.shape[1:])

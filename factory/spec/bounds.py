@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from factory.spec.network import ConvLayer, SystolicArray
+from factory.spec.layer import ConvLayer
+from factory.spec.network import SystolicArray
 
-Weights = Integer[np.ndarray, "oc ic kernel kernel"]
+Weights = Integer[np.ndarray, "oc ic ki kj"]
 Codes = Integer[np.ndarray, " ic"]
-Products = Int64[np.ndarray, "oc ic kernel kernel"]
+Products = Int64[np.ndarray, "oc ic ki kj"]
 
 _PART = 2**15
 """Weights whose products are computed at once."""
@@ -76,13 +77,20 @@ def _tile_sums(values: np.ndarray, array: SystolicArray) -> np.ndarray:
     return np.add.reduceat(values, starts, axis=1)
 
 
-def valid_taps(spec: ConvLayer) -> Bool[np.ndarray, "onij kij"]:
-    """Return bool `(onij, kij)`: whether that kernel position reads a pixel of the map rather than the zero padding."""
-    ki, kj = np.divmod(np.arange(spec.kij_count), spec.kernel)
+def window_pixels(spec: ConvLayer) -> tuple[Int64[np.ndarray, "onij kij"], Int64[np.ndarray, "onij kij"]]:
+    """Return the row and the column of the padded map that each output pixel reads at each kernel position."""
+    ki, kj = np.divmod(np.arange(spec.kij_count), spec.kernel[1])
     oi, oj = np.divmod(np.arange(spec.onij_count), spec.out_width)
-    y = oi[:, None] * spec.stride + ki - spec.padding
-    x = oj[:, None] * spec.stride + kj - spec.padding
-    return (y >= 0) & (y < spec.height) & (x >= 0) & (x < spec.width)
+    y = oi[:, None] * spec.stride[0] + ki * spec.dilation[0]
+    x = oj[:, None] * spec.stride[1] + kj * spec.dilation[1]
+    return y, x
+
+
+def valid_taps(spec: ConvLayer) -> Bool[np.ndarray, "onij kij"]:
+    """Return bool `(onij, kij)`: whether that kernel position reads a pixel of the map rather than its border."""
+    y, x = window_pixels(spec)
+    top, left, _, _ = spec.padding
+    return (y >= top) & (y < top + spec.height) & (x >= left) & (x < left + spec.width)
 
 
 def accumulator_ranges(
@@ -90,12 +98,14 @@ def accumulator_ranges(
 ) -> tuple[Int64[np.ndarray, " oc"], Int64[np.ndarray, " oc"]]:
     """Return the exact least and largest accumulator of each output channel, int64 `(oc,)` each.
 
-    The extremes are over all output pixels; a tap on the zero padding adds 0.
+    The extremes are over all output pixels; a tap on the border adds what the zero point gives.
     """
     taps = np.unique(valid_taps(spec), axis=0).astype(np.int64)
     sums = [[x.sum(axis=1) for x in extremes] for extremes in _extremes_in_parts(weight, low, high)]
     by_tap = [np.concatenate(x).reshape(spec.out_channels, spec.kij_count) for x in zip(*sums, strict=True)]
-    return (by_tap[0] @ taps.T).min(axis=1), (by_tap[1] @ taps.T).max(axis=1)
+    border = spec.zero_point * weight.astype(np.int64).sum(axis=1).reshape(spec.out_channels, spec.kij_count)
+    at_border = border @ (1 - taps.T)
+    return (by_tap[0] @ taps.T + at_border).min(axis=1), (by_tap[1] @ taps.T + at_border).max(axis=1)
 
 
 def accumulator_range(spec: ConvLayer, weight: Weights, low: Codes, high: Codes) -> Range:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float32, Int8, Int16, Int32
 
 from factory.spec.bounds import Range
-from factory.spec.network import ConvLayer, Network, SystolicArray
+from factory.spec.layer import ConvLayer
+from factory.spec.network import Network, SystolicArray
 
 
 @dataclass(frozen=True)

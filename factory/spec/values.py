@@ -24,6 +24,7 @@ _KINDS = {
     "tuple[float, ...]": "a list of numbers in float32's range",
     "tuple[int, int]": "a list of two whole numbers",
     "tuple[int, int, int]": "a list of three whole numbers",
+    "tuple[int, int, int, int]": "a list of four whole numbers",
 }
 
 

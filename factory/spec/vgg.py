@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from factory.spec.errors import InputError
-from factory.spec.network import CIFAR_MEAN, CIFAR_STD, IMAGE, ConvLayer, Network
+from factory.spec.layer import IMAGE, ConvLayer
+from factory.spec.network import CIFAR_MEAN, CIFAR_STD, Network
 from factory.spec.values import is_kind, read_toml, typed_values
 
 _PART = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M")

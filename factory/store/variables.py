@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -136,7 +135,7 @@ def layer_path(name: str) -> str:
 def axis_sizes(spec: ConvLayer, array: SystolicArray, images: int) -> dict[str, int]:
     """Return the size of each axis of a layer's group."""
     sizes = dict(
-        image=images, oc=spec.out_channels, ic=spec.in_channels, ki=spec.kernel, kj=spec.kernel,
+        image=images, oc=spec.out_channels, ic=spec.in_channels, ki=spec.kernel[0], kj=spec.kernel[1],
         it=array.input_tiles(spec.in_channels), ot=array.output_tiles(spec.out_channels), kij=spec.kij_count,
         nij=spec.nij_count, row=array.rows, col=array.cols, y=spec.height, x=spec.width,
     )  # fmt: skip
@@ -179,7 +178,7 @@ def layer_dtypes(layer: IntegerLayer, psum: Range) -> dict[str, np.dtype]:
 def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, psum: Range) -> dict[str, str | int | float]:
     """Return the attributes of a layer's group: geometry, bit widths, alphas, steps and exact bounds."""
     spec = layer.spec
-    fields = {name: int(x) if isinstance(x, bool) else x for name, x in dataclasses.asdict(spec).items()}
+    fields = {name: int(x) if isinstance(x, bool) else x for name, x in spec.to_dict().items()}
     accumulator = layer.accumulator
     if not accumulator.fits(32):
         raise InputError(f"{spec.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")

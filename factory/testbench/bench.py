@@ -180,9 +180,9 @@ def _passing_jobs(run: LayerRun) -> Iterator[Job]:
         last = it + count == len(its)
         yield Job(
             layer=spec.name, image=run.image, it=its[it], ot=ot_label, pt=0, mode=flow.device_mode,
-            continues=it > 0, it_count=count, kernel=spec.kernel, stride=spec.stride, padded_width=spec.padded_width,
-            out_width=spec.out_width, act_count=spec.nij_count, nij_count=spec.nij_count, onij_count=spec.onij_count,
-            post_op=run.post,
+            continues=it > 0, it_count=count, kernel=spec.kernel[0], stride=spec.stride[0],
+            padded_width=spec.padded_width, out_width=spec.out_width, act_count=spec.nij_count,
+            nij_count=spec.nij_count, onij_count=spec.onij_count, post_op=run.post,
             walks={port: held.walk(loops(held), {"it": it, "ot": ot}) for port, held in run.streams.items()
                    if last or not held.role.totals or run.is_running(held.role)},
         )  # fmt: skip

@@ -85,20 +85,21 @@ def direct_convolution(
 ) -> Int64[np.ndarray, "oc oi oj"]:
     """Return the exact convolution of one image, for as many output channels as `weight` has."""
     padded = pad(codes, spec)
+    (down, across), (apart_y, apart_x) = spec.stride, spec.dilation
     total = np.zeros((weight.shape[0], spec.out_height, spec.out_width), np.int64)
-    for ki in range(spec.kernel):
-        for kj in range(spec.kernel):
-            rows = slice(ki, ki + spec.stride * (spec.out_height - 1) + 1, spec.stride)
-            cols = slice(kj, kj + spec.stride * (spec.out_width - 1) + 1, spec.stride)
+    for ki in range(spec.kernel[0]):
+        for kj in range(spec.kernel[1]):
+            rows = slice(ki * apart_y, ki * apart_y + down * (spec.out_height - 1) + 1, down)
+            cols = slice(kj * apart_x, kj * apart_x + across * (spec.out_width - 1) + 1, across)
             total += np.tensordot(weight[:, :, ki, kj].astype(np.int64), padded[:, rows, cols], axes=1)
     return total
 
 
 def pad(codes: Integer[np.ndarray, "ic y x"], spec: ConvLayer) -> Int64[np.ndarray, "ic py px"]:
-    """Return the map with its zero padding."""
-    shape = (codes.shape[0], spec.padded_height, spec.padded_width)
-    padded = np.zeros(shape, np.int64)
-    padded[:, spec.padding : spec.padding + spec.height, spec.padding : spec.padding + spec.width] = codes
+    """Return the map with its border, which has the code of the real 0."""
+    top, left, bottom, right = spec.padding
+    padded = np.full((codes.shape[0], top + spec.height + bottom, left + spec.width + right), spec.zero_point, np.int64)
+    padded[:, top : top + spec.height, left : left + spec.width] = codes
     return padded
 
 
@@ -162,7 +163,8 @@ def pixels_read(spec: ConvLayer) -> Int64[np.ndarray, "onij kij"]:
     for oi in range(spec.out_height):
         for oj in range(spec.out_width):
             for kij in range(spec.kij_count):
-                y, x = oi * spec.stride + kij // spec.kernel, oj * spec.stride + kij % spec.kernel
+                y = oi * spec.stride[0] + kij // spec.kernel[1] * spec.dilation[0]
+                x = oj * spec.stride[1] + kij % spec.kernel[1] * spec.dilation[1]
                 pixel[oi * spec.out_width + oj, kij] = y * spec.padded_width + x
     return pixel
 

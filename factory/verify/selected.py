@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 from factory.manifest import MANIFEST
-from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray, typed_values
+from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray
 from factory.store import StoredLayer
 from factory.verify import reference
 from factory.verify.dataflows import DATAFLOW_RULES, ROLE_RULES, CodeField, DataflowRule, RoleRule, Values
@@ -50,10 +50,9 @@ class SelectedLayer:
     def from_manifest(cls, manifest: Mapping[str, Any], name: str) -> SelectedLayer:
         """Return what a manifest says of a layer; raise ComparisonError where it is none."""
         array, pe, record = manifest["array"], manifest["pe"], manifest["layers"][name]
-        kinds = {field.name: field.type for field in fields(ConvLayer)}
         try:
             layer = cls(
-                spec=ConvLayer(**typed_values(record["spec"], kinds, kinds, "spec: ")),
+                spec=ConvLayer.from_dict(record["spec"], "spec: "),
                 dataflow=DATAFLOW_RULES[manifest["dataflow"]],
                 array=SystolicArray(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
                 selection={axis: tuple(places) for axis, places in record["selection"].items()},

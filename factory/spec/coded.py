@@ -1,0 +1,31 @@
+"""Integers that were made elsewhere: a layer's weight and activation codes, and what is known of their meaning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int8, Int32, Integer
+
+from factory.spec.layer import ConvLayer
+
+
+@dataclass(frozen=True)
+class CodedLayer:
+    """One layer's codes for some images, whoever made them.
+
+    - `weight`: codes of the dense convolution, 0 outside the groups. The accumulator that follows from them is
+      `sum(weight * activation)` of the codes as they are, the border being `spec.zero_point`.
+    - `bias`: what the source adds to `sum(weight * (activation - zero_point))`, in the same units; None: nothing.
+    - `weight_scale`: the real value of weight code 1, of each output channel or of all; `activation_scale`: of
+      activation code 1; None where they are not known.
+    - `origin`: who or which formula made the codes, with its version, in one line.
+    """
+
+    spec: ConvLayer
+    weight: Int8[np.ndarray, "oc ic ki kj"]
+    activation: Integer[np.ndarray, "image ic y x"]
+    origin: str
+    bias: Int32[np.ndarray, " oc"] | None = None
+    weight_scale: Float32[np.ndarray, " scale"] | None = None
+    activation_scale: float | None = None
