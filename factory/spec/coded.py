@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float32, Int8, Int32, Integer
@@ -29,3 +30,18 @@ class CodedLayer:
     bias: Int32[np.ndarray, " oc"] | None = None
     weight_scale: Float32[np.ndarray, " scale"] | None = None
     activation_scale: float | None = None
+
+
+@dataclass(frozen=True)
+class CodedNetwork:
+    """Layers whose codes were made elsewhere, of the same images, and what could not be taken.
+
+    `images` has one line for each image, which says what it is. `skipped` gives the reason why a layer of the source is
+    not among `layers`. `notes` are lines for the user, such as how many codes another program made otherwise.
+    """
+
+    name: str
+    layers: tuple[CodedLayer, ...]
+    images: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
