@@ -36,8 +36,8 @@ class LayerSummary:
 
     spec: ConvLayer
     array: SystolicArray
-    alpha_a: float
-    alpha_w: float
+    alpha_a: np.float32 | None
+    alpha_w: np.float32 | None
     activation: Range
     weight: Range
     psum: Range
@@ -65,8 +65,8 @@ def _summary(
     return LayerSummary(
         spec=integer.spec,
         array=array,
-        alpha_a=float(alphas.alpha_a),
-        alpha_w=float(alphas.alpha_w),
+        alpha_a=alphas.alpha_a,
+        alpha_w=alphas.alpha_w,
         activation=Range(int(low.min()), int(high.max())),
         weight=Range(int(weight.min()), int(weight.max())),
         psum=psum_range(array, weight, low, high),
@@ -100,8 +100,8 @@ def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
                 kernel_text(spec),
                 "{} x {}".format(*item.tiles),
                 f"{sign}{spec.activation_bits}/s{spec.weight_bits}",
-                f"{item.alpha_a:.4f}",
-                f"{item.alpha_w:.4f}",
+                _alpha(item.alpha_a),
+                _alpha(item.alpha_w),
                 span(item.activation),
                 span(item.weight),
                 f"{span(item.psum)} ({item.psum.bits}b)",
@@ -110,6 +110,10 @@ def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
             )
         )
     return table(groups, rows, width)
+
+
+def _alpha(value: np.float32 | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def audit_table(audits: Sequence[LayerAudit], width: int = 0) -> str:

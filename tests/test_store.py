@@ -17,7 +17,17 @@ from hypothesis import strategies as st
 
 from factory.lower import lower, tile_layer
 from factory.spec import InputError, SystolicArray
-from factory.store import ImageOrigin, StorePlan, create_store, open_store, partial_folder, plan_store, writer
+from factory.store import (
+    ImageOrigin,
+    LayerOrigin,
+    StorePlan,
+    create_store,
+    lowered_layer,
+    open_store,
+    partial_folder,
+    plan_store,
+    writer,
+)
 from factory.store.hdf5 import chunk_shape
 
 ARRAY = SystolicArray(4, 8)
@@ -26,8 +36,12 @@ ARRAY = SystolicArray(4, 8)
 def make_plan(network=None, count=5, layers="all", compression=None, source="random", array=ARRAY) -> StorePlan:
     trained = trained_network(network or tiny_network())
     integer = lower(trained)
-    tiled = [tile_layer(integer.layers[spec.name], array) for spec in trained.network.select(layers)]
-    return plan_store(trained, tiled, array, ImageOrigin(count, source, "0"), compression)
+    planned = [
+        lowered_layer(trained.layers[spec.name], tile_layer(integer.layers[spec.name], array))
+        for spec in trained.network.select(layers)
+    ]
+    images = ImageOrigin(count, source, "0", trained.network.image_shape)
+    return plan_store(LayerOrigin("lowered", trained.network, trained.sha256), planned, array, images, compression)
 
 
 def contents(plan: StorePlan, seed: int = 0) -> dict[str, np.ndarray]:
@@ -107,12 +121,11 @@ def test_attributes_name_geometry_steps_and_bounds(tmp_path):
     assert (layer["kernel"], layer["padding"], layer["signed"], layer["out_height"]) == (3, 1, 1, 4)
     assert np.float32(layer["weight_step"]) == trained_network(tiny_network()).layers["features.0"].weight_scale
     assert layer["psum_low"] < 0 < layer["psum_high"] < layer["accumulator_high"]
-    expected = dict(schema="factory-store/1", complete=1, array_rows=4, array_cols=8, psum_bits=16, compression="none")
+    expected = dict(schema="factory-store/2", complete=1, array_rows=4, array_cols=8, psum_bits=16, compression="none")
     assert {key: root[key] for key in expected} == expected
 
 
-def test_equal_plans_write_equal_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("factory.store.writer._now", lambda: "2025-12-13T00:00:00+00:00")
+def test_equal_plans_write_equal_bytes(tmp_path):
     plan = make_plan()
     for name, batch in (("a.h5", 1), ("b.h5", 5)):
         write_store(tmp_path / name, plan, contents(plan), batch)
@@ -521,10 +534,10 @@ def test_truncated_store(stored, kept):
 def test_other_schema(stored):
     with h5py.File(stored, "r+") as file:
         file.attrs["schema"] = "factory-store/9"
-    assert refused(stored) == f"{stored}: schema must be factory-store/1, not factory-store/9"
+    assert refused(stored) == f"{stored}: schema must be factory-store/2, not factory-store/9"
     with h5py.File(stored, "r+") as file:
         del file.attrs["schema"]
-    assert refused(stored) == f"{stored}: schema must be factory-store/1, not none"
+    assert refused(stored) == f"{stored}: schema must be factory-store/2, not none"
 
 
 def test_unfinished_file(stored):
@@ -536,7 +549,7 @@ def test_unfinished_file(stored):
 def test_missing_and_misshapen_datasets(stored):
     with h5py.File(stored, "r+") as file:
         del file["layers/features.0/psum"]
-    assert refused(stored) == f"{stored}: must hold layers/features.0/psum of schema factory-store/1, it does not"
+    assert refused(stored) == f"{stored}: must hold layers/features.0/psum of schema factory-store/2, it does not"
     with h5py.File(stored, "r+") as file:
         file["layers/features.0/psum"] = np.zeros((5, 1, 1, 9, 36, 4), np.int16)
     assert refused(stored) == f"{stored}: features.0: psum must be (5, 1, 1, 9, 36, 8), not (5, 1, 1, 9, 36, 4)"
@@ -556,11 +569,11 @@ def test_missing_attributes(stored, group, name):
     with h5py.File(stored, "r+") as file:
         del file[group].attrs[name]
     assert refused(stored) == (
-        f"{stored}: must hold attribute {name} of {group} of schema factory-store/1, it does not"
+        f"{stored}: must hold attribute {name} of {group} of schema factory-store/2, it does not"
     )
 
 
-WHOLE = "must be a whole store of schema factory-store/1: "
+WHOLE = "must be a whole store of schema factory-store/2: "
 
 
 @pytest.mark.parametrize(
@@ -570,7 +583,7 @@ WHOLE = "must be a whole store of schema factory-store/1: "
         ("/", "network", "{}", "network description: 'layers'"),
         ("/", "network", 3, "attribute network must be text, not 3"),
         ("/", "weights_sha256", 3, "attribute weights_sha256 must be text, not 3"),
-        ("/", "schema", "factory\n/1", "schema must be factory-store/1, not factory\\n/1"),
+        ("/", "schema", "factory\n/1", "schema must be factory-store/2, not factory\\n/1"),
         ("/", "psum_bits", "x", WHOLE + "invalid literal for int() with base 10: 'x'"),
         ("/", "array_rows", 0, "array rows must be at least 1, not 0"),
         ("/layers/features.0", "alpha_w", "one", WHOLE + "could not convert string to float: 'one'"),
@@ -631,7 +644,7 @@ def test_a_group_in_place_of_a_dataset(stored):
     with h5py.File(stored, "r+") as file:
         del file["layers/features.0/psum"]
         file.create_group("layers/features.0/psum")
-    assert refused(stored) == f"{stored}: must hold layers/features.0/psum of schema factory-store/1, it does not"
+    assert refused(stored) == f"{stored}: must hold layers/features.0/psum of schema factory-store/2, it does not"
 
 
 def test_reading_needs_no_jax(stored):

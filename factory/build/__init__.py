@@ -9,7 +9,7 @@ from factory.checkpoint import load_weights
 from factory.images import load_images
 from factory.lower import lower, tile_layer
 from factory.spec import InputError, Progress, SystolicArray, TrainedNetwork
-from factory.store import ImageOrigin, create_store, plan_store
+from factory.store import ImageOrigin, LayerOrigin, create_store, lowered_layer, plan_store
 
 _DEFAULT = "default.h5"
 
@@ -27,6 +27,14 @@ def default_store() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("factory") / _DEFAULT
+
+
+def new_store(path: str | Path, force: bool) -> Path:
+    """Return the path of a store to write; raise InputError where there is a file already and `force` is not set."""
+    path = Path(path)
+    if path.exists() and not force:
+        raise InputError(f"{path}: must be a new file, this one is there already (--force replaces a store)")
+    return path
 
 
 def build(
@@ -55,9 +63,7 @@ def build(
     store's path. Raise InputError where a parameter is not what it must be, or the store cannot be written, or is there
     already and `force` is not set.
     """
-    path, array = Path(output or default_store()), array or SystolicArray()
-    if path.exists() and not force:
-        raise InputError(f"{path}: must be a new file, this one is there already (--force replaces a store)")
+    path, array = new_store(output or default_store(), force), array or SystolicArray()
     if batch is not None and batch < 1:
         raise InputError(f"batch must be at least 1, not {batch}")
     trained = weights if isinstance(weights, TrainedNetwork) else load_weights(weights)
@@ -65,14 +71,16 @@ def build(
     source = load_images(images, split, "0" if pick is None else pick, network=trained.network)
     integer = lower(trained)
     tiled = {spec.name: tile_layer(integer.layers[spec.name], array) for spec in chosen}
-    origin = ImageOrigin(source.count, source.name, source.sha256())
-    plan = plan_store(trained, list(tiled.values()), array, origin, compression)
+    pictures = ImageOrigin(source.count, source.name, source.sha256(), trained.network.image_shape)
+    origin = LayerOrigin("lowered", trained.network, trained.sha256)
+    planned = [lowered_layer(trained.layers[name], layer) for name, layer in tiled.items()]
+    plan = plan_store(origin, planned, array, pictures, compression)
     if path == default_store():
         path.parent.mkdir(parents=True, exist_ok=True)
     with create_store(path, plan) as writer:
-        from factory.build.fill import batch_size, fill_store
+        from factory.build.fill import PictureBatches, fill_store
         from factory.engine import prepare
 
-        size = min(batch or batch_size(plan), source.count)
-        fill_store(writer, plan, prepare(integer, array, tiled=tiled), chosen, source, size, progress)
+        batches = PictureBatches(prepare(integer, array, tiled=tiled), chosen, source)
+        fill_store(writer, plan, batches, batch, progress)
     return path

@@ -9,12 +9,23 @@ import collections
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from factory.engine import EngineNetwork, activation_tiles, forward, layer_psums, shard_images
-from factory.images import ImageBatch, ImageSource
+from factory.engine import (
+    EngineLayer,
+    EngineNetwork,
+    LayerValues,
+    activation_tiles,
+    convolve,
+    forward,
+    layer_psums,
+    shard_images,
+)
+from factory.images import ImageSource
 from factory.spec import ConvLayer, Progress
 from factory.store import StorePlan, StoreWriter, layer_path
 
@@ -41,19 +52,73 @@ class _Part:
     psum: jax.Array | None = None
 
 
+@runtime_checkable
+class Batches(Protocol):
+    """What a store is filled from, some images at a time."""
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+
+    def batch(self, first: int, stop: int, size: int) -> tuple[Mapping[str, np.ndarray], Iterator[LayerValues]]:
+        """Return the variables of the images `first .. stop - 1`, and what the layers take and give, of `size` images.
+
+        Where they are fewer than `size`, the last of them fill up the batch, so that nothing is compiled for its size.
+        """
+
+
+@dataclass(frozen=True)
+class PictureBatches:
+    """Pictures that go through a network, of which `layers` are kept."""
+
+    engine: EngineNetwork
+    layers: Sequence[ConvLayer]
+    source: ImageSource
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return self.source.count
+
+    def batch(self, first: int, stop: int, size: int) -> tuple[Mapping[str, np.ndarray], Iterator[LayerValues]]:
+        """Return the images, and each layer's values, whose computation has only been started."""
+        images = self.source.batch(first, stop)
+        variables = dict(pixels=images.pixels, label=images.label, source_index=images.source_index)
+        return variables, forward(self.engine, shard_images(filled_up(images.pixels, size)), self.layers)
+
+
+@dataclass(frozen=True)
+class CodeBatches:
+    """Layers whose codes are there: each with its activation codes `(image, ic, y, x)`."""
+
+    layers: Sequence[tuple[EngineLayer, np.ndarray]]
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.layers[0][1])
+
+    def batch(self, first: int, stop: int, size: int) -> tuple[Mapping[str, np.ndarray], Iterator[LayerValues]]:
+        """Return the images' places, and each layer's values, whose computation has only been started."""
+        variables = dict(label=np.full(stop - first, -1, np.int16), source_index=np.arange(first, stop))
+        codes = ((layer, jnp.asarray(filled_up(given[first:stop], size))) for layer, given in self.layers)
+        return variables, (LayerValues(layer, batch, convolve(layer, batch)) for layer, batch in codes)
+
+
+def filled_up(values: np.ndarray, size: int) -> np.ndarray:
+    """Return `size` images, the last one repeated as often as that takes."""
+    missing = size - len(values)
+    return np.concatenate([values, values[-1:].repeat(missing, axis=0)]) if missing else values
+
+
 def fill_store(
-    writer: StoreWriter,
-    plan: StorePlan,
-    engine: EngineNetwork,
-    layers: Sequence[ConvLayer],
-    source: ImageSource,
-    batch: int,
-    progress: Progress | None,
+    writer: StoreWriter, plan: StorePlan, batches: Batches, batch: int | None, progress: Progress | None
 ) -> None:
     """Write everything of the images that `writer` does not have yet, `batch` images at a time.
 
-    Psums that are written lend their memory to those of the next batch.
+    By default they are as many as fit. Psums that are written lend their memory to those of the next batch.
     """
+    size = min(batch or batch_size(plan), batches.count)
     done = writer.done * plan.image_bytes
     spare: dict[str, jax.Array] = {}
     with ThreadPoolExecutor(1) as pool:
@@ -69,37 +134,25 @@ def fill_store(
                 progress(done, plan.image_bytes * plan.image_count, part.name)
 
         before: list[Future[int]] = []
-        for first in range(writer.done, source.count, batch):
-            images = source.batch(first, min(first + batch, source.count))
-            count = len(images.pixels)
-            for part in _batch_parts(engine, layers, images, batch, spare):
-                before.append(pool.submit(_write, writer, first, count, part))
+        for first in range(writer.done, batches.count, size):
+            stop = min(first + size, batches.count)
+            for part in _parts(*batches.batch(first, stop, size), spare):
+                before.append(pool.submit(_write, writer, first, stop - first, part))
                 waiting.append((before[-1], part))
                 while len(waiting) > _WRITES_AHEAD:
                     finish_oldest()
-            before = [pool.submit(_commit, writer, first + count, before)]
-            waiting.append((before[-1], _Part(f"{first + count} images", {})))
+            before = [pool.submit(_commit, writer, stop, before)]
+            waiting.append((before[-1], _Part(f"{stop} images", {})))
         while waiting:
             finish_oldest()
 
 
-def _batch_parts(
-    engine: EngineNetwork,
-    layers: Sequence[ConvLayer],
-    images: ImageBatch,
-    batch: int,
-    spare: dict[str, jax.Array],
+def _parts(
+    images: Mapping[str, np.ndarray], layers: Iterator[LayerValues], spare: dict[str, jax.Array]
 ) -> Iterator[_Part]:
-    """Yield the images, then each layer's arrays, whose computation has only been started.
-
-    A batch that is not full is filled up with its last image, so that nothing is compiled for its size. Psums take the
-    memory of those in `spare`, which leave it.
-    """
-    arrays = dict(pixels=images.pixels, label=images.label, source_index=images.source_index)
-    yield _Part("images", {f"images/{name}": array for name, array in arrays.items()})
-    missing = batch - len(images.pixels)
-    pixels = np.concatenate([images.pixels, images.pixels[-1:].repeat(missing, axis=0)]) if missing else images.pixels
-    for values in forward(engine, shard_images(pixels), layers):
+    """Yield the images, then each layer's arrays. Psums take the memory of those in `spare`, which leave it."""
+    yield _Part("images", {f"images/{name}": array for name, array in images.items()})
+    for values in layers:
         name = values.layer.spec.name
         psum = layer_psums(values.layer, values.activation, spare.pop(name, None))
         tiles = activation_tiles(values.layer, values.activation)

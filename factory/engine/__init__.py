@@ -16,3 +16,4 @@ from factory.engine.parameters import EngineLayer as EngineLayer
 from factory.engine.parameters import EngineNetwork as EngineNetwork
 from factory.engine.parameters import prepare as prepare
 from factory.engine.parameters import prepare_layer as prepare_layer
+from factory.engine.parameters import prepare_tiled as prepare_tiled

@@ -74,7 +74,7 @@ def prepare(
     """Put a network on the device, tiled for `array` (default: 8 x 8); layers that are `tiled` already are taken."""
     array = array or SystolicArray()
     layers = {
-        name: _put_layer(tiled.get(name) or tile_layer(layer, array), arithmetic)
+        name: prepare_tiled(tiled.get(name) or tile_layer(layer, array), arithmetic)
         for name, layer in integer.layers.items()
     }
     return EngineNetwork(integer.network, jnp.asarray(integer.input_table), layers)
@@ -82,10 +82,11 @@ def prepare(
 
 def prepare_layer(layer: IntegerLayer, array: SystolicArray, arithmetic: Arithmetic = "fastest") -> EngineLayer:
     """Put a layer on the device; raise ValueError where `arithmetic` is not exact for its psums."""
-    return _put_layer(tile_layer(layer, array), arithmetic)
+    return prepare_tiled(tile_layer(layer, array), arithmetic)
 
 
-def _put_layer(tiled: TiledLayer, arithmetic: Arithmetic) -> EngineLayer:
+def prepare_tiled(tiled: TiledLayer, arithmetic: Arithmetic = "fastest") -> EngineLayer:
+    """Put a layer that is tiled already on the device, as `prepare_layer` does."""
     layer, psums, spec = tiled.layer, tiled.psum, tiled.layer.spec
     tiles = tiled.weight_tile.swapaxes(-1, -2).astype(_sum_type(spec, psums, arithmetic))
     matrix = layer.weight.transpose(2, 3, 1, 0).reshape(-1, spec.out_channels)

@@ -154,13 +154,16 @@ class ConvLayer:
         half = 2 ** (self.activation_bits - 1)
         return (-half, half - 1) if self.signed else (0, self.activation_qmax)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the description as plain JSON types: one number where all sides agree, newer fields where set."""
+    def to_dict(self, whole: bool = False) -> dict[str, Any]:
+        """Return the description as plain JSON types: one number where all sides agree, newer fields where set.
+
+        The newer ones are there too in a `whole` description.
+        """
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         kept = {
             name: value
             for name, value in dataclasses.asdict(self).items()
-            if name not in _NEWER or value != defaults[name]
+            if whole or name not in _NEWER or value != defaults[name]
         }
         return {name: _compact(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 

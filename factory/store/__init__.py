@@ -7,10 +7,13 @@ from factory.store.reader import open_store as open_store
 from factory.store.variables import COMPRESSIONS as COMPRESSIONS
 from factory.store.variables import SCHEMA as SCHEMA
 from factory.store.variables import ImageOrigin as ImageOrigin
+from factory.store.variables import LayerOrigin as LayerOrigin
+from factory.store.variables import PlannedLayer as PlannedLayer
 from factory.store.variables import StorePlan as StorePlan
 from factory.store.variables import Variable as Variable
 from factory.store.variables import activation_dtype as activation_dtype
 from factory.store.variables import layer_path as layer_path
+from factory.store.variables import lowered_layer as lowered_layer
 from factory.store.variables import plan_store as plan_store
 from factory.store.writer import StoreWriter as StoreWriter
 from factory.store.writer import create_store as create_store

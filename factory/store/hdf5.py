@@ -18,6 +18,7 @@ CHUNK_BYTES = 2**18
 _ALIGNMENT = 4096
 UNREADABLE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 """What h5py, and what reads its objects, raises for a file that is damaged or holds something else."""
+_NO_LOCK = "unable to lock file"
 HELD = "held open for writing by another process"
 """What a file is that HDF5 cannot lock: h5py says so by a BlockingIOError, which is an OSError too."""
 
@@ -175,8 +176,22 @@ def _chunk_places(dataset: h5py.Dataset) -> Iterator[tuple[int, ...]]:
     return itertools.product(*starts)
 
 
-def mark_complete(path: Path, created: str) -> None:
-    """Write the two attributes that make a file a finished store."""
+def mark_complete(path: Path) -> None:
+    """Write the attribute that makes a file a finished store."""
     with WritableHDF5(path, "r+") as file:
-        file.attrs["created"] = created
         file.attrs["complete"] = 1
+
+
+def open_finished(path: Path) -> h5py.File:
+    """Open a file that no longer changes, for reading, also where the file system has no locks or gives none.
+
+    Raise BlockingIOError where another process holds it open for writing.
+    """
+    try:
+        return h5py.File(path, "r")
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if _NO_LOCK not in str(error):
+            raise
+        return h5py.File(path, "r", locking=False)

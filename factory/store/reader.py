@@ -10,11 +10,23 @@ from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
-from factory.spec import ConvLayer, InputError, Network, SystolicArray
-from factory.store.hdf5 import HELD, UNREADABLE, require_plugin
-from factory.store.variables import IMAGE_AXES, IN_CODE, SCHEMA, axis_sizes, layer_path, variable_axes
+from factory.spec import ConvLayer, InputError, LayerSet, Network, SystolicArray
+from factory.store.hdf5 import HELD, UNREADABLE, open_finished, require_plugin
+from factory.store.variables import (
+    FLOATS,
+    IMAGE_AXES,
+    IN_CODE,
+    KINDS,
+    OPTIONAL,
+    PICTURE,
+    SCHEMA,
+    SCHEMAS,
+    axis_sizes,
+    layer_path,
+    variable_axes,
+)
 from factory.store.writer import partial_folder
 
 if TYPE_CHECKING:
@@ -22,7 +34,7 @@ if TYPE_CHECKING:
 
 _ATTRIBUTES = ("compression", "network", "weights_sha256", "image_source", "array_rows", "array_cols", "psum_bits")
 _TEXTS = ("compression", "network", "weights_sha256", "image_source")
-_LAYER_ATTRIBUTES = ("alpha_w", "alpha_a")
+_ALPHAS = ("alpha_w", "alpha_a")
 
 Values = h5py.Dataset | np.ndarray
 """What is sliced as an array: a dataset of an open file, or an array in memory."""
@@ -32,12 +44,14 @@ Values = h5py.Dataset | np.ndarray
 class StoredImages:
     """The images of a store.
 
-    `label` is -1 for an image that has none, `source_index` each image's place in its source.
+    `label` is -1 for an image that has none, `source_index` each image's place in its source, `origin` says what each
+    is; `pixels` are None where no pictures made the codes.
     """
 
-    pixels: Integer[Values, "image colour y x"]
+    pixels: Integer[Values, "image colour y x"] | None
     label: Integer[Values, " image"]
     source_index: Integer[Values, " image"]
+    origin: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -52,8 +66,8 @@ class StoredLayer:
 
     spec: ConvLayer
     array: SystolicArray
-    alpha_w: np.float32
-    alpha_a: np.float32
+    alpha_w: np.float32 | None
+    alpha_a: np.float32 | None
     activation_low: Integer[np.ndarray, " ic"]
     activation_high: Integer[np.ndarray, " ic"]
     weight: Integer[Values, "oc ic ki kj"]
@@ -66,6 +80,8 @@ class StoredLayer:
     accumulator: Integer[Values, "image oc oy ox"]
     threshold: Integer[Values, "oc level"] | None = None
     direction: Integer[Values, " oc"] | None = None
+    bias: Integer[Values, " oc"] | None = None
+    weight_step: Float[Values, " oc"] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +90,7 @@ class Store:
 
     path: Path
     file: h5py.File
-    network: Network
+    network: LayerSet
     array: SystolicArray
     images: StoredImages
     layers: Mapping[str, StoredLayer]
@@ -92,7 +108,7 @@ class Store:
     @property
     def image_count(self) -> int:
         """Number of images."""
-        return self.images.pixels.shape[0]
+        return self.images.label.shape[0]
 
     @property
     def image_source(self) -> str:
@@ -100,8 +116,13 @@ class Store:
         return self.file.attrs["image_source"]
 
     @property
+    def origin(self) -> str:
+        """Where the integers come from: `lowered`, `captured` or `synthetic`."""
+        return self.file.attrs.get("origin", KINDS[0])
+
+    @property
     def weights_sha256(self) -> str:
-        """The sha256 (hex) of the contents of the weights that the store was built from."""
+        """The sha256 (hex) of the contents of the weights that the store was built from, or of the layers' codes."""
         return self.file.attrs["weights_sha256"]
 
     def layer(self, name: str) -> StoredLayer:
@@ -145,7 +166,7 @@ def _open_file(path: Path) -> h5py.File:
     if path.is_dir() or not h5py.is_hdf5(path):
         raise InputError(f"{path}: must be a store, it is not an HDF5 file")
     try:
-        return h5py.File(path, "r")
+        return open_finished(path)
     except BlockingIOError:
         raise InputError(f"{path}: {HELD}") from None
     except UNREADABLE as error:
@@ -154,7 +175,7 @@ def _open_file(path: Path) -> h5py.File:
 
 def _read_store(path: Path, file: h5py.File) -> Store:
     schema = file.attrs.get("schema", "none")
-    if schema != SCHEMA:
+    if schema not in SCHEMAS:
         raise InputError(f"{path}: schema must be {SCHEMA}, not {_shown(schema)}")
     if not file.attrs.get("complete", 0):
         raise InputError(f"{path}: must be a finished store, it is still being written")
@@ -163,22 +184,35 @@ def _read_store(path: Path, file: h5py.File) -> Store:
         if not isinstance(file.attrs[name], str):
             raise InputError(f"{path}: attribute {name} must be text, not {_shown(file.attrs[name])}")
     require_plugin(file.attrs["compression"])
+    kind = file.attrs.get("origin", KINDS[0])
     try:
-        network = Network.from_dict(json.loads(file.attrs["network"]))
+        described = Network if kind == KINDS[0] else LayerSet
+        network = described.from_dict(json.loads(file.attrs["network"]))
         array = SystolicArray(*(int(file.attrs[name]) for name in ("array_rows", "array_cols", "psum_bits")))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    _check_paths(path, file, [f"images/{name}" for name in IMAGE_AXES])
-    images = StoredImages(**{name: file[f"images/{name}"] for name in IMAGE_AXES})
+    images = _read_images(path, file, schema, has_pixels=described is Network)
     layers = {}
     for spec in network.layers:
         if layer_path(spec.name) in file:
-            _check_paths(path, file, [f"{layer_path(spec.name)}/{name}" for name in variable_axes(network, spec)])
-            _check_attributes(path, file[layer_path(spec.name)], _LAYER_ATTRIBUTES)
             layers[spec.name] = _read_layer(path, file, network, spec, array)
     if not layers:
         raise InputError(f"{path}: must hold at least one layer, it holds none")
     return Store(path, file, network, array, images, layers)
+
+
+def _read_images(path: Path, file: h5py.File, schema: str, has_pixels: bool) -> StoredImages:
+    absent = {"pixels"} if not has_pixels else set()
+    if schema != SCHEMA:
+        absent.add("origin")
+    names = [name for name in IMAGE_AXES if name not in absent]
+    _check_paths(path, file, [f"images/{name}" for name in names])
+    found = dict(pixels=None, origin=None) | {name: file[f"images/{name}"] for name in names}
+    if found["origin"] is None:
+        each = (PICTURE,) * found["label"].shape[0]
+    else:
+        each = tuple(text.decode() for text in found["origin"][...].tolist())
+    return StoredImages(**found | {"origin": each})
 
 
 def _shown(value: object) -> str:
@@ -199,22 +233,34 @@ def _check_attributes(path: Path, group: h5py.Group, names: tuple[str, ...]) -> 
             raise InputError(f"{path}: must hold {where} of schema {SCHEMA}, it does not")
 
 
-def _read_layer(path: Path, file: h5py.File, network: Network, spec: ConvLayer, array: SystolicArray) -> StoredLayer:
-    group, images = file[layer_path(spec.name)], file["images/pixels"].shape[0]
-    datasets = {name: group[name] for name in variable_axes(network, spec)}
+def _read_layer(path: Path, file: h5py.File, network: LayerSet, spec: ConvLayer, array: SystolicArray) -> StoredLayer:
+    group, images = file[layer_path(spec.name)], file["images/label"].shape[0]
+    quantizer, lowered = OPTIONAL[:2], isinstance(network, Network)
+    present = [name for name in OPTIONAL if name in group and name not in quantizer]
+    if network.consumers(spec.name) if lowered else quantizer[0] in group:
+        present += quantizer
+    axes = variable_axes(spec, present)
+    _check_paths(path, file, [f"{layer_path(spec.name)}/{name}" for name in axes])
+    datasets = {name: group[name] for name in axes}
+    _check_shapes(path, spec, axes, datasets, axis_sizes(spec, array, images))
+    if lowered:
+        _check_attributes(path, group, _ALPHAS)
     with np.errstate(over="raise"):
-        alphas = {name: np.float32(group.attrs[name]) for name in _LAYER_ATTRIBUTES}
-    _check_shapes(path, network, spec, datasets, axis_sizes(spec, array, images))
+        alphas = {name: np.float32(group.attrs[name]) if name in group.attrs else None for name in _ALPHAS}
     datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
     return StoredLayer(spec, array, **alphas, **{IN_CODE.get(name, name): data for name, data in datasets.items()})
 
 
 def _check_shapes(
-    path: Path, network: Network, spec: ConvLayer, datasets: Mapping[str, h5py.Dataset], sizes: Mapping[str, int]
+    path: Path,
+    spec: ConvLayer,
+    variables: Mapping[str, tuple[str, ...]],
+    datasets: Mapping[str, h5py.Dataset],
+    sizes: Mapping[str, int],
 ) -> None:
-    for name, axes in variable_axes(network, spec).items():
+    for name, axes in variables.items():
         found, kind = datasets[name].shape, datasets[name].dtype
-        if kind.kind not in "iu":
+        if kind.kind not in "iu" and name not in FLOATS:
             raise InputError(f"{path}: {layer_path(spec.name)}/{name} must hold integers, not {kind}")
         expected = tuple(sizes.get(axis, size) for axis, size in zip(axes, found, strict=False))
         if found != expected or len(found) != len(axes):

@@ -6,32 +6,40 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, Int32
 
 import factory
 from factory.spec import (
     ConvLayer,
     InputError,
     IntegerLayer,
-    Network,
+    LayerSet,
     Range,
     SystolicArray,
     TiledLayer,
     TrainedLayer,
-    TrainedNetwork,
 )
 
-SCHEMA = "factory-store/1"
+SCHEMA = "factory-store/2"
+SCHEMAS = ("factory-store/1", SCHEMA)
+"""The schemas that are read; the last is written. Schema 1 had no `origin`, and the time of day in `created`."""
+KINDS = ("lowered", "captured", "synthetic")
+"""Where a store's integers come from: a network that was lowered, someone else, or a pattern."""
+PICTURE = "picture"
+"""The origin of an image that is one of a set of pictures."""
 COMPRESSIONS = ("gzip", "lz4", "zstd")
 
 IMAGE_AXES = {
     "pixels": ("image", "colour", "y", "x"),
     "label": ("image",),
     "source_index": ("image",),
+    "origin": ("image",),
 }
+"""Axes of the images' variables. `pixels` are absent where no pictures made the codes."""
 LAYER_AXES = {
     "weight": ("oc", "ic", "ki", "kj"),
     "weight_tile": ("it", "ot", "kij", "col", "row"),
@@ -45,10 +53,15 @@ LAYER_AXES = {
     "conv": ("image", "oc", "oy", "ox"),
     "threshold": ("oc", "level"),
     "direction": ("oc",),
+    "bias": ("oc",),
+    "weight_step": ("oc",),
 }
 """Axes of a layer's variables, in the file's order. Where the output map has the input map's size, `oy, ox` are named
-`y, x`. `threshold` and `direction` are absent where no layer follows. `row_count`, `col_count`: the lanes of a tile
-that carry channels; those beyond are zero padding."""
+`y, x`. `row_count`, `col_count`: the lanes of a tile that carry channels; those beyond are zero padding."""
+OPTIONAL = ("threshold", "direction", "bias", "weight_step")
+"""Variables of a layer that are absent where they mean nothing: the first two where no layer is known to follow."""
+FLOATS = ("weight_step",)
+"""Variables that hold real numbers."""
 IN_CODE = {"conv": "accumulator"}
 """Variables of schema 1 that have another name in code."""
 
@@ -64,7 +77,7 @@ class Variable:
 
     @property
     def by_image(self) -> bool:
-        """Whether the variable is written image by image, rather than once."""
+        """Whether each image has its own part of the variable."""
         return self.axes[0] == "image"
 
     @property
@@ -95,7 +108,9 @@ class StorePlan:
     @property
     def streamed(self) -> tuple[Variable, ...]:
         """The variables that are written image by image."""
-        return tuple(variable for variable in self.variables if variable.by_image)
+        return tuple(
+            variable for variable in self.variables if variable.by_image and variable.path not in self.constants
+        )
 
     @property
     def nbytes(self) -> int:
@@ -120,11 +135,41 @@ class StorePlan:
 
 @dataclass(frozen=True)
 class ImageOrigin:
-    """Where a store's images come from: how many, a name, and the sha256 (hex) of their pixels and labels."""
+    """Where a store's images come from: how many, a name, and the sha256 (hex) of what they are made of.
+
+    `shape` is that of their pixels, `(colour, y, x)`; None: they have none. `each` says what each image is; empty: all
+    are pictures.
+    """
 
     count: int
     source: str
     sha256: str
+    shape: tuple[int, int, int] | None = None
+    each: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LayerOrigin:
+    """Where a store's layers come from: one of `KINDS`, their description, and the sha256 (hex) of the weights."""
+
+    kind: str
+    network: LayerSet
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PlannedLayer:
+    """A layer on the store's array, with what is kept of its meaning.
+
+    `origin` says in a line who or what made its codes; `steps` are attributes, the real values of codes and clips by
+    name; `bias` and `weight_step` are as in `CodedLayer`, of each output channel.
+    """
+
+    tiled: TiledLayer
+    origin: str
+    steps: Mapping[str, float]
+    bias: Int32[np.ndarray, " oc"] | None = None
+    weight_step: Float32[np.ndarray, " oc"] | None = None
 
 
 def layer_path(name: str) -> str:
@@ -146,13 +191,11 @@ def _keeps_size(spec: ConvLayer) -> bool:
     return (spec.out_height, spec.out_width) == (spec.height, spec.width)
 
 
-def variable_axes(network: Network, spec: ConvLayer) -> dict[str, tuple[str, ...]]:
-    """Return the axes of each variable in the group of the layer `spec`."""
-    axes = dict(LAYER_AXES)
+def variable_axes(spec: ConvLayer, present: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the axes of each variable in the group of the layer `spec`, of the optional ones those `present`."""
+    axes = {name: named for name, named in LAYER_AXES.items() if name not in OPTIONAL or name in present}
     if _keeps_size(spec):
         axes["conv"] = ("image", "oc", "y", "x")
-    if not network.consumers(spec.name):
-        del axes["threshold"], axes["direction"]
     return axes
 
 
@@ -171,21 +214,19 @@ def layer_dtypes(layer: IntegerLayer, psum: Range) -> dict[str, np.dtype]:
     wide = dict.fromkeys(("activation_low", "activation_high"), np.int16)
     narrow = dict.fromkeys(("weight", "weight_tile", "direction"), np.int8)
     counts = dict.fromkeys(("row_count", "col_count", "threshold", "conv"), np.int32)
+    counts |= dict(bias=np.int32, weight_step=np.float32)
     named = wide | narrow | counts | dict(activation=codes, activation_tile=codes, psum=psum.dtype())
     return {name: np.dtype(dtype).newbyteorder("<") for name, dtype in named.items()}
 
 
-def layer_attributes(trained: TrainedLayer, layer: IntegerLayer, psum: Range) -> dict[str, str | int | float]:
+def layer_attributes(planned: PlannedLayer) -> dict[str, str | int | float | list[int]]:
     """Return the attributes of a layer's group: geometry, bit widths, alphas, steps and exact bounds."""
-    spec = layer.spec
-    fields = {name: int(x) if isinstance(x, bool) else x for name, x in spec.to_dict().items()}
-    accumulator = layer.accumulator
+    spec, psum, accumulator = planned.tiled.layer.spec, planned.tiled.psum, planned.tiled.layer.accumulator
+    fields = {name: int(x) if isinstance(x, bool) else x for name, x in spec.to_dict(whole=True).items()}
     if not accumulator.fits(32):
         raise InputError(f"{spec.name}: accumulators must fit 32 bits, not {accumulator.low}..{accumulator.high}")
     return fields | dict(
-        out_height=spec.out_height, out_width=spec.out_width,
-        alpha_w=float(trained.alpha_w), alpha_a=float(trained.alpha_a),
-        weight_step=float(trained.weight_scale), activation_step=float(trained.activation_scale),
+        origin=planned.origin, out_height=spec.out_height, out_width=spec.out_width, **planned.steps,
         psum_low=psum.low, psum_high=psum.high,
         accumulator_low=accumulator.low, accumulator_high=accumulator.high,
     )  # fmt: skip
@@ -197,36 +238,52 @@ def lane_counts(channels: int, lanes: int) -> np.ndarray:
     return np.minimum(lanes, channels - starts).astype(np.int32)
 
 
+def lowered_layer(trained: TrainedLayer, tiled: TiledLayer) -> PlannedLayer:
+    """Return what a store keeps of a layer that was lowered."""
+    steps = dict(
+        alpha_w=float(trained.alpha_w), alpha_a=float(trained.alpha_a),
+        weight_step=float(trained.weight_scale), activation_step=float(trained.activation_scale),
+    )  # fmt: skip
+    return PlannedLayer(tiled, "lowered", steps)
+
+
 def plan_store(
-    trained: TrainedNetwork,
-    layers: Sequence[TiledLayer],
+    origin: LayerOrigin,
+    layers: Sequence[PlannedLayer],
     array: SystolicArray,
     images: ImageOrigin,
     compression: str | None = None,
 ) -> StorePlan:
-    """Plan a store of some layers of a network, which are those of `trained` in the tiles of `array`."""
+    """Plan a store of some layers of a network, which are in the tiles of `array`."""
     if compression not in (None, *COMPRESSIONS):
         raise InputError(f"compression must be one of {' '.join(COMPRESSIONS)}, not {compression}")
-    network, (colours, height, width) = trained.network, trained.network.image_shape
-    groups: dict[str, dict] = {"": _root_attributes(trained, array, images, compression), "images": {}}
-    axes: dict[str, dict[str, int]] = {"images": dict(image=images.count, colour=colours, y=height, x=width)}
+    groups: dict[str, dict] = {"": _root_attributes(origin, array, images, compression), "images": {}}
+    axes = {"images": dict(image=images.count)}
+    constants = {"images/origin": np.array(images.each or (PICTURE,) * images.count).astype("S")}
     image_dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
-    variables = _variables("images", IMAGE_AXES, axes["images"], image_dtypes)
-    constants: dict[str, np.ndarray] = {}
-    for tiled in layers:
-        layer, psum, spec = tiled.layer, tiled.psum, tiled.layer.spec
+    image_dtypes["origin"] = constants["images/origin"].dtype
+    image_axes = dict(IMAGE_AXES)
+    if images.shape is None:
+        del image_axes["pixels"]
+    else:
+        axes["images"] |= dict(zip(IMAGE_AXES["pixels"][1:], images.shape, strict=True))
+    variables = _variables("images", image_axes, axes["images"], image_dtypes)
+    for planned in layers:
+        tiled, layer, psum, spec = planned.tiled, planned.tiled.layer, planned.tiled.psum, planned.tiled.layer.spec
         group = layer_path(spec.name)
-        groups[group] = layer_attributes(trained.layers[spec.name], layer, psum)
+        groups[group] = layer_attributes(planned)
         axes[group] = axis_sizes(spec, array, images.count)
         if layer.threshold is not None:
             axes[group] |= dict(level=layer.threshold.shape[1])
-        layer_variables = _variables(group, variable_axes(network, spec), axes[group], layer_dtypes(layer, psum))
         contents = dict(
             weight=layer.weight, weight_tile=tiled.weight_tile,
             row_count=lane_counts(spec.in_channels, array.rows), col_count=lane_counts(spec.out_channels, array.cols),
             activation_low=layer.activation_low, activation_high=layer.activation_high,
             threshold=layer.threshold, direction=layer.direction,
+            bias=planned.bias, weight_step=planned.weight_step,
         )  # fmt: skip
+        present = [name for name in OPTIONAL if contents[name] is not None]
+        layer_variables = _variables(group, variable_axes(spec, present), axes[group], layer_dtypes(layer, psum))
         for variable in layer_variables:
             if not variable.by_image:
                 constants[variable.path] = _exactly(variable, contents[variable.path.rpartition("/")[2]])
@@ -234,12 +291,10 @@ def plan_store(
     return StorePlan(groups, axes, tuple(variables), constants, compression)
 
 
-def _root_attributes(
-    trained: TrainedNetwork, array: SystolicArray, images: ImageOrigin, compression: str | None
-) -> dict:
+def _root_attributes(origin: LayerOrigin, array: SystolicArray, images: ImageOrigin, compression: str | None) -> dict:
     return dict(
-        schema=SCHEMA, factory_version=factory.__version__,
-        network=json.dumps(trained.network.to_dict()), weights_sha256=trained.sha256,
+        schema=SCHEMA, factory_version=factory.__version__, origin=origin.kind,
+        network=json.dumps(origin.network.to_dict()), weights_sha256=origin.sha256,
         array_rows=array.rows, array_cols=array.cols, psum_bits=array.psum_bits,
         image_source=images.source, image_sha256=images.sha256, compression=compression or "none",
     )  # fmt: skip

@@ -19,7 +19,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 import h5py
@@ -78,7 +77,7 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
             with _input_errors(path):
                 (partial / _PROGRESS).unlink()  # nothing resumes a file whose metadata is being changed
                 _reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
-                mark_complete(partial / _STORE, _now())
+                mark_complete(partial / _STORE)
                 _reach_disk(partial / _STORE)
                 (partial / _STORE).replace(path)
                 _reach_disk(path.parent)
@@ -105,10 +104,6 @@ def _is_store(path: Path) -> bool:
         raise InputError(f"{path}: {HELD}") from None
     except UNREADABLE:
         return False
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _committed(partial: Path, plan: StorePlan) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int64, Integer, UInt8
 
-from factory.spec import IMAGE, ComparisonError, ConvLayer, Network, SystolicArray, TrainedLayer
+from factory.spec import IMAGE, ComparisonError, ConvLayer, LayerSet, Network, SystolicArray, TrainedLayer
 
 
 def input_codes(
@@ -25,9 +25,11 @@ def input_codes(
 
 
 def code_bounds(
-    network: Network, spec: ConvLayer, alpha: np.float32
+    network: Network | LayerSet, spec: ConvLayer, alpha: np.float32 | None
 ) -> tuple[Int64[np.ndarray, " ic"], Int64[np.ndarray, " ic"]]:
-    """Return the least and the largest code of each input channel: of all pixel values, or of all unsigned codes."""
+    """Return the least and the largest code of each input channel: of all pixel values, or of all codes."""
+    if alpha is None:
+        return tuple(np.full(spec.in_channels, end) for end in spec.code_range)
     if spec.source != IMAGE:
         return np.zeros(spec.in_channels, np.int64), np.full(spec.in_channels, spec.activation_qmax)
     ramp = np.tile(np.arange(256, dtype=np.uint8), (spec.in_channels, 1, 1))

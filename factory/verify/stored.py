@@ -13,10 +13,12 @@ from jaxtyping import Int64
 
 from factory.checkpoint import default_weights, load_weights
 from factory.spec import (
+    GIVEN,
     IMAGE,
     ComparisonError,
     ConvLayer,
     InputError,
+    Network,
     Progress,
     TrainedLayer,
     TrainedNetwork,
@@ -55,7 +57,9 @@ def verify_store(
         tiles = {name: store.array.output_tiles(layer.spec.out_channels) for name, layer in store.layers.items()}
         chosen = choose(sample, store.image_count, tiles, seed)
         tally.skip("pixels and labels, which are taken as given")
-        if trained is None:
+        if not isinstance(store.network, Network):
+            tally.skip(f"weights, which are {store.origin}")
+        elif trained is None:
             tally.skip(f"weights and thresholds, because weights of sha256 {store.weights_sha256} are not at hand")
         for name in {unit.layer: None for unit in chosen}:
             _check_parameters(store, store.layer(name), trained, tally)
@@ -89,7 +93,7 @@ class Chain:
         self._image, self._codes = -1, {}
 
     def codes(self, image: int, spec: ConvLayer) -> np.ndarray | None:
-        """Return int64 `(ic, y, x)`; None where a layer before it is neither stored nor in the weights."""
+        """Return int64 `(ic, y, x)`; None where they are given, or follow from what is not at hand."""
         if image != self._image:
             self._image, self._codes = image, {}
         if spec.name not in self._codes:
@@ -97,6 +101,8 @@ class Chain:
         return self._codes[spec.name]
 
     def _follow(self, image: int, spec: ConvLayer) -> np.ndarray | None:
+        if spec.source == GIVEN:
+            return None
         if spec.source == IMAGE:
             return reference.input_codes(self._store.images.pixels[image], self._store.network, spec, self._alpha(spec))
         source = self._store.network.layer(spec.source)
@@ -159,7 +165,8 @@ def _check_unit(store: Store, unit: Unit, chain: Chain, tally: Tally) -> None:
     codes, weight = layer.activation[unit.image].astype(np.int64), layer.weight[:]
     expected = chain.codes(unit.image, spec)
     if expected is None:
-        tally.skip(f"activation codes of {spec.name}, because {spec.source} is not in the store")
+        why = "they are given" if spec.source == GIVEN else f"{spec.source} is not in the store"
+        tally.skip(f"activation codes of {spec.name}, because {why}")
     else:
         tally.equal("activation", address, ("ic", "y", "x"), expected, codes)
     for it in range(array.input_tiles(spec.in_channels)):
