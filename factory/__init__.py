@@ -16,6 +16,7 @@ _LAZY = {
     "import_checkpoint": ("factory.checkpoint", "import_checkpoint"),
     "lower_network": ("factory.lower", "lower"),
     "build_store": ("factory.build", "build"),
+    "capture": ("factory.build.captured", "capture"),
     "export_vectors": ("factory.export", "export"),
     "verify_store": ("factory.verify", "verify_store"),
     "verify_export": ("factory.verify", "verify_export"),

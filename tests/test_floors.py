@@ -16,7 +16,7 @@ FLOORS = (
     {"model", "images", "lower", "store", "dataflow"},
     {"engine", "memfile", "manifest", "checkpoint", "audit"},
     {"fileplan"},
-    {"testbench"},
+    {"testbench", "readers"},
     {"build", "export", "verify", "report", "simulate", "evaluate", "train"},
     {"cli", "cocotb"},
 )

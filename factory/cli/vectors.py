@@ -43,6 +43,8 @@ def export(
     ] = None,
     files: Annotated[str, typer.Option(metavar="[tile|layer]", help="One file a tile, or a layer and role.")] = "tile",
     pe_activation: options.PeActivation = None,
+    rows: Annotated[int | None, typer.Option(help="Rows of the array; default: the store's.")] = None,
+    cols: Annotated[int | None, typer.Option(help="Columns of the array; default: the store's.")] = None,
     psum_bits: Annotated[int | None, typer.Option(help="Width of the array's adders; default: the store's.")] = None,
     overflow: Annotated[
         str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
@@ -74,7 +76,8 @@ def export(
         raise InputError("one of relu and post must be given, not both", options=("relu", "post"))
     chosen = ExportOptions(
         dataflow, layers, images, tiles, kij, input_channels, include, profile, format, header, files, pe_activation,
-        psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base, testbench, flat,
+        rows, cols, psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base,
+        testbench, flat,
     )  # fmt: skip
     with options.progress_bar() as progress:
         path = store or options.ready_default_store(progress)

@@ -44,6 +44,8 @@ class ExportOptions:
     header: str | None = None
     files: str = "tile"
     pe_activation: str | None = None
+    rows: int | None = None
+    cols: int | None = None
     psum_bits: int | None = None
     overflow: str = "wrap"
     post: str | None = None
@@ -88,8 +90,14 @@ class ExportOptions:
 
     def array(self, own: SystolicArray) -> SystolicArray:
         """Return the tile that the profile's array takes at a time, `own` being the store's."""
-        array = self.chosen.tile_array(own)
-        return array if self.psum_bits is None else replace(array, psum_bits=self.psum_bits)
+        for name in ("rows", "cols"):
+            fixed, wanted = getattr(self.chosen, name), getattr(self, name)
+            if fixed and wanted not in (None, fixed):
+                raise InputError(
+                    f"{name} must be {fixed} with profile {self.chosen.name}, not {wanted}", options=(name,)
+                )
+        given = {name: getattr(self, name) for name in ("rows", "cols", "psum_bits")}
+        return self.chosen.tile_array(replace(own, **{name: x for name, x in given.items() if x is not None}))
 
     def configured(self, own: SystolicArray) -> Profile:
         """Return the profile with the options in place of its own values."""

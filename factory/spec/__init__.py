@@ -17,6 +17,7 @@ from factory.spec.layer import GIVEN as GIVEN
 from factory.spec.layer import IMAGE as IMAGE
 from factory.spec.layer import MOST_SIZE as MOST_SIZE
 from factory.spec.layer import ConvLayer as ConvLayer
+from factory.spec.layer import by_axis as by_axis
 from factory.spec.network import MOST_LANES as MOST_LANES
 from factory.spec.network import LayerSet as LayerSet
 from factory.spec.network import Network as Network

@@ -60,7 +60,7 @@ class ConvLayer:
 
     def __post_init__(self):
         for name in (*_BY_AXIS, "padding"):
-            object.__setattr__(self, name, _by_axis(f"{self.name}: {name}", getattr(self, name), name == "padding"))
+            object.__setattr__(self, name, by_axis(f"{self.name}: {name}", getattr(self, name), name == "padding"))
         for field in dataclasses.fields(self):
             check_kind(f"{self.name}: {field.name}", getattr(self, field.name), field.type)
         least = dict(
@@ -183,8 +183,11 @@ class ConvLayer:
             raise InputError(f"{where}{error}") from None
 
 
-def _by_axis(where: str, value: Any, by_side: bool) -> tuple:
-    """Return what a number, or a list of some, says of each axis, or of each side."""
+def by_axis(where: str, value: Any, by_side: bool) -> tuple:
+    """Return what a number, or a list of some, says of each axis `(y, x)`, or of each side `(top, left, bottom, right)`.
+
+    Raise InputError, which begins with `where`, for anything else.
+    """
     if is_kind(value, "int"):
         return (value,) * (4 if by_side else 2)
     if is_kind(value, "tuple[int, int]"):

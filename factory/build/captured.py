@@ -1,0 +1,52 @@
+"""Capture: from a source of integers that were made elsewhere to a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from factory.build.codes import store_codes
+from factory.readers.arrays import LayerDescription, read_arrays
+from factory.spec import CodedNetwork, InputError, Progress, SystolicArray
+
+
+def capture(
+    source: Any,
+    images: Any = None,
+    output: str | Path | None = None,
+    description: str | Path | None = None,
+    layer: LayerDescription | None = None,
+    array: SystolicArray | None = None,
+    compression: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Take the integer layers of a source, compute their psums and accumulators, and write them to the store `output`.
+
+    `source` is an .npz, an HDF5 file or a folder of arrays `<layer>.weight` and `<layer>.activation`, or a TOML file
+    that names them; None: `layer` alone. `description` is a TOML file of geometry, bits and signs. `array` is 8 x 8 by
+    default. `say` is called with a line for each thing that was taken for granted or left out. The rest are as `build`
+    takes them. Return the store's path; raise InputError for what cannot be an integer layer.
+    """
+    if output is None:
+        raise InputError("output must be given: the store to write", options=("output",))
+    network = read_source(source, images, description, layer)
+    for line in (*network.notes, *(f"{name}: left out: {reason}" for name, reason in network.skipped.items())):
+        if say:
+            say(line)
+    return store_codes(network, output, "captured", array, compression, force, progress=progress)
+
+
+def read_source(
+    source: Any, images: Any = None, description: str | Path | None = None, layer: LayerDescription | None = None
+) -> CodedNetwork:
+    """Return the coded layers of a source, by its kind, as `capture` takes it."""
+    path = None if source is None else Path(source)
+    if path is not None and not path.exists():
+        raise InputError(f"{path}: must be an .npz, an HDF5 file, a folder of arrays or a TOML file, it is not there")
+    said = None if description is None else Path(description)
+    if path is not None and path.suffix == ".toml":
+        path, said = None, path
+    return read_arrays(path, said, layer)

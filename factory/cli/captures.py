@@ -1,0 +1,64 @@
+"""Commands that take integers from elsewhere: capture."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory.cli import options
+from factory.spec import SystolicArray
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    app.command()(capture)
+
+
+def capture(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="An .npz, an HDF5 file or a folder of arrays <layer>.weight and <layer>.activation (and <layer>.bias, "
+            "<layer>.output), or a TOML file that names them.",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The store to write.")] = None,
+    description: Annotated[
+        Path | None,
+        typer.Option("--description", help="A TOML file of the layers' geometry, bits, signs, zero points."),
+    ] = None,
+    weight: Annotated[str, typer.Option(help="The weights of a single layer: an .npy, or decimal text.")] = "",
+    activation: Annotated[str, typer.Option(help="Its activations.")] = "",
+    expected: Annotated[str, typer.Option(help="Its exact result, to be checked.")] = "",
+    weight_axes: Annotated[str, typer.Option(help="Axes of --weight, such as `in out`; default: `out in`.")] = "",
+    rows: options.Rows = 8,
+    cols: options.Cols = 8,
+    psum_bits: options.PsumBits = 16,
+    compression: Annotated[str | None, typer.Option(help="`gzip`, `lz4` or `zstd`; default: none.")] = None,
+    force: options.Force = False,
+) -> None:
+    """Take the integers of layers from somewhere else, and write their psums and accumulators to a store."""
+    from factory.build.captured import capture
+    from factory.readers.arrays import LayerDescription
+    from factory.report import bytes_text
+    from factory.spec import InputError
+
+    single = LayerDescription(weight=weight, activation=activation, output=expected, weight_axes=weight_axes)
+    given = single if single != LayerDescription() else None
+    if (source is None) == (given is None):
+        raise InputError("a source must be given, or --weight and --activation, and not both")
+    with options.progress_bar() as progress:
+        path = capture(
+            source,
+            output=output,
+            description=description,
+            layer=given,
+            array=SystolicArray(rows, cols, psum_bits),
+            compression=compression,
+            force=force,
+            progress=progress,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+    print(f"{path}  {bytes_text(path.stat().st_size)}")
