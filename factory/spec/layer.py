@@ -184,7 +184,7 @@ class ConvLayer:
 
 
 def by_axis(where: str, value: Any, by_side: bool) -> tuple:
-    """Return what a number, or a list of some, says of each axis `(y, x)`, or of each side `(top, left, bottom, right)`.
+    """Return what a number or a list says of each axis, `(y, x)`, or side, `(top, left, bottom, right)`.
 
     Raise InputError, which begins with `where`, for anything else.
     """
