@@ -53,7 +53,7 @@ class EngineLayer:
     @functools.cached_property
     def geometry(self) -> ConvLayer:
         """The layer without its own name and what follows it: layers of equal geometry share one compiled function."""
-        return dataclasses.replace(self.spec, name="any", source=IMAGE, signed=False, batch_norm=False, pool=1)
+        return dataclasses.replace(self.spec, name="any", source=IMAGE, batch_norm=False, pool=1)
 
 
 @dataclass(frozen=True)

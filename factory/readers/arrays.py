@@ -14,7 +14,8 @@ from factory.arithmetic.tiling import nij_of_onij, pad_map
 from factory.readers.values import read_named, read_values, whole_numbers
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, by_axis, read_toml, typed_values
 
-ARRAYS = ("weight", "activation", "bias", "output")
+_OPERANDS = ("weight", "activation")
+ARRAYS = (*_OPERANDS, "bias", "output")
 _AXES = {
     "weight": ("oc", "ic", "kh", "kw"),
     "activation": ("image", "ic", "y", "x"),
@@ -142,22 +143,23 @@ def _coded_layer(
     source: str, name: str, given: Mapping[str, np.ndarray], said: LayerDescription
 ) -> tuple[CodedLayer, str]:
     """Return a layer, and a line that says what was taken for granted."""
-    for array in ("weight", "activation"):
+    for array in _OPERANDS:
         if array not in given:
             raise InputError(f"{source}: {name} must have the array {name}.{array}, it has {' '.join(given) or 'none'}")
     arrays = {array: whole_numbers(values, f"{source}: {name}.{array}") for array, values in given.items()}
-    forms = _PRODUCT if arrays["weight"].ndim == 2 else _CONVOLUTION
+    weight, output = arrays["weight"], arrays.get("output")
+    is_product = weight.ndim == 2
+    forms = _PRODUCT if is_product else _CONVOLUTION
     weight, activation = (
         _canonical(arrays[array], array, getattr(said, f"{array}_axes"), forms, f"{source}: {name}.{array}")
-        for array in ("weight", "activation")
+        for array in _OPERANDS
     )
     if min(weight.size, activation.size) == 0:
         raise InputError(f"{source}: {name}: weight and activation must not be empty")
-    output = None
-    if "output" in arrays:
-        output = _canonical(arrays["output"], "output", said.output_axes, forms, f"{source}: {name}.output")
+    if output is not None:
+        output = _canonical(output, "output", said.output_axes, forms, f"{source}: {name}.output")
     size = None if output is None else output.shape[-2:]
-    spec = _spec(f"{source}: {name}", name, weight, activation, size, forms is _PRODUCT, said)
+    spec = _spec(f"{source}: {name}", name, weight, activation, size, is_product, said)
     bias = arrays.get("bias")
     if bias is not None:
         if bias.size != spec.out_channels or np.abs(bias).max() > np.iinfo(np.int32).max:

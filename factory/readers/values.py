@@ -77,7 +77,7 @@ def read_named(path: Path) -> dict[str, np.ndarray]:
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # what zipfile, zlib and NumPy raise for damage has no common base
         raise InputError(f"{path}: must be a whole .npz: {str(error).partition(chr(10))[0]}") from None
