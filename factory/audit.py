@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-import h5py
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
@@ -226,13 +226,13 @@ def _observe(layer: StoredLayer, pe: PE) -> Observed:
     return Observed(*ranges, codes=math.prod(layer.activation.shape), unfit=unfit)
 
 
-def _range_of(dataset: h5py.Dataset) -> Range:
+def _range_of(dataset: Any) -> Range:
     ends = [(int(block.min()), int(block.max())) for block in _blocks(dataset)]
     return Range(min(low for low, _ in ends), max(high for _, high in ends))
 
 
-def _blocks(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
-    """Yield a dataset in contiguous blocks of at most `BLOCK_BYTES`, or of one row of the last axis."""
+def _blocks(dataset: Any) -> Iterator[np.ndarray]:
+    """Yield an array or dataset in contiguous blocks of at most `BLOCK_BYTES`, or of one row of the last axis."""
     shape, size, axis = dataset.shape, dataset.dtype.itemsize, 0
     while axis < len(shape) - 1 and math.prod(shape[axis + 1 :]) * size > BLOCK_BYTES:
         axis += 1

@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
     {"arithmetic", "quant"},
-    {"model", "images", "lower", "store", "dataflow"},
-    {"engine", "memfile", "manifest", "checkpoint", "audit"},
-    {"fileplan"},
-    {"testbench", "readers"},
+    {"model", "images", "lower", "dataflow"},
+    {"engine", "memfile", "manifest", "checkpoint"},
+    {"store", "fileplan"},
+    {"testbench", "readers", "audit"},
     {"build", "export", "verify", "report", "simulate", "evaluate", "train"},
     {"cli", "cocotb"},
 )

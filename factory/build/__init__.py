@@ -46,6 +46,7 @@ def build(
     layers: str = "all",
     array: SystolicArray | None = None,
     compression: str | None = None,
+    keep: str = "psums",
     force: bool = False,
     batch: int | None = None,
     progress: Progress | None = None,
@@ -56,6 +57,7 @@ def build(
     file, a trained network, or by default the shipped one. `images`, `split` and `pick`: as `load_images` takes them,
     except that the first image alone is picked by default. `layers`: `all`, `squeezed`, or names with commas; what no
     chosen layer depends on is not computed. `array`: by default 8 x 8. `compression`: None, `gzip`, `lz4` or `zstd`.
+    `keep`: `psums`, or `codes` from which a reader computes the rest, in a 200th of the space.
     `batch`: images computed at once, by default as many as fit 128 MiB; the result does not depend on
     it. `progress` is called with `(bytes done, bytes in all, what)`.
 
@@ -74,7 +76,7 @@ def build(
     pictures = ImageOrigin(source.count, source.name, source.sha256(), trained.network.image_shape)
     origin = LayerOrigin("lowered", trained.network, trained.sha256)
     planned = [lowered_layer(trained.layers[name], layer) for name, layer in tiled.items()]
-    plan = plan_store(origin, planned, array, pictures, compression)
+    plan = plan_store(origin, planned, array, pictures, compression, keep)
     if path == default_store():
         path.parent.mkdir(parents=True, exist_ok=True)
     with create_store(path, plan) as writer:

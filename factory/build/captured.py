@@ -19,6 +19,7 @@ def capture(
     layer: LayerDescription | None = None,
     array: SystolicArray | None = None,
     compression: str | None = None,
+    keep: str = "psums",
     force: bool = False,
     progress: Progress | None = None,
     say: Callable[[str], None] | None = None,
@@ -36,7 +37,7 @@ def capture(
     for line in (*network.notes, *(f"{name}: left out: {reason}" for name, reason in network.skipped.items())):
         if say:
             say(line)
-    return store_codes(network, output, "captured", array, compression, force, progress=progress)
+    return store_codes(network, output, "captured", array, compression, keep, force, progress=progress)
 
 
 def read_source(

@@ -33,6 +33,7 @@ def store_codes(
     kind: str,
     array: SystolicArray | None = None,
     compression: str | None = None,
+    keep: str = "psums",
     force: bool = False,
     batch: int | None = None,
     progress: Progress | None = None,
@@ -54,7 +55,7 @@ def store_codes(
     described = LayerSet(network.name, tuple(integer.spec for integer in integers))
     origin = LayerOrigin(kind, described, _sha256(network, "weight"))
     images = ImageOrigin(len(network.images), network.name, _sha256(network, "activation"), each=network.images)
-    plan = plan_store(origin, planned, array, images, compression)
+    plan = plan_store(origin, planned, array, images, compression, keep)
     with create_store(path, plan) as writer:
         from factory.build.fill import CodeBatches, fill_store
         from factory.engine import prepare_tiled

@@ -136,7 +136,7 @@ def fill_store(
         before: list[Future[int]] = []
         for first in range(writer.done, batches.count, size):
             stop = min(first + size, batches.count)
-            for part in _parts(*batches.batch(first, stop, size), spare):
+            for part in _parts(plan, *batches.batch(first, stop, size), spare):
                 before.append(pool.submit(_write, writer, first, stop - first, part))
                 waiting.append((before[-1], part))
                 while len(waiting) > _WRITES_AHEAD:
@@ -148,16 +148,20 @@ def fill_store(
 
 
 def _parts(
-    images: Mapping[str, np.ndarray], layers: Iterator[LayerValues], spare: dict[str, jax.Array]
+    plan: StorePlan, images: Mapping[str, np.ndarray], layers: Iterator[LayerValues], spare: dict[str, jax.Array]
 ) -> Iterator[_Part]:
     """Yield the images, then each layer's arrays. Psums take the memory of those in `spare`, which leave it."""
+    kept = {variable.path for variable in plan.streamed}
     yield _Part("images", {f"images/{name}": array for name, array in images.items()})
     for values in layers:
-        name = values.layer.spec.name
-        psum = layer_psums(values.layer, values.activation, spare.pop(name, None))
-        tiles = activation_tiles(values.layer, values.activation)
-        arrays = dict(activation=values.activation, activation_tile=tiles, psum=psum, conv=values.accumulator)
-        yield _Part(name, {f"{layer_path(name)}/{variable}": array for variable, array in arrays.items()}, psum)
+        name, path = values.layer.spec.name, layer_path(values.layer.spec.name)
+        arrays, psum = {f"{path}/activation": values.activation}, None
+        if f"{path}/psum" in kept:
+            psum = layer_psums(values.layer, values.activation, spare.pop(name, None))
+            tiles = activation_tiles(values.layer, values.activation)
+            more = dict(activation_tile=tiles, psum=psum, conv=values.accumulator)
+            arrays |= {f"{path}/{variable}": array for variable, array in more.items()}
+        yield _Part(name, arrays, psum)
 
 
 def _write(writer: StoreWriter, first: int, count: int, part: _Part) -> int:

@@ -37,6 +37,7 @@ def capture(
     cols: options.Cols = 8,
     psum_bits: options.PsumBits = 16,
     compression: Annotated[str | None, typer.Option(help="`gzip`, `lz4` or `zstd`; default: none.")] = None,
+    keep: options.Keep = "psums",
     force: options.Force = False,
 ) -> None:
     """Take the integers of layers from somewhere else, and write their psums and accumulators to a store."""
@@ -57,6 +58,7 @@ def capture(
             layer=given,
             array=SystolicArray(rows, cols, psum_bits),
             compression=compression,
+            keep=keep,
             force=force,
             progress=progress,
             say=lambda line: print(line, file=sys.stderr),

@@ -28,6 +28,12 @@ SOURCE_HELP = (
     "(N, 32, 32, 3), or a folder of image files."
 )
 Source = Annotated[str, typer.Option("--images", metavar="SOURCE", help=SOURCE_HELP)]
+Keep = Annotated[
+    str,
+    typer.Option(
+        "--keep", metavar="[psums|codes]", help="`codes`: psums and accumulators are computed when they are read."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Split = Annotated[str, typer.Option("--split", help="The part of CIFAR-10: `train` or `test`.")]
 Pick = Annotated[str | None, typer.Option("--pick", metavar="RANGES", help="Which images, such as `0:16` or `3,8:10`.")]

@@ -33,6 +33,7 @@ def build(
     cols: options.Cols = 8,
     psum_bits: options.PsumBits = 16,
     compression: Annotated[str | None, typer.Option(help="`gzip`, `lz4` or `zstd`; default: none.")] = None,
+    keep: options.Keep = "psums",
     force: options.Force = False,
 ) -> None:
     """Compute codes, psums and accumulators of images, and write them to an HDF5 store."""
@@ -49,6 +50,7 @@ def build(
             layers=layers,
             array=SystolicArray(rows, cols, psum_bits),
             compression=compression,
+            keep=keep,
             force=force,
             progress=progress,
         )

@@ -11,6 +11,7 @@ from factory.engine.layer import activation_tiles as activation_tiles
 from factory.engine.layer import convolve as convolve
 from factory.engine.layer import layer_psums as layer_psums
 from factory.engine.layer import next_codes as next_codes
+from factory.engine.layer import selected_psums as selected_psums
 from factory.engine.parameters import Arithmetic as Arithmetic
 from factory.engine.parameters import EngineLayer as EngineLayer
 from factory.engine.parameters import EngineNetwork as EngineNetwork

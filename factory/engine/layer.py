@@ -20,15 +20,20 @@ the layers with 512 channels. Views with the channels last are copies of whole r
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32, Integer, Shaped, UInt8
+from jaxtyping import Int32, Int64, Integer, Shaped, UInt8
 
 from factory.arithmetic.tiling import pad_map, split_channels, tile_activation
 from factory.engine.parameters import EngineLayer
 from factory.spec import ConvLayer, SystolicArray
+
+_CACHED_BYTES = 2**21
+"""Bytes of psums that are computed at a time where they are copied on: they stay in a core's cache."""
 
 _tile_activation = functools.partial(jax.jit, static_argnames=("spec", "array"))(tile_activation)
 
@@ -52,6 +57,32 @@ def layer_psums(
     `reuse` are psums of an earlier call, of the same shape and dtype: the result takes their memory, they are deleted.
     """
     return _psums(reuse, codes, layer.row_weight, layer.geometry, layer.array, layer.psum_type)
+
+
+def selected_psums(
+    layer: EngineLayer,
+    codes: Iterable[Integer[np.ndarray, "ic y x"]],
+    tiles: tuple[Int64[np.ndarray, " it"], Int64[np.ndarray, " ot"], Int64[np.ndarray, " kij"]],
+    out: Integer[np.ndarray, "image it ot kij nij col"],
+) -> None:
+    """Write into `out`, of the psums' dtype, the psums of some `it`, `ot` and `kij` for the images with these codes.
+
+    A few images are computed at a time, into memory that stays in the caches.
+    """
+    its, ots, kijs = tiles
+    weight = layer.row_weight[its][:, ots][:, :, kijs]
+    channels = (its[:, None] * layer.array.rows + np.arange(layer.array.rows)).reshape(-1)
+    real = channels < layer.spec.in_channels
+    size = max(1, min(len(out), _CACHED_BYTES // max(1, out[:1].nbytes)))
+    images, block, spare = iter(codes), None, None
+    for first in range(0, len(out), size):
+        part = out[first : first + size]
+        for place, one in enumerate(itertools.islice(images, len(part))):
+            if block is None:
+                block = np.zeros((size, len(channels), *one.shape[1:]), one.dtype)
+            block[place, real] = one[channels[real]]
+        spare = _psums(spare, jnp.asarray(block.copy()), weight, layer.geometry, layer.array, layer.psum_type)
+        np.copyto(part, np.asarray(spare)[: len(part)])
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5), donate_argnums=0, keep_unused=True)

@@ -6,18 +6,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from jaxtyping import Float, Integer
 
-from factory.spec import ConvLayer, InputError, LayerSet, Network, SystolicArray
+from factory.spec import ConvLayer, InputError, LayerSet, Network, Range, SystolicArray
 from factory.store.hdf5 import HELD, UNREADABLE, open_finished, require_plugin
+from factory.store.lazy import LayerCodes, LazyArray
 from factory.store.variables import (
     FLOATS,
+    FOLLOWING,
     IMAGE_AXES,
     IN_CODE,
+    KEPT,
     KINDS,
     OPTIONAL,
     PICTURE,
@@ -34,10 +37,11 @@ if TYPE_CHECKING:
 
 _ATTRIBUTES = ("compression", "network", "weights_sha256", "image_source", "array_rows", "array_cols", "psum_bits")
 _TEXTS = ("compression", "network", "weights_sha256", "image_source")
+_BOUNDS = ("psum", "accumulator")
 _ALPHAS = ("alpha_w", "alpha_a")
 
-Values = h5py.Dataset | np.ndarray
-"""What is sliced as an array: a dataset of an open file, or an array in memory."""
+Values = h5py.Dataset | np.ndarray | LazyArray
+"""What is sliced as an array: a dataset of an open file, an array in memory, or one that is computed."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,11 @@ class Store:
         return self.images.label.shape[0]
 
     @property
+    def keep(self) -> str:
+        """What the file has of each image: `psums`, or `codes` that psums and accumulators are computed from."""
+        return self.file.attrs.get("keep", KEPT[0])
+
+    @property
     def image_source(self) -> str:
         """Name of what the images were taken from."""
         return self.file.attrs["image_source"]
@@ -137,10 +146,17 @@ class Store:
         Variables are read when their values are asked for. The tree holds the file open by itself: `close()` it.
         """
         try:
-            import xarray
+            from factory.store.tree import open_tree
         except ImportError:
             raise InputError("to_xarray needs xarray: pip install 'factory[xarray]'") from None
-        return xarray.open_datatree(self.path, engine="h5netcdf")
+        computed = {}
+        for name, layer in self.layers.items():
+            for variable in FOLLOWING:
+                array = getattr(layer, IN_CODE.get(variable, variable))
+                if isinstance(array, LazyArray):
+                    axes = variable_axes(layer.spec, KEPT[0], ())[variable]
+                    computed[f"{layer_path(name)}/{variable}"] = axes, array
+        return open_tree(self.path, computed)
 
 
 def open_store(path: str | Path) -> Store:
@@ -239,7 +255,7 @@ def _read_layer(path: Path, file: h5py.File, network: LayerSet, spec: ConvLayer,
     present = [name for name in OPTIONAL if name in group and name not in quantizer]
     if network.consumers(spec.name) if lowered else quantizer[0] in group:
         present += quantizer
-    axes = variable_axes(spec, present)
+    axes = variable_axes(spec, file.attrs.get("keep", KEPT[0]), present)
     _check_paths(path, file, [f"{layer_path(spec.name)}/{name}" for name in axes])
     datasets = {name: group[name] for name in axes}
     _check_shapes(path, spec, axes, datasets, axis_sizes(spec, array, images))
@@ -248,7 +264,19 @@ def _read_layer(path: Path, file: h5py.File, network: LayerSet, spec: ConvLayer,
     with np.errstate(over="raise"):
         alphas = {name: np.float32(group.attrs[name]) if name in group.attrs else None for name in _ALPHAS}
     datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
+    if not set(FOLLOWING) <= set(datasets):
+        datasets |= _computed(group, spec, array, datasets)
     return StoredLayer(spec, array, **alphas, **{IN_CODE.get(name, name): data for name, data in datasets.items()})
+
+
+def _computed(
+    group: h5py.Group, spec: ConvLayer, array: SystolicArray, datasets: Mapping[str, Any]
+) -> dict[str, LazyArray]:
+    """Return what a store of codes alone does not hold."""
+    ranges = [Range(*(int(group.attrs[f"{name}_{end}"]) for end in ("low", "high"))) for name in _BOUNDS]
+    ends = datasets["activation_low"], datasets["activation_high"]
+    codes = LayerCodes(spec, array, datasets["weight"], datasets["activation"], *ends, *ranges)
+    return {name: getattr(codes, IN_CODE.get(name, name)) for name in FOLLOWING}
 
 
 def _check_shapes(

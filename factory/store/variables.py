@@ -29,6 +29,10 @@ SCHEMAS = ("factory-store/1", SCHEMA)
 """The schemas that are read; the last is written. Schema 1 had no `origin`, and the time of day in `created`."""
 KINDS = ("lowered", "captured", "synthetic")
 """Where a store's integers come from: a network that was lowered, someone else, or a pattern."""
+KEPT = ("psums", "codes")
+"""What a store keeps of each image: everything, or the codes that all else follows from."""
+FOLLOWING = ("activation_tile", "psum", "conv")
+"""Variables that a store of codes alone does not have."""
 PICTURE = "picture"
 """The origin of an image that is one of a set of pictures."""
 COMPRESSIONS = ("gzip", "lz4", "zstd")
@@ -191,12 +195,13 @@ def _keeps_size(spec: ConvLayer) -> bool:
     return (spec.out_height, spec.out_width) == (spec.height, spec.width)
 
 
-def variable_axes(spec: ConvLayer, present: Collection[str]) -> dict[str, tuple[str, ...]]:
+def variable_axes(spec: ConvLayer, keep: str, present: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return the axes of each variable in the group of the layer `spec`, of the optional ones those `present`."""
-    axes = {name: named for name, named in LAYER_AXES.items() if name not in OPTIONAL or name in present}
-    if _keeps_size(spec):
-        axes["conv"] = ("image", "oc", "y", "x")
-    return axes
+    absent = set(OPTIONAL) - set(present)
+    if keep == KEPT[1]:
+        absent |= set(FOLLOWING)
+    axes = LAYER_AXES | ({"conv": ("image", "oc", "y", "x")} if _keeps_size(spec) else {})
+    return {name: named for name, named in axes.items() if name not in absent}
 
 
 def activation_dtype(layer: IntegerLayer) -> np.dtype:
@@ -253,11 +258,14 @@ def plan_store(
     array: SystolicArray,
     images: ImageOrigin,
     compression: str | None = None,
+    keep: str = KEPT[0],
 ) -> StorePlan:
-    """Plan a store of some layers of a network, which are in the tiles of `array`."""
+    """Plan a store of some layers of a network, which are in the tiles of `array`; `keep` is one of `KEPT`."""
+    if keep not in KEPT:
+        raise InputError(f"keep must be one of {' '.join(KEPT)}, not {keep}")
     if compression not in (None, *COMPRESSIONS):
         raise InputError(f"compression must be one of {' '.join(COMPRESSIONS)}, not {compression}")
-    groups: dict[str, dict] = {"": _root_attributes(origin, array, images, compression), "images": {}}
+    groups: dict[str, dict] = {"": _root_attributes(origin, array, images, compression, keep), "images": {}}
     axes = {"images": dict(image=images.count)}
     constants = {"images/origin": np.array(images.each or (PICTURE,) * images.count).astype("S")}
     image_dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
@@ -283,7 +291,7 @@ def plan_store(
             bias=planned.bias, weight_step=planned.weight_step,
         )  # fmt: skip
         present = [name for name in OPTIONAL if contents[name] is not None]
-        layer_variables = _variables(group, variable_axes(spec, present), axes[group], layer_dtypes(layer, psum))
+        layer_variables = _variables(group, variable_axes(spec, keep, present), axes[group], layer_dtypes(layer, psum))
         for variable in layer_variables:
             if not variable.by_image:
                 constants[variable.path] = _exactly(variable, contents[variable.path.rpartition("/")[2]])
@@ -291,9 +299,11 @@ def plan_store(
     return StorePlan(groups, axes, tuple(variables), constants, compression)
 
 
-def _root_attributes(origin: LayerOrigin, array: SystolicArray, images: ImageOrigin, compression: str | None) -> dict:
+def _root_attributes(
+    origin: LayerOrigin, array: SystolicArray, images: ImageOrigin, compression: str | None, keep: str
+) -> dict:
     return dict(
-        schema=SCHEMA, factory_version=factory.__version__, origin=origin.kind,
+        schema=SCHEMA, factory_version=factory.__version__, origin=origin.kind, keep=keep,
         network=json.dumps(origin.network.to_dict()), weights_sha256=origin.sha256,
         array_rows=array.rows, array_cols=array.cols, psum_bits=array.psum_bits,
         image_source=images.source, image_sha256=images.sha256, compression=compression or "none",
