@@ -1,0 +1,1 @@
+"""Captured networks: integer codes that were made elsewhere."""
