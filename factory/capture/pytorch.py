@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
-from factory.capture.torch_modules import Codes, ModuleCodes, Reader, reader_of
+from factory.capture.torch_modules import Codes, Geometry, ModuleCodes, Reader, reader_of
+from factory.quant.grid import MOST_BITS
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, Range
 
 if TYPE_CHECKING:
     import torch
-
-_MOST_BITS = 8
 
 
 def read_model(
@@ -48,7 +48,8 @@ def read_model(
             raise
         except Exception as error:
             form = f"images of {str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
-            raise InputError(f"the model must run on {form}, not raise {type(error).__name__}: {error}") from error
+            why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            raise InputError(f"the model must run on {form}, not raise {why}") from error
     return capture.network()
 
 
@@ -113,16 +114,18 @@ class _Capture:
         """Take the codes of one call of a module."""
         name = self._call_name(module_name)
         x = args[0] if args else next(iter(kwargs.values()))
-        axes = _MATRIX_AXES if _is_matrix(module) else _MAP_AXES
-        if len(x.shape) not in axes or x.shape[0] != self.images:
-            words = " or ".join(axes.values())
-            self.skipped[name] = f"its input must be {words} of {self.images} images, not {tuple(x.shape)}"
+        if len(x.shape) < 2 or x.shape[0] != self.images:
+            self.skipped[name] = f"its input must be of {self.images} images, not {tuple(x.shape)}"
             return
         found = self.readers[module_name][1](name, module, x)
         if isinstance(found, str):
             self.skipped[name] = found
             return
-        self.layers[name], notes = _coded_layer(name, module, found)
+        axes = _MATRIX_AXES if found.geometry is None else _MAP_AXES
+        if len(x.shape) not in axes:
+            self.skipped[name] = f"its input must be {' or '.join(axes.values())}, not {tuple(x.shape)}"
+            return
+        self.layers[name], notes = _coded_layer(name, found)
         self.notes += [*found.notes, *notes]
 
     def _call_name(self, module_name: str) -> str:
@@ -150,34 +153,22 @@ _MAP_AXES = {4: "(image, ic, y, x)"}
 _MATRIX_AXES = {2: "(image, in)", 3: "(image, token, in)"}
 
 
-def _is_matrix(module: torch.nn.Module) -> bool:
-    return not hasattr(module, "kernel_size")
-
-
-def _coded_layer(name: str, module: torch.nn.Module, found: ModuleCodes) -> tuple[CodedLayer, list[str]]:
+def _coded_layer(name: str, found: ModuleCodes) -> tuple[CodedLayer, list[str]]:
+    """Return the layer of a call, and a note where its codes take more bits than the quantizer has."""
     import torch
 
-    weight, activation = found.weight.values, found.activation.values
-    if _is_matrix(module):
+    weight, activation, geometry = found.weight.values, found.activation.values, found.geometry
+    if geometry is None:
         weight = weight[:, :, None, None]
         activation = activation.reshape(len(activation), 1, -1, activation.shape[-1]).transpose(0, 3, 1, 2)
-        geometry = dict(padding=0)
-    else:
-        geometry = _geometry(name, module)
-        weight = _dense(weight, geometry["groups"])
-    notes = []
-    weight_bits = _bits(f"{name}: weight codes", found.weight, True)
+        geometry = Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1)
+    weight = _dense(weight, geometry.groups)
     signed = found.activation.signed or bool(activation.min() < 0)
     bits = _bits(f"{name}: activation codes", found.activation, signed)
-    if bits != found.activation.bits:
-        notes.append(
-            f"{name}: activation codes {activation.min()}..{activation.max()} take {bits} bits, "
-            f"the quantizer has {found.activation.bits}"
-        )
     spec = ConvLayer(
         name, GIVEN, weight.shape[1], weight.shape[0], *activation.shape[2:], kernel=weight.shape[2:],
-        weight_bits=weight_bits, activation_bits=bits, signed=signed, batch_norm=False,
-        zero_point=found.activation.zero_point, **geometry,
+        weight_bits=_bits(f"{name}: weight codes", found.weight, True), activation_bits=bits, signed=signed,
+        batch_norm=False, zero_point=found.activation.zero_point, **dataclasses.asdict(geometry),
     )  # fmt: skip
     layer = CodedLayer(
         spec,
@@ -188,23 +179,10 @@ def _coded_layer(name: str, module: torch.nn.Module, found: ModuleCodes) -> tupl
         found.weight.scale.astype(np.float32),
         float(found.activation.scale[0]),
     )
-    return layer, notes
-
-
-def _geometry(name: str, module: torch.nn.Module) -> dict[str, Any]:
-    """Return the fields of the description that a convolution states."""
-    if module.padding_mode != "zeros":
-        raise InputError(f"{name}: padding_mode must be zeros, not {module.padding_mode}")
-    padding = module.padding
-    if isinstance(padding, str):
-        border = [
-            reach * (size - 1) * (padding == "same")
-            for reach, size in zip(module.dilation, module.kernel_size, strict=True)
-        ]
-        padding = (*(size // 2 for size in border), *(size - size // 2 for size in border))
-    return dict(
-        stride=tuple(module.stride), dilation=tuple(module.dilation), padding=tuple(padding), groups=module.groups
-    )
+    if bits == found.activation.bits:
+        return layer, []
+    held = f"{activation.min()}..{activation.max()} take {bits} bits in two's complement"
+    return layer, [f"{name}: activation codes {held}, its quantizer has {found.activation.bits}"]
 
 
 def _dense(weight: Integer[np.ndarray, "oc group_ic ki kj"], groups: int) -> Integer[np.ndarray, "oc ic ki kj"]:
@@ -220,6 +198,6 @@ def _bits(name: str, codes: Codes, signed: bool) -> int:
     """Return the quantizer's bits, or as many as its codes take in two's complement where they are more."""
     found = Range(int(codes.values.min()), int(codes.values.max()))
     bits = max(codes.bits, found.bits if signed else found.bits - 1)
-    if bits > _MOST_BITS:
-        raise InputError(f"{name} must have at most {_MOST_BITS} bits, not {bits}: {found.low}..{found.high}")
+    if bits > MOST_BITS:
+        raise InputError(f"{name} must have at most {MOST_BITS} bits, not {bits}: {found.low}..{found.high}")
     return bits

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64, Integer
 
-from factory.quant.grid import activation_bits, grid_codes, weight_bits
+from factory.quant.grid import MOST_BITS, activation_bits, grid_codes, weight_bits
 from factory.quant.host import activation_codes
 from factory.spec import InputError
 
@@ -26,7 +26,7 @@ _RAMP = 2**13  # values on which a module's quantizers are tried: 16 to each cod
 class Codes:
     """A tensor's integers, the quantizer's bits and sign, and the real value of code 1 (of each `oc`, or of all)."""
 
-    values: Integer[np.ndarray, "..."]
+    values: Integer[np.ndarray, "*_"]
     bits: int
     signed: bool
     scale: Float[np.ndarray, " scale"]
@@ -34,14 +34,26 @@ class Codes:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """What a convolution states beside its weights: `(y, x)` each, `padding` is `(top, left, bottom, right)`."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+
+@dataclass(frozen=True)
 class ModuleCodes:
     """What one call of a module gives: its weights, its input, the formula that made them, and what to tell the user.
 
-    Axes are the module's own: weights `(oc, ic / groups, ki, kj)` or `(out, in)`, with no zero point.
+    Axes are the module's own: weights `(oc, ic / groups, ki, kj)`, or `(out, in)` where `geometry` is None: a matrix
+    product. Weights have no zero point.
     """
 
     weight: Codes
     activation: Codes
+    geometry: Geometry | None
     formula: str
     bias: Int32[np.ndarray, " oc"] | None = None
     notes: tuple[str, ...] = ()
@@ -62,14 +74,12 @@ def reader_of(module: torch.nn.Module) -> Reader | str | None:
         return f"{kind} is quantized dynamically: the scale of its input changes with the input"
     if isinstance(module, (ao.Conv2d, ao.Linear)):
         return _read_ao
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        if _is_notebooks(module):
-            return _read_notebooks
-        return _read_brevitas if _is_brevitas(module) else f"{kind}: its weights are not quantized"
-    if _is_notebooks(module):
-        return f"{kind} must be a Conv2d or a Linear"
-    if isinstance(module, (nn.modules.conv._ConvNd, ao.modules.conv._ConvNd)):
+    if isinstance(module, (nn.modules.conv._ConvNd, ao.modules.conv._ConvNd)) and not isinstance(module, nn.Conv2d):
         return f"{kind}: only convolutions of two dimensions are taken, transposed ones are not"
+    if _is_notebooks(module):
+        return _read_notebooks
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        return _read_brevitas if _is_brevitas(module) else f"{kind}: its weights are not quantized"
     return None
 
 
@@ -84,6 +94,33 @@ def _is_brevitas(module: torch.nn.Module) -> bool:
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy()
+
+
+def _geometry(name: str, module: torch.nn.Module) -> Geometry | None:
+    """Return what a convolution module states; None for a linear one."""
+    if not hasattr(module, "kernel_size"):
+        return None
+    _check_border(name, module)
+    return _sided(module.kernel_size, module.stride, module.padding, module.dilation, module.groups)
+
+
+def _check_border(name: str, module: torch.nn.Module) -> None:
+    if (mode := getattr(module, "padding_mode", "zeros")) != "zeros":
+        raise InputError(f"{name}: padding_mode must be zeros, not {mode}")
+
+
+def _sided(kernel: Sequence[int], stride: Any, padding: Any, dilation: Any, groups: int) -> Geometry:
+    """Return torch's arguments of a convolution for each axis and side: `same` has its odd pixel after the map."""
+    stride, dilation = _pair(stride), _pair(dilation)
+    if isinstance(padding, str):
+        reach = [d * (size - 1) * (padding == "same") for d, size in zip(dilation, kernel, strict=True)]
+        return Geometry(stride, (*(x // 2 for x in reach), *(x - x // 2 for x in reach)), dilation, groups)
+    return Geometry(stride, _pair(padding) * 2, dilation, groups)
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    numbers = tuple(value) if isinstance(value, Iterable) else (value,)
+    return numbers * 2 if len(numbers) == 1 else numbers
 
 
 # The notebook's modules
@@ -101,32 +138,35 @@ def _read_notebooks(name: str, module: torch.nn.Module, x: torch.Tensor) -> Modu
         raise InputError(f"{name}: its input must be float32, not {str(x.dtype).removeprefix('torch.')}")
     if not bool(torch.isfinite(x).all()):
         raise InputError(f"{name}: its input must be finite, it holds inf or nan")
+    _check_border(name, module)
     alpha_a = _alphas(f"{name}: act_alpha", module.act_alpha, 1)[0]
-    before = _numpy(module.weight_q).copy()
+    before = None if module.weight_q is None else _numpy(module.weight_q).copy()
     ramp = _ramp(x, float(alpha_a))
-    entering, multiplied = _operands(name, module, ramp)
-    bits = _checked_bits(name, _numpy(ramp), entering, alpha_a)
+    product = _product(name, module, ramp)
+    bits = _checked_bits(name, _numpy(ramp), product.entering, alpha_a)
     try:
         codes = activation_codes(_numpy(x), alpha_a, bits)
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     levels = 2**bits - 1
-    scale_a = np.array([alpha_a / np.float32(levels)], np.float32)
-    weight, notes = _notebooks_weight(name, module, before, multiplied)
-    if module.bias is not None and bool(module.bias.any()):
-        notes += (_without_bias(name),)
-    formula = f"round(min(a / act_alpha, 1) * {levels}) of float32, act_alpha {alpha_a!s}; weight_q"
-    return ModuleCodes(weight, Codes(codes, bits, False, scale_a), formula, notes=notes)
+    weight, notes = _notebooks_weight(name, module, before, product.weight)
+    return ModuleCodes(
+        weight,
+        Codes(codes, bits, False, np.array([alpha_a / np.float32(levels)], np.float32)),
+        product.geometry,
+        f"round(min(a / act_alpha, 1) * {levels}) of float32, act_alpha {alpha_a!s}; weight_q",
+        notes=notes + ((_without_bias(name),) if product.biased else ()),
+    )
 
 
 def _notebooks_weight(
-    name: str, module: torch.nn.Module, before: np.ndarray, multiplied: np.ndarray
+    name: str, module: torch.nn.Module, before: np.ndarray | None, multiplied: np.ndarray
 ) -> tuple[Codes, tuple[str, ...]]:
     """Return the codes of `weight_q` as the forward left it, and how many the forward or the time before had others."""
     real = _numpy(module.weight_q)
     alpha = _alphas(f"{name}: weight_quant.wgt_alpha", module.weight_quant.wgt_alpha, real.shape[0])
     by_channel = alpha.reshape(-1, *(1,) * (real.ndim - 1))
-    bits = weight_bits(f"{name}: weight_q", np.concatenate([real, *_weight_ramp(module, real)], axis=-1), by_channel)
+    bits = max(weight_bits(*x, by_channel) for x in ((f"{name}: weight_q", real), *_weight_ramp(name, module, real)))
     step = by_channel / np.float32(2 ** (bits - 1) - 1)
     codes = grid_codes(f"{name}: weight_q", real, step)
     if multiplied.shape != real.shape:
@@ -135,15 +175,17 @@ def _notebooks_weight(
     notes = []
     if count := int((used != codes).sum()):
         notes.append(f"{name}: its forward multiplies by other codes than those of weight_q, {count} of {codes.size}")
-    if before.shape == real.shape and before.any():
+    if before is not None and before.shape == real.shape and before.any():
         if count := int((np.rint(before / step) != codes).sum()):
             notes.append(f"{name}: weight_q held other codes before the run, {count} of {codes.size}")
     return Codes(codes, bits, True, step.ravel()), tuple(notes)
 
 
-def _alphas(name: str, tensor: torch.Tensor, channels: int) -> Float32[np.ndarray, " scale"]:
+def _alphas(name: str, value: torch.Tensor | float, channels: int) -> Float32[np.ndarray, " scale"]:
     """Return one alpha, or one of each channel."""
-    alpha = _numpy(tensor).ravel()
+    import torch
+
+    alpha = _numpy(torch.as_tensor(value)).ravel()
     if alpha.size not in (1, channels):
         raise InputError(f"{name} must be one number{' or one of each oc' if channels > 1 else ''}, not {alpha.size}")
     if alpha.dtype != np.float32 or not (np.isfinite(alpha) & (alpha > 0)).all():
@@ -164,39 +206,59 @@ def _ramp(x: torch.Tensor, alpha: float) -> torch.Tensor:
     return torch.cat([inside, around]).reshape(images, *x.shape[1:])
 
 
-def _weight_ramp(module: torch.nn.Module, real: np.ndarray) -> list[np.ndarray]:
-    """Return what `weight_quant` makes of a ramp in place of the weights; nothing where it cannot be called so."""
+def _weight_ramp(name: str, module: torch.nn.Module, real: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Return what `weight_quant` makes of a ramp, with its name; nothing where it cannot be called on weights alone."""
     import torch
 
-    longer = (*real.shape[:-1], real.shape[-1] * -(-_RAMP // real.size))
-    ramp = torch.linspace(-1, 1, int(np.prod(longer)), device=module.weight_q.device).reshape(longer)
+    shape = (real.shape[0], *(1,) * (real.ndim - 2), -(-_RAMP // real.shape[0]))
+    ramp = torch.linspace(-1, 1, int(np.prod(shape)), device=module.weight_q.device).reshape(shape)
     try:
-        return [_numpy(module.weight_quant(ramp))]
+        return [(f"{name}: what weight_quant makes of a ramp", _numpy(module.weight_quant(ramp)))]
     except Exception:  # whatever the user's code raises: the weights that there are must do
         return []
 
 
-def _operands(name: str, module: torch.nn.Module, x: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Return the input and the weights that the forward of `x` hands to torch's convolution or matrix product."""
+@dataclass(frozen=True)
+class _Product:
+    """What a module's forward hands to torch's convolution or matrix product."""
+
+    entering: Float[np.ndarray, "*_"]
+    weight: Float[np.ndarray, "*_"]
+    biased: bool
+    geometry: Geometry | None
+
+
+def _product(name: str, module: torch.nn.Module, x: torch.Tensor) -> _Product:
+    """Call a module's forward on `x` and return the one product that it makes."""
     import torch
     from torch.overrides import TorchFunctionMode
 
     seen = []
 
+    def conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+        seen.append((input, weight, bias, _sided(weight.shape[2:], stride, padding, dilation, groups)))
+
+    def linear(input, weight, bias=None):
+        seen.append((input, weight, bias, None))
+
+    watched = {torch.conv2d: conv2d, torch.nn.functional.linear: linear}
+
     class Watch(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
-            if function in (torch.conv2d, torch.nn.functional.linear):
-                given = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
-                seen.append((_numpy(given["input"]), _numpy(given["weight"])))
+            if function in watched:
+                watched[function](*args, **(kwargs or {}))
             return function(*args, **(kwargs or {}))
 
     with Watch():
         module.forward(x)
     if len(seen) != 1:
         raise InputError(f"{name}: its forward must call conv2d or linear once, not {len(seen)} times")
-    if seen[0][0].shape != tuple(x.shape):
-        raise InputError(f"{name}: its forward must keep its input's shape {tuple(x.shape)}, not {seen[0][0].shape}")
-    return seen[0]
+    entering, weight, bias, geometry = seen[0]
+    if entering.shape != x.shape:
+        raise InputError(
+            f"{name}: its forward must keep its input's shape {tuple(x.shape)}, not {tuple(entering.shape)}"
+        )
+    return _Product(_numpy(entering), _numpy(weight), bias is not None and bool(bias.any()), geometry)
 
 
 def _checked_bits(name: str, ramp: np.ndarray, entering: np.ndarray, alpha: np.float32) -> int:
@@ -205,14 +267,15 @@ def _checked_bits(name: str, ramp: np.ndarray, entering: np.ndarray, alpha: np.f
     inside = entering.ravel()[: entering.size // 2]
     bits = activation_bits(what, inside, alpha)
     levels = 2**bits - 1
-    codes = grid_codes(what, entering, alpha / np.float32(levels))
     exact = np.minimum(ramp.astype(np.float64) / alpha, 1) * levels
-    off = np.abs(codes - exact)
+    near = exact >= -(2**MOST_BITS)  # float32 has digits for these; codes below them are refused anyway
+    codes = grid_codes(what, entering[near], alpha / np.float32(levels))
+    off = np.abs(codes - exact[near])
     if off.max() > 0.5 + _BOUNDARY:
-        at = np.unravel_index(int(off.argmax()), off.shape)
+        at = int(off.argmax())
         raise InputError(
-            f"{what} must be round(min(a / act_alpha, 1) * {levels}), {exact[at]:.4g} at a = {ramp[at]!s} before it "
-            f"is rounded, not {codes[at]}"
+            f"{what} must be round(min(a / act_alpha, 1) * {levels}); at a = {ramp[near][at]!s} it is {codes[at]}, "
+            f"not {exact[near][at]:.4g} rounded"
         )
     return bits
 
@@ -230,7 +293,7 @@ def _read_brevitas(name: str, module: torch.nn.Module, x: torch.Tensor) -> Modul
         return f"{kind}: its weights are not quantized"
     entering = module.input_quant(x)
     if not isinstance(entering, QuantTensor):
-        return f"{kind}: its input is not quantized"
+        return f"{kind}: its input is not quantized; the layer before it must have return_quant_tensor=True"
     weights = module.quant_weight(entering)
     weight, weight_zero = _brevitas_codes(f"{name}: its weights", weights)
     activation, zero_point = _brevitas_codes(f"{name}: its input", entering)
@@ -243,13 +306,14 @@ def _read_brevitas(name: str, module: torch.nn.Module, x: torch.Tensor) -> Modul
     return ModuleCodes(
         dataclasses.replace(weight, values=weight.values - weight_zero),
         dataclasses.replace(activation, zero_point=int(zero_point.item())),
+        _geometry(name, module),
         f"Brevitas {brevitas.__version__}: value / scale + zero_point",
         bias,
         notes,
     )
 
 
-def _brevitas_codes(name: str, tensor: torch.Tensor) -> tuple[Codes, Int64[np.ndarray, "..."]]:
+def _brevitas_codes(name: str, tensor: torch.Tensor) -> tuple[Codes, Int64[np.ndarray, "*_"]]:
     """Return the codes of a quantized tensor, and its zero points, which broadcast to them."""
     from brevitas.quant_tensor import IntQuantTensor
 
@@ -303,5 +367,10 @@ def _read_ao(name: str, module: torch.nn.Module, x: torch.Tensor) -> ModuleCodes
     weight = Codes(integers - zeros.reshape(-1, *(1,) * (integers.ndim - 1)), 8, True, scale)
     activation = Codes(_numpy(x.int_repr()), 8, x.dtype == torch.qint8, np.array([x.q_scale()]), x.q_zero_point())
     bias = module.bias()
-    notes = () if bias is None or not bool(bias.any()) else (_without_bias(name),)
-    return ModuleCodes(weight, activation, f"torch.ao.nn.quantized: int_repr() of {found} and its input", notes=notes)
+    return ModuleCodes(
+        weight,
+        activation,
+        _geometry(name, module),
+        "torch.ao.nn.quantized: int_repr() of weights and input",
+        notes=() if bias is None or not bool(bias.any()) else (_without_bias(name),),
+    )

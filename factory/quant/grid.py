@@ -15,12 +15,12 @@ ON_GRID = 1e-3
 """Farthest that a value may lie from a whole number of steps, in steps."""
 MOST_BITS = 8
 
-Scale = float | np.floating | Float[np.ndarray, "..."]
+Scale = float | np.floating | Float[np.ndarray, "*_"]
 """One number for all values, or an array that broadcasts to their shape."""
 
 
 def grid_codes(
-    name: str, values: Float[np.ndarray, "*shape"], step: Scale, zero_point: int | Integer[np.ndarray, "..."] = 0
+    name: str, values: Float[np.ndarray, "*shape"], step: Scale, zero_point: int | Integer[np.ndarray, "*_"] = 0
 ) -> Int64[np.ndarray, "*shape"]:
     """Return the codes `values / step + zero_point`.
 
@@ -30,7 +30,7 @@ def grid_codes(
     at, off = _worst(steps)
     if not off <= ON_GRID:
         raise InputError(f"{name} must hold multiples of {_at(step, values, at)}, {_place(values, at, off)}")
-    return np.rint(steps).astype(np.int64) + zero_point
+    return np.asarray(np.rint(steps).astype(np.int64) + zero_point)
 
 
 def weight_bits(name: str, values: Float[np.ndarray, "*shape"], alpha: Scale) -> int:
@@ -52,23 +52,25 @@ def activation_bits(name: str, values: Float[np.ndarray, "*shape"], alpha: Scale
 
 
 def _fewest_bits(name: str, values: np.ndarray, alpha: Scale, levels: dict[int, int]) -> int:
-    worst = {bits: _worst(_steps(values, np.float64(alpha) / most)) for bits, most in levels.items()}
-    for bits, (_, off) in worst.items():
+    worst = {}
+    for bits, most in levels.items():
+        at, off = worst[bits] = _worst(_steps(values, np.float64(alpha) / most))
         if off <= ON_GRID:
             return bits
     bits = min(worst, key=lambda bits: worst[bits][1])
+    at, off = worst[bits]
     raise InputError(
-        f"{name} must hold multiples of {_at(alpha, values, worst[bits][0])} / levels, "
-        f"levels of {min(levels)} to {MOST_BITS} bits; of the nearest, {bits} bits, {_place(values, *worst[bits])}"
+        f"{name} must hold multiples of {_at(alpha, values, at)} / levels of {min(levels)} to {MOST_BITS} bits; "
+        f"of the nearest, {bits} bits, {_place(values, at, off)}"
     )
 
 
-def _steps(values: np.ndarray, step: Scale) -> Float64[np.ndarray, "..."]:
+def _steps(values: np.ndarray, step: Scale) -> Float64[np.ndarray, "*_"]:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return values.astype(np.float64) / np.float64(step)
+        return np.asarray(values.astype(np.float64) / np.float64(step))
 
 
-def _worst(steps: Float64[np.ndarray, "..."]) -> tuple[tuple[int, ...], float]:
+def _worst(steps: Float64[np.ndarray, "*_"]) -> tuple[tuple[int, ...], float]:
     """Return the place of the value that is farthest from a whole number, and how far; no number is the farthest."""
     with np.errstate(invalid="ignore"):
         off = np.nan_to_num(np.abs(steps - np.rint(steps)), nan=np.inf)
