@@ -300,7 +300,7 @@ def _read_brevitas(name: str, module: torch.nn.Module, x: torch.Tensor) -> Modul
     if activation.scale.size != 1 or zero_point.size != 1:
         raise InputError(f"{name}: its input must have one scale and one zero point, not {activation.scale.size}")
     bias, notes = None, ()
-    if module.bias is not None:
+    if module.bias is not None and bool(module.bias.any()):
         bias = _brevitas_bias(module.bias_quant(module.bias, entering, weights), activation.scale * weight.scale)
         notes = () if bias is not None else (_without_bias(name),)
     return ModuleCodes(
