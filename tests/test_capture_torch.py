@@ -14,8 +14,8 @@ from helpers_torch import (  # noqa: E402
 from torch import nn  # noqa: E402
 
 from factory import InputError  # noqa: E402
-from factory.capture.pytorch import read_model  # noqa: E402
 from factory.quant.grid import activation_bits, grid_codes, weight_bits  # noqa: E402
+from factory.readers.pytorch import read_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -228,7 +228,7 @@ def test_each_call_is_a_layer_and_what_is_not_says_why():
     model.conv.eval()
     network = read_model(model, torch.rand(2, 3, 4, 4).numpy())
     assert [layer.spec.name for layer in network.layers] == ["conv", "conv.1"]
-    assert (network.name, network.images) == ("Twice", ("image 0 of the 2 given", "image 1 of the 2 given"))
+    assert (network.name, network.images) == ("Twice", ("captured Twice 0", "captured Twice 1"))
     assert network.layers[0].origin == (
         f"PyTorch {torch.__version__}, round(min(a / act_alpha, 1) * 15) of float32, act_alpha 8.0; weight_q"
     )

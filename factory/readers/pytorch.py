@@ -9,10 +9,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Integer
 
-from factory.capture.torch_modules import Codes, Geometry, ModuleCodes, Reader, reader_of
 from factory.quant.grid import MOST_BITS
+from factory.readers.arrays import dense
+from factory.readers.torch_modules import Codes, Geometry, ModuleCodes, Reader, reader_of
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, Range
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class _Capture:
         if not self.layers:
             why = "".join(f"; {name}: {reason}" for name, reason in list(skipped.items())[:3])
             raise InputError(f"{self.title} must have a module with integer weights and a quantized input{why}")
-        images = tuple(f"image {place} of the {self.images} given" for place in range(self.images))
+        images = tuple(f"captured {self.title} {place}" for place in range(self.images))
         return CodedNetwork(self.title, tuple(self.layers.values()), images, skipped, tuple(self.notes))
 
 
@@ -162,7 +162,7 @@ def _coded_layer(name: str, found: ModuleCodes) -> tuple[CodedLayer, list[str]]:
         weight = weight[:, :, None, None]
         activation = activation.reshape(len(activation), 1, -1, activation.shape[-1]).transpose(0, 3, 1, 2)
         geometry = Geometry((1, 1), (0, 0, 0, 0), (1, 1), 1)
-    weight = _dense(weight, geometry.groups)
+    weight = dense(weight.astype(np.int64), geometry.groups)
     signed = found.activation.signed or bool(activation.min() < 0)
     bits = _bits(f"{name}: activation codes", found.activation, signed)
     spec = ConvLayer(
@@ -183,15 +183,6 @@ def _coded_layer(name: str, found: ModuleCodes) -> tuple[CodedLayer, list[str]]:
         return layer, []
     held = f"{activation.min()}..{activation.max()} take {bits} bits in two's complement"
     return layer, [f"{name}: activation codes {held}, its quantizer has {found.activation.bits}"]
-
-
-def _dense(weight: Integer[np.ndarray, "oc group_ic ki kj"], groups: int) -> Integer[np.ndarray, "oc ic ki kj"]:
-    """Return the weights of the dense convolution: 0 outside the groups."""
-    oc, ic, *kernel = weight.shape
-    dense = np.zeros((groups, oc // groups, groups, ic, *kernel), weight.dtype)
-    each = np.arange(groups)
-    dense[each, :, each] = weight.reshape(groups, oc // groups, ic, *kernel)
-    return dense.reshape(oc, groups * ic, *kernel)
 
 
 def _bits(name: str, codes: Codes, signed: bool) -> int:

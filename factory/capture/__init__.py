@@ -1,1 +1,0 @@
-"""Captured networks: integer codes that were made elsewhere."""
