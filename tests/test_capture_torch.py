@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from helpers_export import files_of  # noqa: E402
 from helpers_torch import (  # noqa: E402
     NotebookConv2d,
     NotebookLinear,
@@ -14,8 +15,12 @@ from helpers_torch import (  # noqa: E402
 from torch import nn  # noqa: E402
 
 from factory import InputError  # noqa: E402
+from factory.build.codes import store_codes  # noqa: E402
+from factory.export import export  # noqa: E402
 from factory.quant.grid import activation_bits, grid_codes, weight_bits  # noqa: E402
 from factory.readers.pytorch import read_model  # noqa: E402
+from factory.store import open_store  # noqa: E402
+from factory.verify import verify, verify_store  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -193,9 +198,9 @@ def test_a_class_of_ones_own_needs_the_names_alone():
             self.weight_quant, self.act_alpha, self.weight_q = WeightQuantizer(3), torch.tensor(2.0), None
 
         def forward(self, maps):
-            self.weight_q = self.weight_quant(self.weight)
+            weight = self.weight_quant(self.weight)  # which it keeps to itself
             x = (maps / self.act_alpha).clamp(max=1).mul(7).round().div(7).mul(self.act_alpha)
-            return torch.conv2d(input=x, weight=self.weight_q, stride=2, padding=(1, 0))
+            return torch.conv2d(input=x, weight=weight, stride=2, padding=(1, 0))
 
     class Net(nn.Module):
         def __init__(self):
@@ -629,3 +634,40 @@ def test_values_off_the_grid_are_refused_with_the_worst_of_them():
         "a must hold multiples of 1 / levels of 1 to 8 bits; "
         "of the nearest, 3 bits, not 0.12345 at [1], 0.136 of a step off"
     )
+
+
+# From a captured network on
+
+
+@pytest.mark.reference
+def test_a_captured_layer_is_exported_as_the_notebook_wrote_it(reference, tmp_path):
+    model, images, _ = reference_model(reference, "w4a4")
+    network = read_model(model, images[:1], layers="features.27")
+    store = store_codes(network, tmp_path / "s.h5", "captured")
+    with open_store(store) as opened:
+        export(opened, tmp_path / "ws", dataflow="ws", tiles="all", flat=True)
+        export(opened, tmp_path / "os", dataflow="os", tiles="pt=0,ot=0", input_channels=3, flat=True)
+    for folder in ("ws", "os"):
+        assert files_of(tmp_path / folder) == files_of(reference / folder)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_captured_network_is_stored_verified_and_exported(tmp_path):
+    import torch.ao.nn.quantized as ao
+
+    model = nn.Sequential(
+        Entering(),
+        ao_module(ao.Conv2d, 6, 4, (3, 2), padding=(1, 2), stride=(2, 1), groups=2),
+        nn.Flatten(2),
+        ao_module(ao.Linear, 40, 5, by_channel=True),
+    )
+    network = read_model(model, torch.rand(2, 6, 8, 7) * 8 - 2)
+    store = store_codes(network, tmp_path / "s.h5", "captured")
+    with open_store(store) as opened:
+        for layer in network.layers:
+            assert (opened.layer(layer.spec.name).accumulator[:] == plain_accumulator(layer)).all()
+        for dataflow in ("ws", "os", "is"):
+            export(opened, tmp_path / dataflow, dataflow=dataflow, layers="all")
+    assert verify_store(store, "all").compared
+    for dataflow in ("ws", "os", "is"):
+        assert verify(tmp_path / dataflow, store=store).compared

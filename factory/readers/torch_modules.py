@@ -163,7 +163,7 @@ def _notebooks_weight(
     name: str, module: torch.nn.Module, before: np.ndarray | None, multiplied: np.ndarray
 ) -> tuple[Codes, tuple[str, ...]]:
     """Return the codes of `weight_q` as the forward left it, and how many the forward or the time before had others."""
-    real = _numpy(module.weight_q)
+    real = multiplied if module.weight_q is None else _numpy(module.weight_q)
     alpha = _alphas(f"{name}: weight_quant.wgt_alpha", module.weight_quant.wgt_alpha, real.shape[0])
     by_channel = alpha.reshape(-1, *(1,) * (real.ndim - 1))
     bits = max(weight_bits(*x, by_channel) for x in ((f"{name}: weight_q", real), *_weight_ramp(name, module, real)))
@@ -211,7 +211,8 @@ def _weight_ramp(name: str, module: torch.nn.Module, real: np.ndarray) -> list[t
     import torch
 
     shape = (real.shape[0], *(1,) * (real.ndim - 2), -(-_RAMP // real.shape[0]))
-    ramp = torch.linspace(-1, 1, int(np.prod(shape)), device=module.weight_q.device).reshape(shape)
+    device = torch.as_tensor(module.weight_quant.wgt_alpha).device
+    ramp = torch.linspace(-1, 1, int(np.prod(shape)), device=device).reshape(shape)
     try:
         return [(f"{name}: what weight_quant makes of a ramp", _numpy(module.weight_quant(ramp)))]
     except Exception:  # whatever the user's code raises: the weights that there are must do
