@@ -182,6 +182,7 @@ def formula_store() -> MemoryStore:
 
 
 DIGESTS = {
+    ("ws", "int8"): "c5f8493f51e3e640",
     ("ws", "notebook"): "06a18b4372a77872",
     ("ws", "simd2-even"): "115c3e13210e3e2d",
     ("ws", "simd2-even-otile"): "a9fa82796bec7c9c",
@@ -192,9 +193,11 @@ DIGESTS = {
     ("ws", "ws-reversed"): "b6014c43c69fcb81",
     ("ws", "ws-tiled"): "26b59f0cfe408b41",
     ("ws", "ws-wide"): "0c32fd7749e38535",
+    ("os", "int8"): "1d9fb988d644324c",
     ("os", "notebook"): "6a747b11830c3217",
     ("os", "os-all"): "b130fb4be3a39938",
     ("os", "os-perkij"): "923abde372190fde",
+    ("is", "int8"): "f11a34e004473ea4",
     ("is", "notebook"): "9e494bd02c28a1e2",
 }
 

@@ -41,6 +41,8 @@ class Plain:
     image: int
     bits: int = 4
     signed: bool = False
+    weight_bits: int = 4
+    sum_bits: int = 16
 
     def __post_init__(self):
         read = np.vectorize(lambda code: read_back(code, self.bits, self.signed))(LAYER.activation[self.image])
@@ -74,7 +76,7 @@ def activations(v: Plain, name: str, rows: int = 8, its: range = range(3), **how
 
 
 def weight_line(v: Plain, channels: range, ot: int, kij: int, col: int, **how) -> str:
-    return line([v.weight[ot * COLS + col][ic][kij] for ic in channels], 4, **how)
+    return line([v.weight[ot * COLS + col][ic][kij] for ic in channels], v.weight_bits, **how)
 
 
 def weights(v: Plain, name: str, rows: int = 8, its: range = range(3), **how) -> dict[str, str]:
@@ -95,9 +97,11 @@ def one_weight_file(v: Plain, name: str, rows: int = 8, its: range = range(3)) -
     }  # fmt: skip
 
 
-def outputs(value: Callable[[int, int], int], name: str, **how) -> dict[str, str]:
+def outputs(value: Callable[[int, int], int], name: str, bits: int = 16, **how) -> dict[str, str]:
     return {
-        name.format(ot=ot): "".join(line([value(ot * COLS + c, onij) for c in range(COLS)], 16, **how) for onij in ONIJ)
+        name.format(ot=ot): "".join(
+            line([value(ot * COLS + c, onij) for c in range(COLS)], bits, **how) for onij in ONIJ
+        )
         for ot in OT
     }
 
@@ -110,7 +114,7 @@ def notebook(v: Plain) -> dict[str, str]:
     return (
         activations(v, "image1/activation_tile{it}.txt")
         | weights(v, "weight_itile{it}_otile{ot}_kij{kij}.txt")
-        | outputs(v.relu, "image1/out_otile{ot}.txt")
+        | outputs(v.relu, "image1/out_otile{ot}.txt", v.sum_bits)
     )
 
 
@@ -182,15 +186,17 @@ def output_stationary(v: Plain, activation: str, weight: str, out: str) -> dict[
     for pt in range(3):
         pixels = range(pt * 8, pt * 8 + 8)
         files["image1/" + activation.format(pt=pt)] = "".join(
-            line([v.needed(ic, kij, onij) for onij in pixels], 4) for ic in range(20) for kij in KIJ
+            line([v.needed(ic, kij, onij) for onij in pixels], v.bits) for ic in range(20) for kij in KIJ
         )
         for ot in OT:
             files["image1/" + out.format(pt=pt, ot=ot)] = "".join(
-                line([v.relu(ot * COLS + col, onij) for col in range(COLS)], 16) for onij in pixels
+                line([v.relu(ot * COLS + col, onij) for col in range(COLS)], v.sum_bits) for onij in pixels
             )
     for ot in OT:
         files[weight.format(ot=ot)] = "".join(
-            line([v.weight[ot * COLS + col][ic][kij] for col in range(COLS)], 4) for ic in range(20) for kij in KIJ
+            line([v.weight[ot * COLS + col][ic][kij] for col in range(COLS)], v.weight_bits)
+            for ic in range(20)
+            for kij in KIJ
         )
     return files
 
@@ -201,7 +207,7 @@ def per_kij(v: Plain) -> dict[str, str]:
     for ot in OT:
         for kij in KIJ:
             files[f"weight_kij{kij}_otile{ot}.txt"] = "".join(
-                line([v.weight[ot * COLS + col][ic][kij] for col in range(COLS)], 4) for ic in range(20)
+                line([v.weight[ot * COLS + col][ic][kij] for col in range(COLS)], v.weight_bits) for ic in range(20)
             )
     return files | outputs(v.relu, "image1/out_otile{ot}.txt")
 
@@ -213,19 +219,30 @@ def input_stationary(v: Plain) -> dict[str, str]:
         channels = range(it * 8, it * 8 + 8)
         for kij in KIJ:
             files[f"weight_itile{it}_kij{kij}.txt"] = "".join(
-                line([v.weight[oc][ic][kij] for ic in channels], 4) for oc in range(9)
+                line([v.weight[oc][ic][kij] for ic in channels], v.weight_bits) for oc in range(9)
             )
             for pt in range(3):
                 files[f"image1/act_itile{it}_tile{pt}_kij{kij}.txt"] = "".join(
-                    line([v.needed(ic, kij, onij) for ic in channels], 4) for onij in range(pt * 8, pt * 8 + 8)
+                    line([v.needed(ic, kij, onij) for ic in channels], v.bits) for onij in range(pt * 8, pt * 8 + 8)
                 )
     for pt in range(3):
         pixels = range(pt * 8, pt * 8 + 8)
-        files[f"image1/out_tile{pt}.txt"] = "".join(line([v.relu(oc, x) for x in pixels], 16) for oc in range(9))
+        files[f"image1/out_tile{pt}.txt"] = "".join(
+            line([v.relu(oc, x) for x in pixels], v.sum_bits) for oc in range(9)
+        )
     return files
 
 
+INT8 = Plain(1, bits=8, signed=True, weight_bits=8, sum_bits=32)
 EXPECTED = {
+    ("ws", "int8"): lambda: notebook(INT8),
+    ("os", "int8"): lambda: output_stationary(
+        INT8,
+        "activation_os_20ic_tile{pt}.txt",
+        "weight_os_20ic_otile{ot}.txt",
+        "out_tile{pt}_otile{ot}.txt",
+    ),
+    ("is", "int8"): lambda: input_stationary(INT8),
     ("ws", "notebook"): lambda: notebook(Plain(1)),
     ("ws", "ws-reversed"): lambda: reversed_lanes(Plain(1)),
     ("ws", "ws-onefile"): lambda: onefile(Plain(1)),
@@ -252,6 +269,7 @@ EXPECTED = {
     ("os", "os-perkij"): lambda: per_kij(Plain(1)),
     ("is", "notebook"): lambda: input_stationary(Plain(1)),
 }  # fmt: skip
+EVERYWHERE = {"notebook", "int8"}
 SHIPPED = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
 
 
@@ -278,7 +296,7 @@ def test_profiles_read_back_from_their_own_toml(dataflow, name, tmp_path):
     assert f"{dataflow}  {name} " in list_profiles()
 
 
-@pytest.mark.parametrize(("flow", "name"), [pair for pair in SHIPPED if pair[1] != "notebook"])
+@pytest.mark.parametrize(("flow", "name"), [pair for pair in SHIPPED if pair[1] not in EVERYWHERE])
 def test_a_profile_of_the_other_dataflow_is_named(flow, name):
     other = "os" if flow == "ws" else "ws"
     with pytest.raises(InputError) as error:
@@ -499,7 +517,7 @@ def test_layouts_with_any_name_that_is_allowed_read_back(tmp_path):
         (
             "mine",
             "os",
-            "profile must be one of notebook os-all os-perkij simd2-even simd2-even-otile simd2-odd simd2-split "
+            "profile must be one of notebook int8 os-all os-perkij simd2-even simd2-even-otile simd2-odd simd2-split "
             "ws-multimap ws-onefile ws-reversed ws-tiled ws-wide or a TOML file, not mine",
         ),
     ],

@@ -26,8 +26,9 @@ def capture(
 ) -> Path:
     """Take the integer layers of a source, compute their psums and accumulators, and write them to the store `output`.
 
-    `source` is an .npz, an HDF5 file or a folder of arrays `<layer>.weight` and `<layer>.activation`, or a TOML file
-    that names them; None: `layer` alone. `description` is a TOML file of geometry, bits and signs. `array` is 8 x 8 by
+    `source` is a `torch.nn.Module`, run on `images`, a batch as it takes them; or an .npz, an HDF5 file or a folder of
+    arrays `<layer>.weight` and `<layer>.activation`, or a TOML file that names them; None: `layer` alone.
+    `description` is a TOML file of geometry, bits and signs. `array` is 8 x 8 by
     default. `say` is called with a line for each thing that was taken for granted or left out. The rest are as `build`
     takes them. Return the store's path; raise InputError for what cannot be an integer layer.
     """
@@ -44,6 +45,12 @@ def read_source(
     source: Any, images: Any = None, description: str | Path | None = None, layer: LayerDescription | None = None
 ) -> CodedNetwork:
     """Return the coded layers of a source, by its kind, as `capture` takes it."""
+    if source is not None and not isinstance(source, (str, Path)):
+        if images is None:
+            raise InputError("images must be given with a model: the batch to run it on", options=("images",))
+        from factory.readers.pytorch import read_model
+
+        return read_model(source, images)
     path = None if source is None else Path(source)
     if path is not None and not path.exists():
         raise InputError(f"{path}: must be an .npz, an HDF5 file, a folder of arrays or a TOML file, it is not there")
