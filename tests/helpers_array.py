@@ -24,8 +24,9 @@ class Case:
     simd: int = 1
     it: int = 2
     ot: int = 2
-    kernel: int = 2
-    stride: int = 1
+    kernel: tuple[int, int] = (2, 2)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
     height: int = 4
     width: int = 5
     act_bits: int = 4
@@ -36,6 +37,15 @@ class Case:
     saturate: bool = False
     post_op: str = "relu"
     partial: bool = False
+
+    @property
+    def kij_count(self) -> int:
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def out_size(self) -> list[int]:
+        sides = zip((self.height, self.width), self.kernel, self.dilation, self.stride, strict=True)
+        return [(size - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, dilation, stride in sides]
 
 
 def _held(value: int, bits: int, saturate: bool) -> int:
@@ -103,9 +113,8 @@ def write_case(folder: Path, case: Case) -> Bench:
 
 def _ws_jobs(case: Case, writers, rng):
     """Weight-stationary: psums row by row down a column, accumulated over it (outer) and kij."""
-    channels, kij_count = case.rows * case.simd, case.kernel**2
-    out_height = (case.height - case.kernel) // case.stride + 1
-    out_width = (case.width - case.kernel) // case.stride + 1
+    channels, kij_count = case.rows * case.simd, case.kij_count
+    out_height, out_width = case.out_size
     nij_count, onij_count = case.height * case.width, out_height * out_width
     act = _codes(rng, (case.it, nij_count, channels), case.act_bits, case.act_signed)
     act_base = [writers["act"].write(tile) for tile in act][0]
@@ -123,8 +132,9 @@ def _ws_jobs(case: Case, writers, rng):
         partial = []
         for it in range(case.it):
             for kij, onij, col in np.ndindex(kij_count, onij_count, case.cols):
-                (oi, oj), (ki, kj) = divmod(onij, out_width), divmod(kij, case.kernel)
-                nij = (oi * case.stride + ki) * case.width + oj * case.stride + kj
+                (oi, oj), (ki, kj) = divmod(onij, out_width), divmod(kij, case.kernel[1])
+                y = oi * case.stride[0] + ki * case.dilation[0]
+                nij = y * case.width + oj * case.stride[1] + kj * case.dilation[1]
                 acc[onij, col] = _held(int(acc[onij, col] + psum[it, kij, nij, col]), case.acc_bits, case.saturate)
             partial.append(writers["partial"].write(acc.copy()))
         psum_base = [writers["psum"].write(lines) for tile in psum for lines in tile][0]
@@ -141,13 +151,13 @@ def _ws_jobs(case: Case, writers, rng):
             if it + count == case.it:
                 walks["acc"] = Walk((1, 1, onij_count), acc_base, (0, 0, 1))
                 walks["out"] = Walk((1, 1, onij_count), out_base, (0, 0, 1))
-            yield Job("layer", 0, it, ot, 0, 0, it > 0, count, case.kernel, case.stride, case.width, out_width,
-                      nij_count, nij_count, onij_count, case.post_op, walks)  # fmt: skip
+            yield Job("layer", 0, it, ot, 0, 0, it > 0, count, case.kernel, case.stride, case.dilation, case.width,
+                      out_width, nij_count, nij_count, onij_count, case.post_op, walks)  # fmt: skip
 
 
 def _os_jobs(case: Case, writers, rng):
     """Output-stationary: each element adds up its own output pixel and channel, one step a clock."""
-    steps = case.it * case.kernel**2
+    steps = case.it * case.kij_count
     for ot in range(case.ot):
         act = _codes(rng, (steps, case.rows * case.simd), case.act_bits, case.act_signed)
         weight = _codes(rng, (steps, case.cols * case.simd), case.weight_bits, True)
@@ -157,14 +167,15 @@ def _os_jobs(case: Case, writers, rng):
             acc[row, col] = _held(int(acc[row, col]) + product, case.psum_bits, case.saturate)
         for row, col in np.ndindex(acc.shape):
             acc[row, col] = _held(int(acc[row, col]), case.acc_bits, case.saturate)
-        counts = (case.it, case.kernel**2, 1)
+        counts = (case.it, case.kij_count, 1)
         walks = {
-            "act": Walk(counts, writers["act"].write(act), (case.kernel**2, 1, 0)),
-            "weight": Walk(counts, writers["weight"].write(weight), (case.kernel**2, 1, 0)),
+            "act": Walk(counts, writers["act"].write(act), (case.kij_count, 1, 0)),
+            "weight": Walk(counts, writers["weight"].write(weight), (case.kij_count, 1, 0)),
             "acc": Walk((1, 1, case.rows), writers["acc"].write(acc), (0, 0, 1)),
             "out": Walk((1, 1, case.rows), _write_out(case, writers, acc), (0, 0, 1)),
         }
-        yield Job("layer", 0, 0, ot, 0, 1, False, 1, 1, 1, case.rows, case.rows, steps, case.rows, case.rows,
+        one = (1, 1)
+        yield Job("layer", 0, 0, ot, 0, 1, False, 1, one, one, one, case.rows, case.rows, steps, case.rows, case.rows,
                   case.post_op, walks)  # fmt: skip
 
 

@@ -19,8 +19,12 @@ module factory_array #(
     input  logic                              job_os,
     input  logic                              job_continue,
     input  logic [                      15:0] job_it_count,
-    input  logic [                      15:0] job_kernel,
-    input  logic [                      15:0] job_stride,
+    input  logic [                      15:0] job_kernel_y,
+    input  logic [                      15:0] job_kernel_x,
+    input  logic [                      15:0] job_stride_y,
+    input  logic [                      15:0] job_stride_x,
+    input  logic [                      15:0] job_dilation_y,
+    input  logic [                      15:0] job_dilation_x,
     input  logic [                      15:0] job_padded_width,
     input  logic [                      15:0] job_out_width,
     input  logic [                      15:0] job_act_count,
@@ -44,7 +48,7 @@ module factory_array #(
   localparam int CHANNELS = ROWS * SIMD;
   int weights[0:COLS*CHANNELS-1];
   logic signed [31:0] sums[0:DEPTH*COLS-1];
-  int col, sent, kij, it, onij, y, x, total;
+  int col, sent, kij, it, onij, oi, oj, total;
   logic busy, draining;
 
   assign job_ready = !busy;
@@ -58,8 +62,14 @@ module factory_array #(
     assign out[c*ACC_BITS+:ACC_BITS] = (job_post_op == 1 && sum < 0) ? '0 : ACC_BITS'(sum);
   end
 
-  logic pass_end;
+  logic pass_end, last_kij;
   assign pass_end = psum_valid && psum_ready && sent == job_nij_count;
+  assign last_kij = kij == job_kernel_y * job_kernel_x - 1;
+
+  // The output pixel that a padded pixel is read for, before the stride.
+  int y, x;
+  assign y = sent / job_padded_width - kij / job_kernel_x * job_dilation_y;
+  assign x = sent % job_padded_width - kij % job_kernel_x * job_dilation_x;
 
   always @(posedge clk)
     if (rst) begin
@@ -73,23 +83,24 @@ module factory_array #(
       if (out_ready && onij == job_onij_count - 1) {busy, draining} <= '0;
     end else if (pass_end) begin
       {psum_valid, col, sent} <= '0;
-      kij <= (kij == job_kernel * job_kernel - 1) ? 0 : kij + 1;
-      if (kij == job_kernel * job_kernel - 1) it <= it + 1;
-      draining <= kij == job_kernel * job_kernel - 1 && it == job_it_count - 1;
+      kij <= last_kij ? 0 : kij + 1;
+      if (last_kij) it <= it + 1;
+      draining <= last_kij && it == job_it_count - 1;
     end else if (psum_valid) begin
       psum_valid <= !psum_ready;
     end else if (weight_valid && weight_ready) begin
       for (int i = 0; i < CHANNELS; i++) weights[col*CHANNELS+i] <= $signed(weight[i*WEIGHT_BITS+:WEIGHT_BITS]);
       col <= col + 1;
     end else if (act_valid && act_ready) begin
-      y = sent / job_padded_width - kij / job_kernel;
-      x = sent % job_padded_width - kij % job_kernel;
+      oi = y / job_stride_y;
+      oj = x / job_stride_x;
       for (int c = 0; c < COLS; c++) begin
         total = 0;
         for (int i = 0; i < CHANNELS; i++) total = total + weights[c*CHANNELS+i] * act[i*ACT_BITS+:ACT_BITS];
         psum[c*PSUM_BITS+:PSUM_BITS] <= PSUM_BITS'(total);
-        if (y >= 0 && x >= 0 && x < job_out_width && y * job_out_width < job_onij_count)
-          sums[(y*job_out_width+x)*COLS+c] <= sums[(y*job_out_width+x)*COLS+c] + total;
+        if (y >= 0 && x >= 0 && oi * job_stride_y == y && oj * job_stride_x == x && oj < job_out_width &&
+            oi * job_out_width < job_onij_count)
+          sums[(oi*job_out_width+oj)*COLS+c] <= sums[(oi*job_out_width+oj)*COLS+c] + total;
       end
       psum_valid <= 1;
       sent <= sent + 1;

@@ -41,7 +41,7 @@ def test_words_are_as_wide_as_the_ports(folder):
     first = (folder / "weight_itile0_otile1_kij0.txt").read_text().splitlines()
     assert [str(word) for word in weight[:4]] == [f"0000{line}" for line in first]
     assert [str(word) for word in job.words("psum")][30] == (folder / PSUM).read_text().splitlines()[0]
-    assert job.job.ports["job_kernel"] == 3 and vectors.parameters["PSUM_BITS"] == 9
+    assert job.job.ports["job_kernel_y"] == job.job.ports["job_kernel_x"] == 3 and vectors.parameters["PSUM_BITS"] == 9
 
 
 PSUM = "psum_itile0_otile1_kij1.txt"

@@ -22,13 +22,17 @@ CASES = {
     "os": Case(seed=5, os=True, rows=4, cols=3, act_signed=True, psum_bits=9, acc_bits=9),
     "simd": Case(seed=6, simd=2, act_bits=2, psum_bits=6, acc_bits=8),
     "simd-os": Case(seed=7, simd=3, os=True, act_bits=3, weight_bits=5, psum_bits=9),
-    "stride": Case(seed=8, kernel=3, stride=2, height=7, width=6, act_signed=True, post_op="leaky"),
+    "stride": Case(seed=8, kernel=(3, 3), stride=(2, 2), height=7, width=6, act_signed=True, post_op="leaky"),
     "saturate": Case(seed=9, psum_bits=8, acc_bits=9, saturate=True, post_op="none"),
     "saturate-os": Case(seed=10, psum_bits=7, acc_bits=9, saturate=True, os=True),
     "partial": Case(seed=11, it=3, partial=True, psum_bits=9, acc_bits=9, saturate=True),
-    "one": Case(rows=1, cols=1, it=1, ot=1, kernel=1, height=1, width=1),
+    "one": Case(rows=1, cols=1, it=1, ot=1, kernel=(1, 1), height=1, width=1),
+    "by axis": Case(seed=12, kernel=(2, 3), stride=(2, 1), dilation=(3, 2), height=8, width=7, psum_bits=9),
+    "wide kernel": Case(seed=13, kernel=(1, 4), stride=(1, 2), height=3, width=9, psum_bits=9),
+    "tall kernel": Case(seed=14, kernel=(4, 1), stride=(2, 3), dilation=(2, 1), height=9, width=4, psum_bits=9),
+    "one line": Case(seed=15, kernel=(1, 1), height=1, width=11, psum_bits=9),
     "one-row": Case(rows=1, cols=6, psum_bits=20, acc_bits=12),
-    "one-col": Case(rows=5, cols=1, kernel=1, stride=3, psum_bits=12, acc_bits=32),
+    "one-col": Case(rows=5, cols=1, kernel=(1, 1), stride=(3, 3), psum_bits=12, acc_bits=32),
 }
 
 

@@ -124,7 +124,7 @@ load out 0 1 out_octile2_relu.txt
 load acc 0 1 out_octile2.txt
 job layer \
 0 0 2 0 \
-0 0 2 2 1 2 1 4 4 1 1 \
+0 0 2 2 2 1 1 1 1 2 1 4 4 1 1 \
 2 4 4 0 4 0 1 0 0 \
 2 4 2 0 8 2 1 0 0 \
 0 0 0 0 0 0 0 0 0 \

@@ -4,7 +4,10 @@
 // A job is one output tile: all its activation and weight words, then its output words.
 //   Weight-stationary (job_os = 0): for it, for kij: COLS weight words (word col has a lane for each row), then
 //     job_nij_count activation words (a lane for each row), each of which gives one psum word (a lane for each col).
-//     Then job_onij_count output words, summed over it and kij; with job_continue, on top of the job before.
+//     Then job_onij_count output words, summed over it and kij; with job_continue, on top of the job before. Activation
+//     words are those of the padded map, row by row: its border holds what stands for 0, whatever code that is. Output
+//     pixel (oi, oj) reads its row oi * job_stride_y + ki * job_dilation_y and its column oj * job_stride_x + kj *
+//     job_dilation_x.
 //   Output-stationary (job_os = 1): job_act_count activation words (a lane for each of ROWS output pixels), each with
 //     its weight word (a lane for each col), the input channel outer and kij inner. Then a psum word for each row, and
 //     job_onij_count output words, one for each row from row 0 on. Fields of WS have the values of a 1 x 1 kernel on
@@ -34,8 +37,12 @@ module factory_array #(
     input  logic                              job_os,
     input  logic                              job_continue,      // WS: add to what the job before has accumulated
     input  logic [                      15:0] job_it_count,
-    input  logic [                      15:0] job_kernel,        // kij_count is its square
-    input  logic [                      15:0] job_stride,
+    input  logic [                      15:0] job_kernel_y,      // kij_count is job_kernel_y * job_kernel_x
+    input  logic [                      15:0] job_kernel_x,
+    input  logic [                      15:0] job_stride_y,      // of the output pixels, on the padded map
+    input  logic [                      15:0] job_stride_x,
+    input  logic [                      15:0] job_dilation_y,    // of the kernel positions, on the padded map
+    input  logic [                      15:0] job_dilation_x,
     input  logic [                      15:0] job_padded_width,
     input  logic [                      15:0] job_out_width,
     input  logic [                      15:0] job_act_count,     // activation words of one pass; WS: nij_count
@@ -88,9 +95,11 @@ module factory_array #(
   assign psum_valid = job_os ? passing && sent == job_act_count && in_flight == '0 : in_flight[LATENCY-1];
   assign out_valid = state == DRAIN;
 
-  logic pass_end, last_pass;
+  logic pass_end, last_kj, last_kij, last_pass;
   assign pass_end  = psum_take && nij == job_nij_count - 1;
-  assign last_pass = it == job_it_count - 1 && ki == job_kernel - 1 && kj == job_kernel - 1;
+  assign last_kj   = kj == job_kernel_x - 1;
+  assign last_kij  = last_kj && ki == job_kernel_y - 1;
+  assign last_pass = last_kij && it == job_it_count - 1;
 
   logic [COLS-1:0] load;
   assign load = (state == LOAD && weight_take) ? COLS'(1) << col : '0;
@@ -132,8 +141,9 @@ module factory_array #(
       .clk(clk),
       .restart(!passing),
       .first(!job_continue && it == 0 && ki == 0 && kj == 0),
-      .first_nij(ki * job_padded_width + kj),
-      .stride(job_stride),
+      .first_nij(ki * job_dilation_y * job_padded_width + kj * job_dilation_x),
+      .stride_y(job_stride_y),
+      .stride_x(job_stride_x),
       .padded_width(job_padded_width),
       .out_width(job_out_width),
       .onij_count(job_onij_count),
@@ -169,9 +179,9 @@ module factory_array #(
           if (psum_take) nij <= nij + 1;
           if (pass_end) begin
             {col, sent, nij} <= '0;
-            kj <= (kj == job_kernel - 1) ? '0 : kj + 1;
-            if (kj == job_kernel - 1) ki <= (ki == job_kernel - 1) ? '0 : ki + 1;
-            if (kj == job_kernel - 1 && ki == job_kernel - 1) it <= it + 1;
+            kj <= last_kj ? '0 : kj + 1;
+            if (last_kj) ki <= last_kij ? '0 : ki + 1;
+            if (last_kij) it <= it + 1;
             state <= last_pass ? DRAIN : LOAD;
           end
         end

@@ -1,7 +1,8 @@
 // The special-function unit: accumulates psums over it and kij, one accumulator word for each onij, then ReLU.
 //
-// A pass is the psums of one it and kij, nij ascending. Output pixel (oi, oj) reads nij = (oi * stride + ki) *
-// padded_width + oj * stride + kj, which ascends with onij: the unit waits for the nij of the next onij.
+// A pass is the psums of one it and kij, nij ascending. Output pixel (oi, oj) reads nij = (oi * stride_y + ki *
+// dilation_y) * padded_width + oj * stride_x + kj * dilation_x, which ascends with onij: the unit waits for the nij of
+// the next onij.
 module factory_sfu #(
     parameter int COLS      = 8,
     parameter int PSUM_BITS = 16,
@@ -13,7 +14,8 @@ module factory_sfu #(
     input  logic                      restart,       // before a pass: first_nij is the nij of onij 0
     input  logic                      first,         // the pass is the first of its job: forget what was accumulated
     input  logic [              15:0] first_nij,
-    input  logic [              15:0] stride,
+    input  logic [              15:0] stride_y,
+    input  logic [              15:0] stride_x,
     input  logic [              15:0] padded_width,
     input  logic [              15:0] out_width,
     input  logic [              15:0] onij_count,
@@ -62,11 +64,11 @@ module factory_sfu #(
       onij <= onij + 1;
       if (oj == out_width - 1) begin
         oj       <= '0;
-        next_nij <= line_nij + stride * padded_width;
-        line_nij <= line_nij + stride * padded_width;
+        next_nij <= line_nij + stride_y * padded_width;
+        line_nij <= line_nij + stride_y * padded_width;
       end else begin
         oj       <= oj + 1;
-        next_nij <= next_nij + stride;
+        next_nij <= next_nij + stride_x;
       end
     end
 endmodule

@@ -150,9 +150,9 @@ def jobs_of(run: LayerRun) -> Iterator[Job]:
         raise run.fail(f"something must be compared; include {words}, or out with post none, relu or leaky")
     jobs = _passing_jobs if run.mapping.dataflow.has_psums else _stationary_jobs
     for job in jobs(run):
-        for field in ("it_count", "act_count", "nij_count", "onij_count"):
-            if getattr(job, field) > _MOST:
-                raise run.fail(f"{field} must be at most {_MOST}, not {getattr(job, field)}")
+        for port, value in job.ports.items():
+            if value > _MOST:
+                raise run.fail(f"{port.removeprefix('job_')} must be at most {_MOST}, not {value}")
         yield job
 
 
@@ -180,7 +180,7 @@ def _passing_jobs(run: LayerRun) -> Iterator[Job]:
         last = it + count == len(its)
         yield Job(
             layer=spec.name, image=run.image, it=its[it], ot=ot_label, pt=0, mode=flow.device_mode,
-            continues=it > 0, it_count=count, kernel=spec.kernel[0], stride=spec.stride[0],
+            continues=it > 0, it_count=count, kernel=spec.kernel, stride=spec.stride, dilation=spec.dilation,
             padded_width=spec.padded_width, out_width=spec.out_width, act_count=spec.nij_count,
             nij_count=spec.nij_count, onij_count=spec.onij_count, post_op=run.post,
             walks={port: held.walk(loops(held), {"it": it, "ot": ot}) for port, held in run.streams.items()
@@ -199,8 +199,8 @@ def _stationary_jobs(run: LayerRun) -> Iterator[Job]:
                  for port, held in run.streams.items()}  # fmt: skip
         yield Job(
             layer=mapping.spec.name, image=run.image, it=0, ot=ot_label, pt=pt_label, mode=flow.device_mode,
-            continues=False, it_count=1, kernel=1, stride=1, padded_width=rows, out_width=rows,
-            act_count=count, nij_count=rows,
+            continues=False, it_count=1, kernel=(1, 1), stride=(1, 1), dilation=(1, 1),
+            padded_width=rows, out_width=rows, act_count=count, nij_count=rows,
             onij_count=max(loops[port][2][1] for port, held in run.streams.items() if held.role.operand is None),
             post_op=run.post,
             walks={port: held.walk(loops[port], fixed) for port, held in run.streams.items()},

@@ -126,8 +126,8 @@ class Job:
     """One output tile.
 
     `it` is the first input tile, `pt` the pixel tile, where there are such; `mode` is the dataflow's; the rest is what
-    the array is told. A job that
-    `continues` adds to what the job before it has accumulated.
+    the array is told: `kernel`, `stride` and `dilation` are `(y, x)`. A job that `continues` adds to what the job
+    before it has accumulated.
     `walks` holds a walk for each stream that is fed or compared; a stream that is not there is not compared.
     """
 
@@ -139,8 +139,9 @@ class Job:
     mode: int
     continues: bool
     it_count: int
-    kernel: int
-    stride: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
     padded_width: int
     out_width: int
     act_count: int
@@ -156,8 +157,12 @@ class Job:
             "job_os": self.mode,
             "job_continue": int(self.continues),
             "job_it_count": self.it_count,
-            "job_kernel": self.kernel,
-            "job_stride": self.stride,
+            "job_kernel_y": self.kernel[0],
+            "job_kernel_x": self.kernel[1],
+            "job_stride_y": self.stride[0],
+            "job_stride_x": self.stride[1],
+            "job_dilation_y": self.dilation[0],
+            "job_dilation_x": self.dilation[1],
             "job_padded_width": self.padded_width,
             "job_out_width": self.out_width,
             "job_act_count": self.act_count,

@@ -35,11 +35,30 @@ MUTANTS = (
     Mutant("the accumulator is cleared by each it", "array", "!job_continue && it == 0 &&", "!job_continue &&"),
     Mutant("a job does not continue the one before", "array", "!job_continue && it == 0", "it == 0", "partial"),
     Mutant("a tile's psums are not cleared", "pe", "if (os && clear) psum_out", "if (rst) psum_out", "os"),
-    Mutant("kij is off by one", "array", "padded_width + kj)", "padded_width + kj + 1)"),
-    Mutant("ki and kj are swapped", "array", "(ki * job_padded_width + kj)", "(kj * job_padded_width + ki)"),
-    Mutant("the stride is ignored along x", "sfu", "next_nij + stride;", "next_nij + 1;", "stride"),
+    Mutant("kij is off by one", "array", "kj * job_dilation_x)", "kj * job_dilation_x + 1)"),
     Mutant(
-        "the stride is ignored along y", "sfu", "next_nij <= line_nij + stride *", "next_nij <= line_nij +", "stride"
+        "ki and kj are swapped",
+        "array",
+        "(ki * job_dilation_y * job_padded_width + kj * job_dilation_x)",
+        "(kj * job_dilation_x * job_padded_width + ki * job_dilation_y)",
+    ),
+    Mutant("the stride is ignored along x", "sfu", "next_nij + stride_x;", "next_nij + 1;", "stride"),
+    Mutant(
+        "the stride is ignored along y", "sfu", "next_nij <= line_nij + stride_y *", "next_nij <= line_nij +", "stride"
+    ),
+    Mutant(
+        "the stride along x is that along y", "array", ".stride_x(job_stride_x)", ".stride_x(job_stride_y)", "by axis"
+    ),
+    Mutant(
+        "the stride along y is that along x", "array", ".stride_y(job_stride_y)", ".stride_y(job_stride_x)", "by axis"
+    ),
+    Mutant("the dilation is ignored along x", "array", "kj * job_dilation_x", "kj", "by axis"),
+    Mutant("the dilation is ignored along y", "array", "ki * job_dilation_y *", "ki *", "by axis"),
+    Mutant(
+        "the kernel is as wide as it is high", "array", "kj == job_kernel_x - 1", "kj == job_kernel_y - 1", "by axis"
+    ),
+    Mutant(
+        "the kernel is as high as it is wide", "array", "ki == job_kernel_y - 1", "ki == job_kernel_x - 1", "by axis"
     ),
     Mutant("lanes are reversed", "mesh", "psum_ws[c*PSUM_BITS", "psum_ws[(COLS-1-c)*PSUM_BITS"),
     Mutant("output rows are off by one", "mesh", "32'(row)+1][c]", "32'(row)][c]", "os"),

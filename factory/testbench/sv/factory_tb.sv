@@ -16,8 +16,8 @@ module factory_tb;
   // ---- the job: what the device is told, how the streams walk, and the labels of the messages ---------------------
   logic start = 0, job_pending = 0, job_valid = 0, job_ready;
   logic job_os, job_continue;
-  logic [15:0] job_it_count, job_kernel, job_stride, job_padded_width, job_out_width;
-  logic [15:0] job_act_count, job_nij_count, job_onij_count;
+  logic [15:0] job_it_count, job_kernel_y, job_kernel_x, job_stride_y, job_stride_x, job_dilation_y, job_dilation_x;
+  logic [15:0] job_padded_width, job_out_width, job_act_count, job_nij_count, job_onij_count;
   logic [1:0] job_post_op;
   walk_t act_walk, weight_walk, psum_walk, partial_walk, acc_walk, out_walk;
   logic [NAME_BITS-1:0] layer;
@@ -167,8 +167,12 @@ module factory_tb;
       .job_os(job_os),
       .job_continue(job_continue),
       .job_it_count(job_it_count),
-      .job_kernel(job_kernel),
-      .job_stride(job_stride),
+      .job_kernel_y(job_kernel_y),
+      .job_kernel_x(job_kernel_x),
+      .job_stride_y(job_stride_y),
+      .job_stride_x(job_stride_x),
+      .job_dilation_y(job_dilation_y),
+      .job_dilation_x(job_dilation_x),
       .job_padded_width(job_padded_width),
       .job_out_width(job_out_width),
       .job_act_count(job_act_count),
@@ -258,7 +262,7 @@ module factory_tb;
   integer jobs_file;
 
   // The numbers of the line that is being read. (Verilator 5.006 may call a function that reads a file out of order.)
-  int field[0:4+11+6*9-1];
+  int field[0:4+15+6*9-1];
   task automatic read_fields(input int count);
     for (int i = 0; i < count; i++)
       if ($fscanf(jobs_file, "%d", field[i]) != 1) $fatal(1, "jobs file: must have %0d numbers here", count);
@@ -297,20 +301,24 @@ module factory_tb;
     job_os = field[4][0];
     job_continue = field[5][0];
     job_it_count = field[6][15:0];
-    job_kernel = field[7][15:0];
-    job_stride = field[8][15:0];
-    job_padded_width = field[9][15:0];
-    job_out_width = field[10][15:0];
-    job_act_count = field[11][15:0];
-    job_nij_count = field[12][15:0];
-    job_onij_count = field[13][15:0];
-    job_post_op = field[14][1:0];
-    act_walk = walk_of(15);
-    weight_walk = walk_of(24);
-    psum_walk = walk_of(33);
-    partial_walk = walk_of(42);
-    acc_walk = walk_of(51);
-    out_walk = walk_of(60);
+    job_kernel_y = field[7][15:0];
+    job_kernel_x = field[8][15:0];
+    job_stride_y = field[9][15:0];
+    job_stride_x = field[10][15:0];
+    job_dilation_y = field[11][15:0];
+    job_dilation_x = field[12][15:0];
+    job_padded_width = field[13][15:0];
+    job_out_width = field[14][15:0];
+    job_act_count = field[15][15:0];
+    job_nij_count = field[16][15:0];
+    job_onij_count = field[17][15:0];
+    job_post_op = field[18][1:0];
+    act_walk = walk_of(19);
+    weight_walk = walk_of(28);
+    psum_walk = walk_of(37);
+    partial_walk = walk_of(46);
+    acc_walk = walk_of(55);
+    out_walk = walk_of(64);
   endtask
 
   // Everything here happens at falling edges, half a clock away from what it drives.
