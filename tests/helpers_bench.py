@@ -12,30 +12,68 @@ from helpers_simulator import need
 from factory.export import export
 from factory.fileplan import read_plan
 from factory.simulate import SimulationResult, compile_bench, run_bench
-from factory.spec import ConvLayer, Network, SystolicArray
+from factory.spec import ConvLayer, LayerSet, Network, SystolicArray
 from factory.testbench import FOLDER, bench_of
+
+SMALL_LAYER = dict(name="layer", source="image", in_channels=5, out_channels=6, height=4, width=3, kernel=3, padding=1)
+"""Small and ragged on most arrays."""
 
 
 def random_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields) -> MemoryStore:
     """Return a store of one layer of random codes; `fields` are those of ConvLayer that are not small and ragged."""
-    given = dict(name="layer", source="image", in_channels=5, out_channels=6, height=4, width=3, kernel=3, padding=1)
-    spec = ConvLayer(**given | fields)
+    spec = ConvLayer(**SMALL_LAYER | fields)
     rng = np.random.default_rng(seed)
-    levels = 2**spec.activation_bits
-    low = -(levels // 2) if spec.signed else 0
-    activation = rng.integers(low, low + levels, (images, spec.in_channels, spec.height, spec.width))
+    activation = random_activation(rng, spec, images)
     weight = rng.integers(-spec.weight_qmax, spec.weight_qmax + 1, spec.weight_shape)
-    layer = MemoryLayer(spec, weight.astype(np.int8), activation.astype(np.int8 if spec.signed else np.uint8))
     colours = (0.5,) * spec.in_channels
     network = Network("random", (spec,), mean=colours, std=colours)
-    places = SimpleNamespace(source_index=np.arange(images))
-    return MemoryStore(network, {spec.name: layer}, array, images=places)
+    return _store(network, MemoryLayer(spec, weight.astype(np.int8), activation), array)
+
+
+def given_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields) -> MemoryStore:
+    """Return a store of one layer whose random codes were given: of any geometry, the least weight among them."""
+    spec = ConvLayer(**SMALL_LAYER | dict(source="given") | fields)
+    rng = np.random.default_rng(seed)
+    activation = random_activation(rng, spec, images)
+    layer = MemoryLayer(spec, random_weight(rng, spec), activation)
+    return _store(LayerSet("given", (spec,)), layer, array)
+
+
+def random_activation(rng: np.random.Generator, spec: ConvLayer, images: int) -> np.ndarray:
+    """Return codes `(image, ic, y, x)` over the whole range."""
+    low, high = spec.code_range
+    codes = rng.integers(low, high + 1, (images, spec.in_channels, spec.height, spec.width))
+    return codes.astype(np.int8 if spec.signed else np.uint8)
+
+
+def random_weight(rng: np.random.Generator, spec: ConvLayer) -> np.ndarray:
+    """Return int8 codes `(oc, ic, ki, kj)` over the whole two's complement range, 0 outside the groups."""
+    weight = rng.integers(-spec.weight_qmax - 1, spec.weight_qmax + 1, spec.weight_shape)
+    oc, ic = np.arange(spec.out_channels), np.arange(spec.in_channels)
+    same = (oc * spec.groups // spec.out_channels)[:, None] == ic * spec.groups // spec.in_channels
+    return (weight * same[:, :, None, None]).astype(np.int8)
+
+
+def _store(network: LayerSet, layer: MemoryLayer, array: SystolicArray) -> MemoryStore:
+    places = SimpleNamespace(source_index=np.arange(len(layer.activation)))
+    return MemoryStore(network, {layer.spec.name: layer}, array, images=places)
 
 
 def export_bench(store, folder: Path, **options) -> Path:
     """Export with a testbench and return the folder."""
     export(store, folder, testbench=True, **options)
     return folder
+
+
+def device(folder: Path, *changes: tuple[str, str]) -> Path:
+    """Return another device than the reference array, with changes."""
+    text = (Path(__file__).parent / "plain_array.sv").read_text()
+    for old, new in changes:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    path = folder / "device.sv"
+    path.write_text(text)
+    return path
 
 
 class Builds:

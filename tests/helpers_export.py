@@ -11,7 +11,7 @@ from helpers_network import integer_network, odd_network, random_pixels
 
 from factory.arithmetic.integer import max_pool, threshold_codes
 from factory.arithmetic.tiling import tile_activation, tile_weight
-from factory.spec import ConvLayer, InputError, Network, SystolicArray, part1, part2
+from factory.spec import ConvLayer, InputError, LayerSet, SystolicArray, part1, part2
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MemoryLayer:
 class MemoryStore:
     """Layers and images that lie in no file."""
 
-    network: Network
+    network: LayerSet
     layers: dict[str, MemoryLayer]
     array: SystolicArray = SystolicArray()
     path: Path = Path("memory.h5")

@@ -2,7 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers_bench import Builds, export_bench, random_store
+from helpers_bench import Builds, device, export_bench, random_store
 from helpers_export import reference_store
 from helpers_simulator import need
 from mutants.vectors import MUTANTS
@@ -140,17 +140,6 @@ def test_the_first_mismatches_have_their_address(right_vectors, builds, tmp_path
     assert title == f"{folder}: the simulation with icarus failed"
     assert mismatch.startswith("layer, image 0, it 1, ot 0, kij 2, nij 7, col 1: psum must be ")
     assert count == "1 mismatches"
-
-
-def device(folder: Path, *changes: tuple[str, str]) -> Path:
-    """Return another device than the reference array, with changes."""
-    text = (Path(__file__).parent / "plain_array.sv").read_text()
-    for old, new in changes:
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    path = folder / "device.sv"
-    path.write_text(text)
-    return path
 
 
 @pytest.mark.simulator
