@@ -147,7 +147,8 @@ def audit(
         )
         bounds = layer.activation_low.astype(np.int64), layer.activation_high.astype(np.int64)
         weight = layer.weight[:]
-        sums = _worst_case(spec, array, weight, *(bounds if as_is else _read_bounds(*bounds, pe)), psum_bits)
+        read = (*bounds, spec.zero_point) if as_is else _read_bounds(*bounds, spec.zero_point, pe)
+        sums = _worst_case(spec, array, weight, *read, psum_bits)
         reachable = Range(int(bounds[0].min()), int(bounds[1].max()))
         unfit = int((~pe.fits(np.arange(reachable.low, reachable.high + 1))).sum())
         observed = _observe(layer, pe) if stored else None
@@ -156,55 +157,68 @@ def audit(
 
 
 def running_extremes(
-    spec: ConvLayer, array: SystolicArray, weight: np.ndarray, low: np.ndarray, high: np.ndarray
+    spec: ConvLayer,
+    array: SystolicArray,
+    weight: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    border: int | None = None,
 ) -> tuple[Int64[np.ndarray, "oc it kij slot"], Int64[np.ndarray, "oc it kij slot"]]:
     """Return the least and the largest value of every intermediate sum, in hardware order.
 
-    Slots 0 to rows-1 are the sums inside a column after that row; the last slot is the accumulator after this
-    `it, kij`, over all output pixels (a tap on the border adds what the zero point gives).
+    Slots 0 to rows-1 are the sums inside a column after that row, but for the 0 of a border of zeros; the last slot is
+    the accumulator after this `it, kij`, over all output pixels. A padded pixel has the code `border` (None: the zero
+    point).
     """
     taps = np.unique(valid_taps(spec), axis=0)
-    border = weight.astype(np.int64) * spec.zero_point
+    padded = weight.astype(np.int64) * (spec.zero_point if border is None else border)
     least, most = (
-        _running(spec, array, products, border, taps, extreme)
+        _running(spec, array, products, padded, taps, extreme)
         for products, extreme in zip(product_extremes(weight, low, high), (np.minimum, np.maximum), strict=True)
     )
     return least, most
 
 
 def _running(
-    spec: ConvLayer, array: SystolicArray, products: np.ndarray, border: np.ndarray, taps: np.ndarray, extreme: np.ufunc
+    spec: ConvLayer, array: SystolicArray, products: np.ndarray, padded: np.ndarray, taps: np.ndarray, extreme: np.ufunc
 ) -> Int64[np.ndarray, "oc it kij slot"]:
-    lanes, edge = (
+    lanes = (
         split_channels(x.reshape(spec.out_channels, spec.in_channels, spec.kij_count), 1, array.rows)
-        for x in (products, border)
+        for x in (products, padded)
     )
-    column = lanes.transpose(0, 1, 3, 2).cumsum(axis=-1)  # (oc, it, kij, row)
-    psum, edge = column[..., -1], edge.sum(axis=2)
-    passes = (np.where(tap, psum, edge) for tap in taps)
-    sums = (x.reshape(spec.out_channels, -1).cumsum(axis=-1).reshape(psum.shape) for x in passes)
+    column, at_border = (x.transpose(0, 1, 3, 2).cumsum(axis=-1) for x in lanes)  # (oc, it, kij, row)
+    passes = (np.where(tap, column[..., -1], at_border[..., -1]) for tap in taps)
+    sums = (x.reshape(spec.out_channels, -1).cumsum(axis=-1).reshape(x.shape) for x in passes)
     accumulator = next(sums)
     for other in sums:
         extreme(accumulator, other, out=accumulator)
+    if any(spec.padding) and at_border.any():  # the border streams through the columns too; zeros add nothing
+        column = extreme(column, at_border)
     return np.concatenate([column, accumulator[..., None]], axis=-1)
 
 
 def _worst_case(
-    spec: ConvLayer, array: SystolicArray, weight: np.ndarray, low: np.ndarray, high: np.ndarray, psum_bits: int
+    spec: ConvLayer,
+    array: SystolicArray,
+    weight: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    border: int,
+    psum_bits: int,
 ) -> tuple[Range, Range, Range, FirstWrap | None]:
-    least, most = running_extremes(spec, array, weight, low, high)
+    least, most = running_extremes(spec, array, weight, low, high, border)
     return (
-        psum_range(array, weight, low, high),
-        accumulator_range(spec, weight, low, high),
+        psum_range(array, weight, low, high, border),
+        accumulator_range(spec, weight, low, high, border),
         Range(min(0, int(least.min())), max(0, int(most.max()))),
         _first_wrap(least, most, array, psum_bits),
     )
 
 
-def _read_bounds(low: np.ndarray, high: np.ndarray, pe: PE) -> tuple[np.ndarray, np.ndarray]:
-    """Return the least and the largest value that the PE reads for each channel's codes `low .. high`."""
+def _read_bounds(low: np.ndarray, high: np.ndarray, border: int, pe: PE) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the least and the largest value that the PE reads for each channel's codes, and for the border's."""
     read = [pe.read(np.arange(a, b + 1)) for a, b in zip(low, high, strict=True)]
-    return np.array([x.min() for x in read]), np.array([x.max() for x in read])
+    return np.array([x.min() for x in read]), np.array([x.max() for x in read]), int(pe.read(np.array([border]))[0])
 
 
 def _first_wrap(least: np.ndarray, most: np.ndarray, array: SystolicArray, psum_bits: int) -> FirstWrap | None:

@@ -42,7 +42,7 @@ def lower(trained: TrainedNetwork) -> IntegerNetwork:
 
 def tile_layer(layer: IntegerLayer, array: SystolicArray) -> TiledLayer:
     """Return a layer with its weights in the tiles of an array."""
-    psum = psum_range(array, layer.weight, layer.activation_low, layer.activation_high)
+    psum = psum_range(array, layer.weight, layer.activation_low, layer.activation_high, layer.spec.zero_point)
     return TiledLayer(layer, array, tile_weight(layer.weight, array), psum)
 
 

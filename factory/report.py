@@ -69,7 +69,7 @@ def _summary(
         alpha_w=alphas.alpha_w,
         activation=Range(int(low.min()), int(high.max())),
         weight=Range(int(weight.min()), int(weight.max())),
-        psum=psum_range(array, weight, low, high),
+        psum=psum_range(array, weight, low, high, integer.spec.zero_point),
         accumulator=accumulator_range(integer.spec, weight, low, high),
         size=size,
     )

@@ -108,7 +108,7 @@ def _sum_type(spec: ConvLayer, psums: Range, arithmetic: Arithmetic) -> np.dtype
 def _matmul_groups(layer: IntegerLayer) -> int:
     """Return into how many parts an accumulator's products are split, so that each part's sum is exact in float32."""
     low, high = layer.activation_low.astype(np.int64), layer.activation_high.astype(np.int64)
-    largest = np.maximum(np.abs(low), np.abs(high))
+    largest = np.maximum(np.maximum(np.abs(low), np.abs(high)), abs(layer.spec.zero_point))
     products = (np.abs(layer.weight.astype(np.int64)) * largest[:, None, None]).transpose(0, 2, 3, 1)
     products = products.reshape(len(products), -1)
     groups = 1

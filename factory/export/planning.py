@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from factory.arithmetic.bits import Field
 from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
 from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
-from factory.spec import ConvLayer, InputError, Network, SystolicArray
+from factory.spec import GIVEN, ConvLayer, InputError, Network, SystolicArray
 
 _LONGEST_NAME = 30
 
@@ -97,9 +98,29 @@ def _plan_layer(
             f"{spec.name}: its activation codes are signed, the array reads them unsigned; add pe_activation signed",
             options=("pe_activation",),
         )
+    if spec.source == GIVEN:
+        _check_given(spec, profile)
     if any(files.role.totals for files in layer.of_image) and not mapping.sums_all:
         warnings.append(f"{spec.name}: the outputs sum over the selected input channels and kernel positions only")
     return layer, warnings
+
+
+def _check_given(spec: ConvLayer, profile: Profile) -> None:
+    """Raise InputError where the array would read other values than a layer's given codes can have.
+
+    A network of the notebook's is read as its array does it, and what that changes is counted. Whoever gives codes
+    means these very codes.
+    """
+    codes = {"activation": Field(spec.activation_bits, spec.signed), "weight": Field(spec.weight_bits, True)}
+    for role, field in profile.fields.items():
+        held, read = codes[role], {layout.role: layout.name for layout in reversed(profile.layouts)}
+        if field.low <= held.low and held.high <= field.high:
+            continue
+        raise InputError(
+            f"{spec.name}: its {role} codes have {held}, the array of profile {profile.name} reads {field}; "
+            f"[layouts.{read.get(role, role)}] must have lane_bits = {held.bits}, signed = {str(held.signed).lower()}",
+            options=("profile",),
+        )
 
 
 def _long_names(layers: list[LayerFiles], images: tuple[int, ...]) -> list[str]:

@@ -59,12 +59,14 @@ def _extremes_in_parts(weight: Weights, low: Codes, high: Codes) -> Iterator[tup
         yield product_extremes(part, low, high)
 
 
-def psum_range(array: SystolicArray, weight: Weights, low: Codes, high: Codes) -> Range:
+def psum_range(array: SystolicArray, weight: Weights, low: Codes, high: Codes, border: int = 0) -> Range:
     """Return the range of every sum inside a column: of any of a tile's `rows` products, over all `it, kij, oc`.
 
-    It is the sum of the products' negative parts to that of their positive parts, so it holds 0 (a padded pixel's
-    psum). Where each channel's codes begin at 0 the psums themselves reach both ends.
+    It is the sum of the products' negative parts to that of their positive parts, so it holds 0 (the psum of a column
+    without products). `border` is the code of a padded pixel, which enters as the codes `low .. high` do. Where each
+    channel's codes begin at 0 the psums themselves reach both ends.
     """
+    low, high = np.minimum(low.astype(np.int64), border), np.maximum(high.astype(np.int64), border)
     ranges = [
         (_tile_sums(np.minimum(least, 0), array).min(), _tile_sums(np.maximum(most, 0), array).max())
         for least, most in _extremes_in_parts(weight, low, high)
@@ -94,21 +96,23 @@ def valid_taps(spec: ConvLayer) -> Bool[np.ndarray, "onij kij"]:
 
 
 def accumulator_ranges(
-    spec: ConvLayer, weight: Weights, low: Codes, high: Codes
+    spec: ConvLayer, weight: Weights, low: Codes, high: Codes, border: int | None = None
 ) -> tuple[Int64[np.ndarray, " oc"], Int64[np.ndarray, " oc"]]:
     """Return the exact least and largest accumulator of each output channel, int64 `(oc,)` each.
 
-    The extremes are over all output pixels; a tap on the border adds what the zero point gives.
+    The extremes are over all output pixels; a tap on the border adds what `border` gives, the code of a padded pixel
+    (None: the zero point).
     """
+    border = spec.zero_point if border is None else border
     taps = np.unique(valid_taps(spec), axis=0).astype(np.int64)
     sums = [[x.sum(axis=1) for x in extremes] for extremes in _extremes_in_parts(weight, low, high)]
     by_tap = [np.concatenate(x).reshape(spec.out_channels, spec.kij_count) for x in zip(*sums, strict=True)]
-    border = spec.zero_point * weight.astype(np.int64).sum(axis=1).reshape(spec.out_channels, spec.kij_count)
-    at_border = border @ (1 - taps.T)
+    padded = border * weight.astype(np.int64).sum(axis=1).reshape(spec.out_channels, spec.kij_count)
+    at_border = padded @ (1 - taps.T)
     return (by_tap[0] @ taps.T + at_border).min(axis=1), (by_tap[1] @ taps.T + at_border).max(axis=1)
 
 
-def accumulator_range(spec: ConvLayer, weight: Weights, low: Codes, high: Codes) -> Range:
-    """Return the exact range of the accumulators of all output channels."""
-    least, most = accumulator_ranges(spec, weight, low, high)
+def accumulator_range(spec: ConvLayer, weight: Weights, low: Codes, high: Codes, border: int | None = None) -> Range:
+    """Return the exact range of the accumulators of all output channels, as `accumulator_ranges` takes it."""
+    least, most = accumulator_ranges(spec, weight, low, high, border)
     return Range(int(least.min()), int(most.max()))
