@@ -35,8 +35,9 @@ def given_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields) 
     spec = ConvLayer(**SMALL_LAYER | dict(source="given") | fields)
     rng = np.random.default_rng(seed)
     activation = random_activation(rng, spec, images)
-    layer = MemoryLayer(spec, random_weight(rng, spec), activation)
-    return _store(LayerSet("given", (spec,)), layer, array)
+    weight = random_weight(rng, spec)
+    weight[0, 0, 0, 0] = -spec.weight_qmax - 1
+    return _store(LayerSet("given", (spec,)), MemoryLayer(spec, weight, activation), array)
 
 
 def random_activation(rng: np.random.Generator, spec: ConvLayer, images: int) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Layers of any geometry against plain loops in Python: accumulators, psums, exact bounds, worst cases of the audit."""
+"""Layers of any geometry against plain loops in Python: accumulators, psums, bounds, the audit; and their exports."""
 
+import dataclasses
 import itertools
 
 import jax.numpy as jnp
@@ -16,15 +17,17 @@ from factory.audit import running_extremes
 from factory.dataflow import DATAFLOWS, LayerMapping, LayerVectors
 from factory.dataflow.sums import arranged
 from factory.engine import convolve, layer_psums, prepare_layer
+from factory.export import export
 from factory.spec import (
     ConvLayer,
+    InputError,
     IntegerLayer,
     SystolicArray,
     accumulator_range,
     accumulator_ranges,
     psum_range,
 )
-from factory.verify import reference
+from factory.verify import reference, verify_export
 
 CODES = dict(activation=Field(9, True), weight=Field(8, True))
 """What processing elements read: every code as it is."""
@@ -107,7 +110,7 @@ def whole_mapping(spec, flow, array):
     return LayerMapping(flow, spec, array, selection, CODES, Adder(array.psum_bits))
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @given(geometries(), ARRAYS, SEEDS)
 def test_every_dataflow_computes_the_plain_loops(fields, array, seed):
     layer, array = given_layer(fields, array, seed)
@@ -120,7 +123,7 @@ def test_every_dataflow_computes_the_plain_loops(fields, array, seed):
         np.testing.assert_array_equal(found, expected.reshape(len(expected), -1))
 
 
-@settings(max_examples=20)
+@settings(max_examples=60)
 @given(geometries(most=2), ARRAYS, SEEDS)
 def test_psums_are_the_plain_loops(fields, array, seed):
     layer, array = given_layer(fields, array, seed)
@@ -129,7 +132,7 @@ def test_psums_are_the_plain_loops(fields, array, seed):
     np.testing.assert_array_equal(arranged(psum, "it", "ot", "kij", "nij", "col"), expected)
 
 
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(geometries(most=2), ARRAYS, SEEDS)
 def test_the_engine_computes_the_plain_loops(fields, array, seed):
     layer, array = given_layer(fields, array, seed)
@@ -191,7 +194,7 @@ def plain_running(spec, weight, codes, array):
                 yield (oc, it, kij, array.rows), total
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @given(geometries(most=2), ARRAYS, SEEDS, st.data())
 def test_no_sum_passes_the_audits_extremes(fields, array, seed, data):
     """Draw the codes' range too; what is at the ends of it, channel by channel, comes as often as not."""
@@ -213,3 +216,74 @@ def test_no_sum_passes_the_audits_extremes(fields, array, seed, data):
     total = accumulator_ranges(spec, layer.weight, *bounds)
     np.testing.assert_array_equal(total[0], least[:, -1, -1, -1])
     np.testing.assert_array_equal(total[1], most[:, -1, -1, -1])
+
+
+def test_the_border_may_be_read_as_another_code():
+    spec = ConvLayer("c", "given", 3, 2, 3, 3, kernel=(2, 3), zero_point=9)
+    rng, array, ends = np.random.default_rng(1), SystolicArray(2, 2), (np.zeros(3, np.int64), np.full(3, 4))
+    weight = random_weight(rng, spec)
+    other = dataclasses.replace(spec, zero_point=1)
+    for extremes in (running_extremes, lambda spec, _, *rest: accumulator_ranges(spec, *rest)):
+        found, expected = extremes(spec, array, weight, *ends, 1), extremes(other, array, weight, *ends)
+        assert np.array_equal(found, expected) and not np.array_equal(found, extremes(spec, array, weight, *ends))
+
+
+# Exports: given codes are written as they are, or not at all.
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_an_export_is_verified(tmp_path, dataflow):
+    fields = dict(kernel=(3, 2), stride=(2, 1), dilation=(1, 2), padding=(1, 2, 0, 3), groups=3, zero_point=6)
+    store = given_store(SystolicArray(3, 4), in_channels=6, **fields)
+    export(store, tmp_path / "x", dataflow=dataflow, pe_activation="unsigned", include="activation,weight,out,address")
+    assert verify_export(tmp_path / "x").compared > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "message"),
+    [
+        (
+            dict(activation_bits=8, weight_bits=8),
+            {},
+            "profile notebook must read its activation codes as 8 bits unsigned, not as 4 bits unsigned: set lane_bits "
+            "and signed of [layouts.activation] or pe_activation",
+        ),
+        (
+            dict(weight_bits=8),
+            dict(profile="ws-wide"),
+            "profile ws-wide must read its weight codes as 8 bits signed, not as 4 bits signed: set lane_bits and "
+            "signed of [layouts.weight]",
+        ),
+        (
+            {},
+            dict(dataflow="os"),
+            "profile notebook must read its activation codes as 4 bits unsigned, not as 4 bits signed: set lane_bits "
+            "and signed of [layouts.activation] or pe_activation",
+        ),
+        (
+            dict(signed=True),
+            {},
+            "its activation codes are signed, the array reads them unsigned; add pe_activation signed",
+        ),
+    ],
+)
+def test_given_codes_that_lanes_do_not_hold_are_refused(tmp_path, fields, options, message):
+    with pytest.raises(InputError) as caught:
+        export(given_store(SystolicArray(), **fields), tmp_path / "x", **options)
+    assert str(caught.value) == f"layer: {message}"
+
+
+@pytest.mark.parametrize("dataflow", DATAFLOWS)
+def test_lanes_of_8_bits_hold_every_code(tmp_path, dataflow):
+    (tmp_path / "bytes.toml").write_text(
+        'extends = "notebook"\n[layouts.activation]\nlane_bits = 8\n[layouts.weight]\nlane_bits = 8\n'
+    )
+    for number, (signed, zero_point) in enumerate(((False, 255), (True, -128))):
+        store = given_store(
+            SystolicArray(4, 4, psum_bits=32), activation_bits=8, weight_bits=8, signed=signed, zero_point=zero_point
+        )
+        sign = "signed" if signed else "unsigned"
+        profile = tmp_path / "bytes.toml"
+        summary = export(store, tmp_path / str(number), profile=profile, dataflow=dataflow, pe_activation=sign)
+        assert (summary.inexact, summary.warnings) == (0, ())
+        assert store.layer("layer").weight.min() == -128 and verify_export(tmp_path / str(number)).compared > 0

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from factory.arithmetic.bits import Field
 from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
@@ -108,19 +110,20 @@ def _plan_layer(
 def _check_given(spec: ConvLayer, profile: Profile) -> None:
     """Raise InputError where the array would read other values than a layer's given codes can have.
 
-    A network of the notebook's is read as its array does it, and what that changes is counted. Whoever gives codes
-    means these very codes.
+    The codes of a lowered network are read as the notebook's arrays read them, and what that changes is counted; codes
+    that were given are meant as they are.
     """
     codes = {"activation": Field(spec.activation_bits, spec.signed), "weight": Field(spec.weight_bits, True)}
+    names = {layout.role: layout.name for layout in reversed(profile.layouts)}
     for role, field in profile.fields.items():
-        held, read = codes[role], {layout.role: layout.name for layout in reversed(profile.layouts)}
-        if field.low <= held.low and held.high <= field.high:
-            continue
-        raise InputError(
-            f"{spec.name}: its {role} codes have {held}, the array of profile {profile.name} reads {field}; "
-            f"[layouts.{read.get(role, role)}] must have lane_bits = {held.bits}, signed = {str(held.signed).lower()}",
-            options=("profile",),
-        )
+        needed = codes[role]
+        if not field.holds(np.array([needed.low, needed.high])):
+            key = f"[layouts.{names[role]}]" + (" or pe_activation" if ROLES[role].per_image else "")
+            raise InputError(
+                f"{spec.name}: profile {profile.name} must read its {role} codes as {needed}, not as {field}: "
+                f"set lane_bits and signed of {key}",
+                options=("pe_activation",),
+            )
 
 
 def _long_names(layers: list[LayerFiles], images: tuple[int, ...]) -> list[str]:
