@@ -240,50 +240,34 @@ def test_an_export_is_verified(tmp_path, dataflow):
 
 
 @pytest.mark.parametrize(
-    ("fields", "options", "message"),
+    ("dataflow", "signed", "message"),
     [
-        (
-            dict(activation_bits=8, weight_bits=8),
-            {},
-            "profile notebook must read its activation codes as 8 bits unsigned, not as 4 bits unsigned: set lane_bits "
-            "and signed of [layouts.activation] or pe_activation",
-        ),
-        (
-            dict(weight_bits=8),
-            dict(profile="ws-wide"),
-            "profile ws-wide must read its weight codes as 8 bits signed, not as 4 bits signed: set lane_bits and "
-            "signed of [layouts.weight]",
-        ),
-        (
-            {},
-            dict(dataflow="os"),
-            "profile notebook must read its activation codes as 4 bits unsigned, not as 4 bits signed: set lane_bits "
-            "and signed of [layouts.activation] or pe_activation",
-        ),
-        (
-            dict(signed=True),
-            {},
-            "its activation codes are signed, the array reads them unsigned; add pe_activation signed",
-        ),
+        ("ws", True, "are signed, the array reads them unsigned; add pe_activation signed"),
+        ("os", False, "are unsigned, the array reads them signed; add pe_activation unsigned"),
     ],
 )
-def test_given_codes_that_lanes_do_not_hold_are_refused(tmp_path, fields, options, message):
+def test_given_codes_are_not_read_with_another_sign(tmp_path, dataflow, signed, message):
     with pytest.raises(InputError) as caught:
-        export(given_store(SystolicArray(), **fields), tmp_path / "x", **options)
-    assert str(caught.value) == f"layer: {message}"
+        export(given_store(SystolicArray(), signed=signed), tmp_path / "x", dataflow=dataflow)
+    assert str(caught.value) == f"layer: its activation codes {message}"
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
-def test_lanes_of_8_bits_hold_every_code(tmp_path, dataflow):
-    (tmp_path / "bytes.toml").write_text(
-        'extends = "notebook"\n[layouts.activation]\nlane_bits = 8\n[layouts.weight]\nlane_bits = 8\n'
-    )
+def test_lanes_are_as_wide_as_given_codes(tmp_path, dataflow):
     for number, (signed, zero_point) in enumerate(((False, 255), (True, -128))):
         store = given_store(
             SystolicArray(4, 4, psum_bits=32), activation_bits=8, weight_bits=8, signed=signed, zero_point=zero_point
         )
         sign = "signed" if signed else "unsigned"
-        profile = tmp_path / "bytes.toml"
-        summary = export(store, tmp_path / str(number), profile=profile, dataflow=dataflow, pe_activation=sign)
-        assert (summary.inexact, summary.warnings) == (0, ())
+        summary = export(store, tmp_path / str(number), dataflow=dataflow, pe_activation=sign)
+        assert summary.inexact == 0
+        assert summary.warnings == tuple(
+            f"{name}: its lanes have 8 bits, as the codes do, not the 4 of profile notebook"
+            for name in ("activation", "weight")
+        )
         assert store.layer("layer").weight.min() == -128 and verify_export(tmp_path / str(number)).compared > 0
+
+
+def test_the_sign_is_that_which_was_asked_for(tmp_path):
+    summary = export(given_store(SystolicArray()), tmp_path / "x", dataflow="os", pe_activation="signed")
+    assert "activation codes do not fit 4 bits signed" in summary.warnings[0]

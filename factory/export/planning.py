@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from factory.arithmetic.bits import Field
 from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
@@ -50,11 +48,12 @@ class ExportSource(Protocol):
 
 def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
     """Return the plan of an export; raise InputError where the options do not fit the source."""
-    profile = options.configured(source.array)
+    chosen = _chosen_layers(source, options)
+    profile, warnings = _widened(options.configured(source.array), chosen)
     layouts = profile.select(options.included)
     images = parse_indices(options.images, source.image_count, "image")
-    layers, warnings = [], []
-    for spec in _chosen_layers(source, options):
+    layers = []
+    for spec in chosen:
         layer, said = _plan_layer(source, spec, options, profile, layouts)
         layers.append(layer)
         warnings += said
@@ -100,30 +99,37 @@ def _plan_layer(
             f"{spec.name}: its activation codes are signed, the array reads them unsigned; add pe_activation signed",
             options=("pe_activation",),
         )
-    if spec.source == GIVEN:
-        _check_given(spec, profile)
+    field = mapping.fields["activation"]
+    misread = layer.of_image and field.signed and not spec.signed and field.bits <= spec.activation_bits
+    if spec.source == GIVEN and misread and options.pe_activation is None:
+        raise InputError(
+            f"{spec.name}: its activation codes are unsigned, the array reads them signed; add pe_activation unsigned",
+            options=("pe_activation",),
+        )
     if any(files.role.totals for files in layer.of_image) and not mapping.sums_all:
         warnings.append(f"{spec.name}: the outputs sum over the selected input channels and kernel positions only")
     return layer, warnings
 
 
-def _check_given(spec: ConvLayer, profile: Profile) -> None:
-    """Raise InputError where the array would read other values than a layer's given codes can have.
+def _widened(profile: Profile, specs: Iterable[ConvLayer]) -> tuple[Profile, list[str]]:
+    """Return the profile with lanes that hold the codes that were given, and a line for each layout that this changes.
 
     The codes of a lowered network are read as the notebook's arrays read them, and what that changes is counted; codes
     that were given are meant as they are.
     """
-    codes = {"activation": Field(spec.activation_bits, spec.signed), "weight": Field(spec.weight_bits, True)}
-    names = {layout.role: layout.name for layout in reversed(profile.layouts)}
-    for role, field in profile.fields.items():
-        needed = codes[role]
-        if not field.holds(np.array([needed.low, needed.high])):
-            key = f"[layouts.{names[role]}]" + (" or pe_activation" if ROLES[role].per_image else "")
-            raise InputError(
-                f"{spec.name}: profile {profile.name} must read its {role} codes as {needed}, not as {field}: "
-                f"set lane_bits and signed of {key}",
-                options=("pe_activation",),
-            )
+    given = [spec for spec in specs if spec.source == GIVEN]
+    bits = {
+        "activation": max((spec.activation_bits for spec in given), default=0),
+        "weight": max((spec.weight_bits for spec in given), default=0),
+    }
+    wide = tuple(replace(x, lane_bits=max(x.lane_bits, bits.get(x.role, 0))) for x in profile.layouts)
+    said = [
+        f"{new.name}: its lanes have {new.lane_bits} bits, as the codes do, not the {old.lane_bits} of profile "
+        f"{profile.name}"
+        for old, new in zip(profile.layouts, wide, strict=True)
+        if old != new
+    ]
+    return replace(profile, layouts=wide), said
 
 
 def _long_names(layers: list[LayerFiles], images: tuple[int, ...]) -> list[str]:
