@@ -99,13 +99,6 @@ def _plan_layer(
             f"{spec.name}: its activation codes are signed, the array reads them unsigned; add pe_activation signed",
             options=("pe_activation",),
         )
-    field = mapping.fields["activation"]
-    misread = layer.of_image and field.signed and not spec.signed and field.bits <= spec.activation_bits
-    if spec.source == GIVEN and misread and options.pe_activation is None:
-        raise InputError(
-            f"{spec.name}: its activation codes are unsigned, the array reads them signed; add pe_activation unsigned",
-            options=("pe_activation",),
-        )
     if any(files.role.totals for files in layer.of_image) and not mapping.sums_all:
         warnings.append(f"{spec.name}: the outputs sum over the selected input channels and kernel positions only")
     return layer, warnings
@@ -114,8 +107,8 @@ def _plan_layer(
 def _widened(profile: Profile, specs: Iterable[ConvLayer]) -> tuple[Profile, list[str]]:
     """Return the profile with lanes that hold the codes that were given, and a line for each layout that this changes.
 
-    The codes of a lowered network are read as the notebook's arrays read them, and what that changes is counted; codes
-    that were given are meant as they are.
+    Codes of a lowered network wrap in lanes that are too narrow, as the notebook's do, which is counted; no bit is lost
+    of codes that were given. Either way the array reads activations with the sign of the profile.
     """
     given = [spec for spec in specs if spec.source == GIVEN]
     bits = {
