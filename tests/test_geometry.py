@@ -239,21 +239,22 @@ def test_an_export_is_verified(tmp_path, dataflow):
 
 
 @pytest.mark.parametrize("dataflow", DATAFLOWS)
-def test_lanes_are_as_wide_as_given_codes(tmp_path, dataflow):
-    for number, (signed, zero_point) in enumerate(((False, 255), (True, -128))):
-        store = given_store(
-            SystolicArray(4, 4, psum_bits=32), activation_bits=8, weight_bits=8, signed=signed, zero_point=zero_point
-        )
-        sign = "signed" if signed else "unsigned"
-        summary = export(store, tmp_path / str(number), dataflow=dataflow, pe_activation=sign)
-        assert summary.inexact == 0
-        assert summary.warnings == tuple(
-            f"{name}: its lanes have 8 bits, as the codes do, not the 4 of profile notebook"
-            for name in ("activation", "weight")
-        )
-        assert store.layer("layer").weight.min() == -128 and verify_export(tmp_path / str(number)).compared > 0
+@pytest.mark.parametrize(("signed", "zero_point"), [(False, 255), (True, -128)])
+def test_lanes_hold_given_codes_where_no_profile_is_named(tmp_path, dataflow, signed, zero_point):
+    store = given_store(
+        SystolicArray(4, 4, psum_bits=32), activation_bits=8, weight_bits=8, signed=signed, zero_point=zero_point
+    )
+    summary = export(store, tmp_path / "x", dataflow=dataflow)
+    assert summary.inexact == 0 and verify_export(tmp_path / "x").compared > 0
+    own, codes = ("signed" if dataflow == "os" else "unsigned"), ("signed" if signed else "unsigned")
+    assert summary.warnings == (
+        f"activation: its lanes are 8 bits {codes}, as the codes are, not the 4 bits {own} of profile notebook",
+        "weight: its lanes are 8 bits signed, as the codes are, not the 4 bits signed of profile notebook",
+    )
+    assert store.layer("layer").weight.min() == -128
 
 
-def test_the_sign_is_that_of_the_profile(tmp_path):
-    (warning,) = export(given_store(SystolicArray()), tmp_path / "x", dataflow="os").warnings
+def test_a_profile_that_is_named_is_kept(tmp_path):
+    summary = export(given_store(SystolicArray()), tmp_path / "x", dataflow="os", profile="notebook")
+    (warning,) = summary.warnings
     assert "activation codes do not fit 4 bits signed; the files hold their low bits" in warning

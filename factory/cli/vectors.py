@@ -31,8 +31,9 @@ def export(
         str, typer.Option(help="Of `activation,weight,out,psum,accumulator,threshold,next,address`.")
     ] = "activation,weight,out",
     profile: Annotated[
-        str, typer.Option(help="A profile's name (see `factory profiles`) or a TOML file.")
-    ] = "notebook",
+        str | None,
+        typer.Option(help="A profile's name (see `factory profiles`) or a TOML file.", show_default="notebook"),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(metavar="[bin|hex|coe|coe-hex|mif|mif-hex|npy|raw]", help="Default: the profile's (bin)."),

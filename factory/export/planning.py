@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from factory.arithmetic.bits import Field
 from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
 from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
-from factory.spec import GIVEN, ConvLayer, InputError, Network, SystolicArray
+from factory.spec import GIVEN, ConvLayer, InputError, LayerSet, SystolicArray
 
 _LONGEST_NAME = 30
 
@@ -25,7 +26,7 @@ class ExportSource(Protocol):
     """
 
     path: Path
-    network: Network
+    network: LayerSet
     array: SystolicArray
     layers: Mapping[str, Any]
     images: Any
@@ -49,7 +50,7 @@ class ExportSource(Protocol):
 def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
     """Return the plan of an export; raise InputError where the options do not fit the source."""
     chosen = _chosen_layers(source, options)
-    profile, warnings = _widened(options.configured(source.array), chosen)
+    profile, warnings = _fitted(options.configured(source.array), chosen, options)
     layouts = profile.select(options.included)
     images = parse_indices(options.images, source.image_count, "image")
     layers = []
@@ -104,25 +105,33 @@ def _plan_layer(
     return layer, warnings
 
 
-def _widened(profile: Profile, specs: Iterable[ConvLayer]) -> tuple[Profile, list[str]]:
-    """Return the profile with lanes that hold the codes that were given, and a line for each layout that this changes.
+def _fitted(profile: Profile, specs: Iterable[ConvLayer], options: ExportOptions) -> tuple[Profile, list[str]]:
+    """Return the default profile with lanes that hold the codes that were given, and a line for each that this changes.
 
-    Codes of a lowered network wrap in lanes that are too narrow, as the notebook's do, which is counted; no bit is lost
-    of codes that were given. Either way the array reads activations with the sign of the profile.
+    Codes of a lowered network wrap in lanes that are too narrow, as the notebook's do, which is counted; and whoever
+    names a profile gets what it says.
     """
     given = [spec for spec in specs if spec.source == GIVEN]
-    bits = {
-        "activation": max((spec.activation_bits for spec in given), default=0),
-        "weight": max((spec.weight_bits for spec in given), default=0),
+    if options.profile is not None or not given:
+        return profile, []
+    own = profile.fields["activation"].signed
+    signed = own if options.pe_activation is not None else any(spec.signed for spec in given)
+    fields = {
+        "activation": Field(max(spec.activation_bits + (signed and not spec.signed) for spec in given), signed),
+        "weight": Field(max(spec.weight_bits for spec in given), True),
     }
-    wide = tuple(replace(x, lane_bits=max(x.lane_bits, bits.get(x.role, 0))) for x in profile.layouts)
+    layouts = tuple(
+        replace(layout, lane_bits=max(layout.lane_bits, fields[layout.role].bits), signed=fields[layout.role].signed)
+        if layout.role in fields
+        else layout
+        for layout in profile.layouts
+    )
     said = [
-        f"{new.name}: its lanes have {new.lane_bits} bits, as the codes do, not the {old.lane_bits} of profile "
-        f"{profile.name}"
-        for old, new in zip(profile.layouts, wide, strict=True)
+        f"{new.name}: its lanes are {new.field}, as the codes are, not the {old.field} of profile {profile.name}"
+        for old, new in zip(profile.layouts, layouts, strict=True)
         if old != new
     ]
-    return replace(profile, layouts=wide), said
+    return replace(profile, layouts=layouts), said
 
 
 def _long_names(layers: list[LayerFiles], images: tuple[int, ...]) -> list[str]:

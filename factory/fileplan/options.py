@@ -18,6 +18,9 @@ PE_ACTIVATIONS = ("unsigned", "signed")
 _INCLUDE = "activation,weight,out"
 
 
+DEFAULT_PROFILE = "notebook"
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """What an export is asked for.
@@ -25,8 +28,9 @@ class ExportOptions:
     `layers` are `all`, `squeezed` or names with commas; `images` and `kij` are `all` or indices and ranges such as
     `0:4,7`; `include` has words of `factory.dataflow.INCLUDES`. `overflow` is what the array's adders do: `wrap`,
     `saturate`, or `error`, which raises InputError. `format`, `header` and `post` are those of Layout and Profile.
-    `profile` is a name, a TOML file or a Profile; None for `dataflow`, `format`, `header`, `pe_activation`, `post` and
-    `address_base` leaves the profile's own, for `psum_bits` and `rows`, `cols` the store's. `tiles` is `all` or such as
+    `profile` is a name, a TOML file or a Profile; None: `notebook`, with lanes that hold codes that were given. None
+    for `dataflow`, `format`, `header`, `pe_activation`, `post` and `address_base` leaves the profile's own, for
+    `psum_bits`, `rows` and `cols` the store's. `tiles` is `all` or such as
     `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os), `it=0,pt=1,oc=0:8` (is); `input_channels` are the first ones to sum over
     (os). `files` is `tile`, or `layer` for one file a layer and role. `testbench` adds a self-checking SystemVerilog
     testbench. `flat` puts one layer and image straight into the folder.
@@ -39,7 +43,7 @@ class ExportOptions:
     kij: str = "all"
     input_channels: int | None = None
     include: str | Iterable[str] = _INCLUDE
-    profile: str | Path | Profile = "notebook"
+    profile: str | Path | Profile | None = None
     format: str | None = None
     header: str | None = None
     files: str = "tile"
@@ -82,7 +86,7 @@ class ExportOptions:
     @cached_property
     def chosen(self) -> Profile:
         """The profile as it is asked for, without the options that change it."""
-        given = self.profile
+        given = DEFAULT_PROFILE if self.profile is None else self.profile
         found = given if isinstance(given, Profile) else load_profile(str(given), self.dataflow)
         if self.dataflow not in (None, found.dataflow):
             raise InputError(f"dataflow must be {found.dataflow} with profile {found.name}, not {self.dataflow}")
