@@ -68,7 +68,7 @@ def test_modules_are_short_and_say_what_they_are(path):
     ],
 )
 def test_light_imports_load_nothing_heavy(code):
-    heavy = "{'jax', 'flax', 'torch', 'matplotlib', 'xarray', 'orbax', 'optax'}"
+    heavy = "{'jax', 'flax', 'torch', 'matplotlib', 'xarray', 'orbax', 'optax', 'onnx'}"
     check = f"{code}\nimport sys\nloaded = {heavy} & set(sys.modules)\nassert not loaded, loaded"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
