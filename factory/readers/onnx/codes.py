@@ -48,8 +48,9 @@ class Codes:
         return evaluate((step("multiply", self.scale),), self.centred())
 
     def centred(self) -> Integer[np.ndarray, "*shape"]:
-        """Return the codes less the zero point."""
-        return self.code.astype(np.int64) - self.zero_point
+        """Return the codes less the zero point, wide enough for a product of two of them."""
+        wide = self.code.astype(np.int32 if self.bits <= 8 else np.int64)
+        return wide - self.zero_point.astype(wide.dtype) if self.zero_point.any() else wide
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray]) -> Codes:
         """Return the tensor after a change of places alone, which scales and zero points of some axes follow."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, Shaped
 
+from factory.readers.arrays import dense
 from factory.readers.onnx.codes import Codes, Value, real
 from factory.readers.onnx.geometry import convolution_spec, product_spec
 from factory.readers.onnx.graph import Node
 from factory.readers.onnx.sums import (
-    dense_weight,
     exact_convolution,
     exact_matmul,
     float_convolution,
@@ -112,7 +112,8 @@ class Operand:
         if codes.scale is None or codes.scale.ndim == 0:
             return None if codes.scale is None else codes.scale.reshape(1)
         scales = np.broadcast_to(codes.scale, codes.shape)
-        rows = scales.reshape(1, -1) if axis is None else np.moveaxis(scales, axis, 0).reshape(codes.shape[axis], -1)
+        scales = scales[tuple(slice(None if step else 1) for step in scales.strides)]  # one of each that is repeated
+        rows = scales.reshape(1, -1) if axis is None else np.moveaxis(scales, axis, 0).reshape(scales.shape[axis], -1)
         mixed = np.flatnonzero((rows != rows[:, :1]).any(axis=1))
         if mixed.size:
             row, place = rows[mixed[0]], "" if axis is None else f" in output channel {mixed[0]}"
@@ -232,7 +233,7 @@ def _found(spec: ConvLayer, x: Operand, weight: Operand, kernels: Codes, capture
             signed=x.value.signed,
             zero_point=int(np.unique(x.value.zero_point)[0]),
         ),
-        dense_weight(centred.astype(np.int8), spec.groups),
+        centred.astype(np.int8) if spec.groups == 1 else dense(centred.astype(np.int64), spec.groups).astype(np.int8),
         x.value.formula,
         None,
         Operand(weight.name, kernels).scale("weights", 0),

@@ -9,6 +9,9 @@ from jaxtyping import Float32, Int64, Integer, Shaped
 
 from factory.spec import ConvLayer
 
+_BLOCK = 1 << 22
+"""Most weights of a matrix that are held as float64 at once, but for a row."""
+
 
 def windows(
     padded: Shaped[np.ndarray, "*channels y x"],
@@ -81,7 +84,12 @@ def exact_matmul(
     left: Integer[np.ndarray, "*some m k"], right: Integer[np.ndarray, "*others k n"]
 ) -> Int64[np.ndarray, "*all m n"]:
     """Return the exact matrix product of codes less their zero points; float64 as in `exact_convolution`."""
-    return np.asarray(left.astype(np.float64) @ right.astype(np.float64)).astype(np.int64)
+    rows = max(_BLOCK // max(right.shape[-1], 1), 1)
+    total = np.zeros(np.broadcast_shapes(left.shape[:-2], right.shape[:-2]) + (left.shape[-2], right.shape[-1]))
+    for first in range(0, left.shape[-1], rows):
+        some = slice(first, first + rows)
+        total += left[..., some].astype(np.float64) @ right[..., some, :].astype(np.float64)
+    return total.astype(np.int64)
 
 
 def float_matmul(
@@ -93,12 +101,3 @@ def float_matmul(
     for inner in range(left.shape[-1]):
         total += left[..., inner, None] * right[..., None, inner, :]
     return total
-
-
-def dense_weight(weight: Integer[np.ndarray, "oc group_ic ki kj"], groups: int) -> Integer[np.ndarray, "oc ic ki kj"]:
-    """Return the weights of the dense convolution, 0 outside the groups."""
-    out_channels, of_group = weight.shape[:2]
-    dense = np.zeros((out_channels, of_group * groups, *weight.shape[2:]), weight.dtype)
-    for group, rows in enumerate(np.split(np.arange(out_channels), groups)):
-        dense[rows, group * of_group : (group + 1) * of_group] = weight[rows]
-    return dense
