@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from factory.arithmetic.bits import code_dtype, field_range
+from factory.quant.grid import grid_codes
 from factory.readers.onnx.codes import (
     Codes,
     Value,
@@ -26,7 +27,6 @@ from factory.spec import InputError
 QDQ = "QDQ (multiply, then divide)"
 QONNX = "QONNX ({})"
 _DATATYPE = re.compile(r"(U?INT)(\d+)|BIPOLAR|BINARY|TERNARY")
-_GRID = 1e-3
 
 
 def constant_grid(node: Node, places: Sequence[int], capture: Capture) -> None:
@@ -134,20 +134,14 @@ def multi_threshold(node: Node, values: Sequence[Value], capture: Capture) -> tu
 def annotated(x: np.ndarray, datatype: str, name: str, formula: str) -> Value:
     """Return a float tensor as the codes that QONNX's annotation of a datatype says it holds, else itself.
 
-    Raise InputError where one lies further than 1/1000 of a step from a whole number, or out of the range.
+    Raise InputError where one is not on the grid of whole numbers, or out of the range.
     """
     match = _DATATYPE.fullmatch(datatype)
     if not match:
         return x
     bits, signed = (int(match[2]), match[1] == "INT") if match[2] else (1, False) if datatype == "BINARY" else (2, True)
-    nearest = np.rint(x)
-    off = np.abs(x - nearest)
-    if not (off <= _GRID).all():
-        raise InputError(
-            f"{name} must be on the grid of {datatype} within {_GRID} of a step, not {x.flat[off.argmax()]}"
-        )
     one = np.ones((), np.float32)
-    codes = Codes(nearest.astype(np.int64), one, np.zeros((), np.int64), bits, signed, formula)
+    codes = Codes(grid_codes(name, x, one), one, np.zeros((), np.int64), bits, signed, formula)
     return _in_range(codes, None, name)
 
 

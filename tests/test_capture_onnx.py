@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from helpers_onnx import MICROSOFT, ModelMaker, TensorProto, all_values, helper, onnx, plain_sums, runtime_values
 
+from factory.build.codes import store_codes
+from factory.export import export
 from factory.readers.onnx import read_onnx
 from factory.spec import InputError
+from factory.store import open_store
+from factory.verify import verify, verify_store
 
 F32 = np.float32
 
@@ -381,3 +385,19 @@ def test_data_beside_the_file_is_read_and_must_be_there(tmp_path):
     (tmp_path / "m.data").unlink()
     with pytest.raises(InputError, match=r"m\.onnx must be an? (valid )?ONNX file: .*m\.data"):
         read_onnx(path, codes)
+
+
+def test_a_model_is_stored_verified_and_exported(tmp_path):
+    maker = ModelMaker()
+    x = maker.input("x", ["n", 6, 7, 5])
+    scales = np.linspace(0.1, 0.3, 4, dtype=F32)
+    bias = np.arange(4, dtype=np.int32)
+    qlinear_pair(maker, x, np.uint8(131), int8(4, 3, 3, 2), bias, scales, group=2, pads=[1, 0, 2, 3], strides=[2, 1])
+    network = read_onnx(maker.save(tmp_path / "m.onnx"), rng().normal(0, 3, (2, 6, 7, 5)).astype(F32))
+    store = store_codes(network, tmp_path / "s.h5", "captured")
+    with open_store(store) as opened:
+        for layer in network.layers:
+            border = layer.spec.zero_point * layer.weight.astype(int).sum(axis=(1, 2, 3))[:, None, None]
+            assert (opened.layer(layer.spec.name).accumulator[:] == plain_sums(layer) + border).all()
+        export(opened, tmp_path / "ws", dataflow="ws", layers="all")
+    assert verify_store(store, "all").compared and verify(tmp_path / "ws", store=store).compared

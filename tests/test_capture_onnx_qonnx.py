@@ -218,7 +218,7 @@ def test_integers_in_float_tensors_are_codes_where_they_are_annotated(tmp_path):
     with pytest.raises(InputError) as caught:
         read_onnx(tmp_path / "m.onnx", images)
     worst = F32(weight.flat[0] + 2**-8)
-    message = f"node conv (Conv): w must be on the grid of INT3 within 0.001 of a step, not {worst}"
+    message = f"node conv (Conv): w must hold multiples of 1, not {worst!s} at [0, 0, 0, 0], 0.00391 of a step off"
     assert str(caught.value) == message
 
 
