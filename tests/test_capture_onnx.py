@@ -216,6 +216,21 @@ def test_a_global_average_is_a_closed_form_of_the_exact_sum(tmp_path):
         assert all_values(path, {"x": codes})["t0"].item() == mean
 
 
+@pytest.mark.parametrize("code, weight", [(255, 127), (255, -128), (0, 127)])
+def test_sums_saturate_nowhere(tmp_path, code, weight):
+    """Kernels that add pairs of products in 16 bits would; a sum of 2**24 or more is no float32."""
+    maker = ModelMaker()
+    x = maker.input("x", [1, 1040], TensorProto.UINT8)
+    one, wide = np.full((1040, 1), weight, np.int8), F32(2**-17)
+    between = maker.node("QLinearMatMul", x, F32(1), np.uint8(0), one, F32(1), np.int8(0), F32(2**17), np.uint8(128))
+    maker.node(
+        "QLinearMatMul", between, F32(1), np.uint8(0), np.ones((1, 1), np.int8), wide, np.int8(0), wide, np.uint8(0)
+    )
+    first, second = read_onnx(maker.save(tmp_path / "m.onnx"), np.full((1, 1040), code, np.uint8)).layers
+    assert plain_sums(first).item() == 1040 * code * weight
+    assert second.activation.item() == np.clip(128 + round(1040 * code * weight / 2**17), 0, 255)
+
+
 def test_every_batch_of_the_model_is_its_own_run(tmp_path):
     maker = ModelMaker()
     x = maker.input("x", [2, 3, 4, 4])
@@ -282,7 +297,7 @@ def refused_wide_codes(maker):
 
 
 def refused_operator(maker):
-    x = maker.node("LRN", maker.input("x", ["n", 2, 4, 4]), size=3, name="norm")
+    x = maker.node("LpNormalization", maker.input("x", ["n", 2, 4, 4]), name="norm")
     one_layer(maker, x=maker.node("QuantizeLinear", x, F32(1), np.uint8(0)))
 
 
@@ -318,7 +333,8 @@ REFUSED = {
     refused_scale_of_an_input: "node q (QuantizeLinear): quantization must be static: t1 is computed from an input",
     refused_scale: "node q (QuantizeLinear): the scale c0 must be positive numbers, not -1.0",
     refused_wide_codes: "node c (Conv): layer c: t0 must have at most 8 bits, not 16",
-    refused_operator: "node norm (LRN): a layer depends on the operator LRN, which is not known",
+    refused_operator: "node norm (LpNormalization): a layer depends on the operator LpNormalization, which is not "
+    "known",
     refused_alpha: "node g (Gemm): alpha must be 1, not 0.5",
     refused_float8: "node d (DequantizeLinear): w8 must be quantized to integers, not float8_e4m3fn",
     refused_no_layer: "{path}: a model must have a layer, one of Conv Gemm MatMul ConvInteger MatMulInteger "

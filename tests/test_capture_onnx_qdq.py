@@ -138,6 +138,7 @@ def test_real_values_between_layers_are_the_runtime_s(tmp_path):
         maker.node("LayerNormalization", x, norm[0].repeat(9).reshape(6, 6), norm[1].repeat(9).reshape(6, 6), axis=2),
         maker.node("PRelu", x, norm[0].reshape(4, 1, 1)),
         maker.node("Pow", x, F32(2)),
+        maker.node("LRN", x, size=3, alpha=0.5, beta=0.6, bias=1.5),
         maker.node("Div", maker.node("Sub", x, F32(1)), norm[2].reshape(4, 1, 1)),
         maker.node("Pad", x, np.array([0, 0, 1, 2, 0, 0, 2, 1]), mode="reflect"),
         maker.node("MatMul", x, maker.node("Transpose", x, perm=[0, 1, 3, 2])),

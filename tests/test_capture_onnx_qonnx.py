@@ -67,13 +67,27 @@ def test_trunc_1_drops_low_bits_and_keeps_the_scale(tmp_path, mode):
     args = (scale, F32(0), F32(10), F32(6))
 
     def quantize(maker, x):
-        return maker.node("Trunc", x, *args, rounding_mode=mode, domain=QONNX)
+        return maker.node("Trunc", maker.node("Relu", x), *args, rounding_mode=mode, domain=QONNX)
 
     values = sums.astype(F32) * scale
     layer = one_layer(tmp_path, quantize, values)
     assert (layer.activation * scale == trunc_v1(values, *args, mode)).all()
     assert (layer.activation == closed_form(sums, 4, mode)).all() and layer.activation_scale == scale
     assert (layer.spec.activation_bits, layer.spec.signed) == (6, False)
+
+
+@pytest.mark.parametrize("signed", [0, 1])
+def test_trunc_1_has_the_sign_of_what_it_truncates(tmp_path, signed):
+    maker = ModelMaker()
+    x = maker.quant(maker.input("x", ["n", 1, 4, 4]), 0.1, 4, signed=signed)
+    sums = maker.node("Mul", maker.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]), F32(4))
+    codes = maker.node("Trunc", sums, F32(0.1), F32(0), F32(6), F32(4), rounding_mode="FLOOR", domain=QONNX)
+    maker.node("Conv", codes, maker.quant(np.ones((1, 1, 1, 1), F32), 1))
+    images = rng().normal(0, 1, (4, 1, 4, 4)).astype(F32)
+    layer = read_onnx(maker.save(tmp_path / "m.onnx"), images).layers[0]
+    entered = np.rint(images / F32(0.1)).clip(-8 * signed, 15 - 8 * signed).astype(int)
+    assert (layer.activation == entered.reshape(4, 1, 2, 2, 2, 2).sum(axis=(3, 5)) >> 2).all()
+    assert layer.spec.signed == bool(signed) and layer.spec.activation_bits == 4
 
 
 def closed_form(sums, shift, mode):

@@ -184,3 +184,17 @@ def normalize_layer(node: Node, values: Sequence[Value], capture: Capture) -> tu
     spread = np.sqrt(total(centred * centred, axes) / count + np.float32(node.attribute("epsilon", 1e-5)))
     result = centred / spread * scale
     return (result + bias[0] if bias else result,)
+
+
+def normalize_locally(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
+    """LRN: `x / (bias + alpha / size * sum of squares of the nearest channels) ** beta`."""
+    x, size = real(values[0]), node.attribute("size", 1)
+    before = (size - 1) // 2
+    around = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
+    squares = np.pad(x * x, around)
+    sums = np.zeros_like(x)
+    for first in range(size):
+        sums = sums + squares[:, first : first + x.shape[1]]
+    share = np.float32(node.attribute("alpha", 1e-4)) / np.float32(size)
+    base = sums * share + np.float32(node.attribute("bias", 1.0))
+    return (x / np.power(base.astype(np.float64), node.attribute("beta", 0.75)).astype(np.float32),)

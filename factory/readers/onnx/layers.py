@@ -41,13 +41,15 @@ class Found:
 class Capture:
     """What a run over the graph gathers, and what its nodes must know beside their inputs.
 
-    `names` are those of the layers by their nodes' first outputs, `varying` the tensors that depend on an input, and
-    `images` is how many there are in a run. `activations` has the codes that entered each layer, one array a run.
+    `names` are those of the layers by their nodes' first outputs, `varying` the tensors that depend on an input,
+    `never_negative` those that are known to be 0 or more, and `images` is how many there are in a run. `activations`
+    has the codes that entered each layer, one array a run.
     """
 
     names: Mapping[str, str]
     varying: frozenset[str]
     images: int = 1
+    never_negative: set[str] = field(default_factory=set)
     layers: dict[str, Found] = field(default_factory=dict)
     activations: dict[str, list[np.ndarray]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)

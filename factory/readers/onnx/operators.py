@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from factory.readers.onnx import floats, linear, moves, pools, qlinear, quantizers
-from factory.readers.onnx.codes import Value
+from factory.readers.onnx.codes import Codes, Value
 from factory.readers.onnx.graph import Graph, Node
 from factory.readers.onnx.layers import Capture
 from factory.spec import InputError
@@ -47,6 +47,7 @@ OPERATORS: dict[str, Operator] = {
     "Clip": floats.clip,
     "BatchNormalization": floats.normalize_batch,
     "LayerNormalization": floats.normalize_layer,
+    "LRN": floats.normalize_locally,
     "PRelu": floats.prelu,
     "Pow": floats.power,
     "Softmax": floats.softmax,
@@ -63,6 +64,11 @@ OPERATORS: dict[str, Operator] = {
     **dict.fromkeys(moves.EXACT, moves.exact),
 }
 """What each operator makes of the values of its inputs."""
+_KEEP_SIGNS = (
+    *("Add", "Mul", "Div", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "Reshape", "Flatten"),
+    *("Identity", "Transpose", "Squeeze"),
+)
+"""Operators whose output is 0 or more where all inputs are."""
 
 
 def check_operators(graph: Graph) -> None:
@@ -89,5 +95,18 @@ def evaluate_nodes(nodes: Iterable[Node], values: dict[str, Value], capture: Cap
         except (ValueError, IndexError, TypeError, AttributeError, ArithmeticError) as error:
             # An operand that is missing, or of another shape or type than the operator takes.
             raise InputError(f"{node.where}: its inputs must suit it: {' '.join(str(error).split())}") from error
-        arrays = (np.asarray(each) if isinstance(each, np.generic) else each for each in outputs)
-        values.update(zip(node.outputs, arrays, strict=False))
+        for name, value in zip(node.outputs, outputs, strict=False):
+            values[name] = np.asarray(value) if isinstance(value, np.generic) else value
+            if _never_negative(node, value, values, capture):
+                capture.never_negative.add(name)
+
+
+def _never_negative(node: Node, value: Value, values: dict[str, Value], capture: Capture) -> bool:
+    """Return whether an output is 0 or more for every input of the model, as far as the operators say."""
+    if isinstance(value, Codes):
+        return not value.signed and not value.zero_point.any()
+    constants = [values[name] for name in node.inputs if name and name not in capture.varying]
+    inputs = [name for name in node.inputs if name in capture.varying]
+    if node.op not in _KEEP_SIGNS or not capture.never_negative.issuperset(inputs):
+        return node.op in ("Relu", "Sigmoid")
+    return all((each.real() if isinstance(each, Codes) else each).min(initial=0) >= 0 for each in constants)

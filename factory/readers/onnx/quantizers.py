@@ -92,8 +92,8 @@ def bipolar_quant(node: Node, values: Sequence[Value], capture: Capture) -> tupl
 def trunc(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """Trunc: the nearest code of the first grid, less its low bits.
 
-    Version 1 has five inputs (x, scale, zero point, bits, bits left) and keeps the scale; version 2 has the scale of
-    its output before the bits left, and clips.
+    Version 1 has five inputs (x, scale, zero point, bits, bits left) and keeps the scale; it says no sign, so codes are
+    unsigned where x cannot be negative. Version 2 has the scale of its output before the bits left, and clips.
     """
     constant_grid(node, range(1, len(node.inputs)), capture)
     scale = checked_scale(values[1], f"the scale {node.inputs[1]}")
@@ -106,7 +106,7 @@ def trunc(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value,
         shift = _bits(values[3], node.inputs[3]) - bits
         formula = (*nearest, step("divide", 2.0**shift), Step(rounding))
         codes = whole(formula, real(x), np.int64)
-        signed = bool(codes.min() < 0) if not isinstance(x, Codes) else x.signed
+        signed = bool(points.any()) or node.inputs[0] not in capture.never_negative
         return (_in_range(Codes(codes, scale, points, bits, signed, words), node),)
     out_scale = checked_scale(values[4], f"the scale {node.inputs[4]}")
     ratio = np.float32(2) ** np.rint(np.log2(out_scale.astype(np.float64) / scale)).astype(np.float32)
