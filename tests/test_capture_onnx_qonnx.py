@@ -81,6 +81,7 @@ def test_trunc_1_has_the_sign_of_what_it_truncates(tmp_path, signed):
     maker = ModelMaker()
     x = maker.quant(maker.input("x", ["n", 1, 4, 4]), 0.1, 4, signed=signed)
     sums = maker.node("Mul", maker.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]), F32(4))
+    sums = maker.node("Reshape", sums, np.array([-1, 1, 2, 2]))
     codes = maker.node("Trunc", sums, F32(0.1), F32(0), F32(6), F32(4), rounding_mode="FLOOR", domain=QONNX)
     maker.node("Conv", codes, maker.quant(np.ones((1, 1, 1, 1), F32), 1))
     images = rng().normal(0, 1, (4, 1, 4, 4)).astype(F32)

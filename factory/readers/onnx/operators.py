@@ -105,8 +105,9 @@ def _never_negative(node: Node, value: Value, values: dict[str, Value], capture:
     """Return whether an output is 0 or more for every input of the model, as far as the operators say."""
     if isinstance(value, Codes):
         return not value.signed and not value.zero_point.any()
-    constants = [values[name] for name in node.inputs if name and name not in capture.varying]
-    inputs = [name for name in node.inputs if name in capture.varying]
+    operands = node.inputs[:1] if node.op in moves.MOVES else node.inputs
+    constants = [values[name] for name in operands if name and name not in capture.varying]
+    inputs = [name for name in operands if name in capture.varying]
     if node.op not in _KEEP_SIGNS or not capture.never_negative.issuperset(inputs):
         return node.op in ("Relu", "Sigmoid")
     return all((each.real() if isinstance(each, Codes) else each).min(initial=0) >= 0 for each in constants)
