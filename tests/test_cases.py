@@ -276,11 +276,11 @@ def test_an_operand_without_a_layout_is_read_as_it_is(tmp_path):
 
 
 def test_an_error_of_a_profile_names_the_key_that_is_wrong(tmp_path):
-    text = '[layouts.weight]\nfiles = ["it", "ot"]\nlines = ["kij", "bit", "col"]\nlanes = ["row"]\n'
+    text = '[layouts.weight]\nfiles = ["it", "ot"]\nlines = ["kij", "byte", "col"]\nlanes = ["row"]\n'
     with pytest.raises(InputError) as caught:
         export(STORE, tmp_path / "x", layers=LAYER, profile=profile(tmp_path, text))
     assert str(caught.value).endswith(
-        "layout weight: files, lines and lanes must be the axes col it kij ot row, not bit col it kij ot row"
+        "layout weight: files, lines and lanes must be the axes col it kij ot row, not byte col it kij ot row"
     )
 
 

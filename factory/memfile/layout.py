@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from factory.arithmetic.bits import MOST_BITS, Field
+from factory.arithmetic.bits import CODES, MOST_BITS, Field
 from factory.arithmetic.labelled import Axis
-from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow, axes_of
+from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow
 from factory.memfile.formats import FORMATS, HEADERS, header
-from factory.memfile.word import Memory, WordFormat
+from factory.memfile.named import BIT, MAPS, named_axes
+from factory.memfile.regroup import Split
+from factory.memfile.word import Beats, Memory, WordFormat
 from factory.spec import InputError, check_range
 
 MOST_WORD_BITS = 1 << 20
@@ -21,8 +23,8 @@ MOST_WORDS = 1 << 20
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
 TEXT_EXTENSION = ".txt"
-MAP_AXES = ("y", "x")
-"""Names of the rows and columns of a map, which a split of its pixels by its width makes."""
+LATER_KEYS = frozenset("code border align bus_bits beats beats_pow2 highest_beat_first stride pixel_words".split())
+"""Keys that a record of a layout has only where they differ from their defaults."""
 _AXIS = re.compile(r"[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
 _TIME_AXES = ("nij", PIXELS, "px", "kij")
@@ -32,16 +34,11 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
-class Split:
-    """An axis divided in two: `outer, inner = divmod(axis, size)`; `size` channels share one physical lane (SIMD).
-
-    Where `size` does not divide the axis, zeros follow its end.
-    """
+class Align:
+    """An axis of lines each of whose places begins at a multiple of so many words, zeros filling what is between."""
 
     axis: str
-    outer: str
-    inner: str
-    size: int
+    words: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,11 @@ class Layout:
     rightmost or, with `lane0_left`, leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes).
     `words` is the least number of words, zeros after the last line, `depth` the largest (0: any). `base` is the address
     of the first word; of role `address`, what is added to every address that the file holds. Codes are two's complement
-    where `signed`.
+    where `signed`, or what `code` says.
+
+    `border` false leaves the border of the input map out. `align` are line strides. A bus of `bus_bits` takes each word
+    in beats, at least `beats` or a power of two of them, the lowest bits first or the highest. An address file counts
+    `pixel_words` words for each pixel, and pixels are `stride` addresses apart.
     """
 
     name: str
@@ -75,6 +76,15 @@ class Layout:
     base: int = 0
     format: str = "bin"
     header: str = "none"
+    code: str = CODES[0]
+    border: bool = True
+    align: tuple[Align, ...] = ()
+    bus_bits: int = 0
+    beats: int = 0
+    beats_pow2: bool = False
+    highest_beat_first: bool = False
+    stride: int = 1
+    pixel_words: int = 1
 
     def __post_init__(self):
         try:
@@ -90,6 +100,7 @@ class Layout:
             ("include", self.include or INCLUDES[0], INCLUDES),
             ("format", self.format, FORMATS),
             ("header", self.header, HEADERS),
+            ("code", self.code, CODES),
         ):
             if value not in known:
                 raise InputError(f"{field} must be one of {' '.join(known)}, not {value}")
@@ -98,12 +109,14 @@ class Layout:
             object.__setattr__(self, "include", include)
         if not 1 <= self.lane_bits <= MOST_BITS:
             raise InputError(f"lane_bits must be 1 to {MOST_BITS}, not {self.lane_bits}")
-        for field, most in dict(word_bits=MOST_WORD_BITS, words=MOST_WORDS, depth=MOST_WORDS, base=MOST_BASE).items():
-            check_range(field, getattr(self, field), 0, most)
+        most = dict(word_bits=MOST_WORD_BITS, bus_bits=MOST_WORD_BITS, base=MOST_BASE)
+        for field in ("word_bits", "words", "depth", "base", "bus_bits", "beats"):
+            check_range(field, getattr(self, field), 0, most.get(field, MOST_WORDS))
         for split in self.split:
             check_range("split: size", split.size, 1, MOST_WORDS)
             if split.outer == split.inner:
                 raise InputError(f"split must divide {split.axis} into two axes, not into {split.outer} twice")
+        self._check_words()
         parts = [name for split in self.split for name in (split.outer, split.inner)]
         for axis in (*map(str, (*self.files, *self.lines, *self.lanes)), *parts):
             if not _AXIS.fullmatch(axis.removeprefix("-")):
@@ -111,16 +124,40 @@ class Layout:
         if self.header != "none" and not FORMATS[self.format].header:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
 
+    def _check_words(self) -> None:
+        """Raise InputError where what the layout says of its words contradicts itself."""
+        if self.code != CODES[0] and not self.signed:
+            raise InputError(f"code must be {CODES[0]} where signed is false, not {self.code}")
+        if self.code == "offset" and BIT in self.axes:
+            raise InputError(f"code must be {CODES[0]} or sign_magnitude where bits have an axis, not {self.code}")
+        if not self.bus_bits and (self.beats or self.beats_pow2 or self.highest_beat_first):
+            raise InputError("bus_bits must be given with beats, beats_pow2 and highest_beat_first, it is 0")
+        if self.beats and self.beats_pow2:
+            raise InputError(f"beats must be 0 with beats_pow2, not {self.beats}")
+        for align in self.align:
+            check_range("align: words", align.words, 1, MOST_WORDS)
+        aligned, lines = [align.axis for align in self.align], [axis.name for axis in self.lines]
+        for axis in aligned:
+            if axis not in lines or aligned.count(axis) > 1:
+                raise InputError(f"align must be of the axes of lines, {' '.join(lines)}, each once, not {axis}")
+        if (self.stride, self.pixel_words) != (1, 1) and not ROLES[self.role].states:
+            raise InputError(f"stride and pixel_words must be 1 for role {self.role}, which holds no addresses")
+        check_range("pixel_words", self.pixel_words, 1, MOST_WORDS)
+        check_range("stride", self.stride, self.pixel_words, MOST_WORDS)
+
     def to_record(self) -> dict[str, Any]:
-        """Return the layout as plain values, axes as their texts."""
+        """Return the layout as plain values, axes as their texts; of the later keys those that say something."""
+        later = {field.name: field.default for field in fields(self) if field.name in LATER_KEYS}
         values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {name: value for name, value in values.items() if name not in later or value != later[name]}
         values |= {name: [str(axis) for axis in values[name]] for name in ("files", "lines", "lanes")}
-        return values | {"split": [vars(split) for split in self.split]}
+        records = {name: [vars(record) for record in values[name]] for name in ("split", "align") if name in values}
+        return values | records
 
     @property
     def field(self) -> Field:
-        """What a lane holds."""
-        return Field(self.lane_bits, self.signed)
+        """What holds a value: a lane, or as many lanes as it has bits where these have an axis."""
+        return Field(self.lane_bits, self.signed, self.code)
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -142,10 +179,7 @@ class Layout:
             raise InputError(f"layout {self.name}: {error}") from None
 
     def _check_axes(self, flow: Dataflow) -> None:
-        expected, pixel = list(axes_of(ROLES[self.role], flow)), flow.pixel_tiling
-        if pixel is not None and PIXELS in expected and pixel.outer in self.axes:
-            at = expected.index(PIXELS)
-            expected[at : at + 1] = [pixel.outer, pixel.inner]
+        expected = list(named_axes(self, flow).made)
         for split in self.split:
             if split.axis not in expected:
                 raise InputError(f"split must divide one of {' '.join(expected)}, not {split.axis}")
@@ -164,27 +198,42 @@ class Layout:
                 f"layout {self.name}: base must be 0 in format {self.format}, which states no addresses, "
                 f"not {self.base}"
             )
+        if self.bus_bits and self.format == "npy":
+            raise InputError(f"layout {self.name}: bus_bits must be 0 in format npy, which holds lanes, not bits")
 
-    def check_map(self, widths: Mapping[str, int], layer: str) -> None:
+    def check_map(self, widths: Mapping[str, int]) -> None:
         """Raise InputError where pixels are divided into `y` and `x`, but not into the rows of the layer's own map."""
         for split in self.split:
-            if (split.outer, split.inner) == MAP_AXES and split.axis in widths and split.size != widths[split.axis]:
-                rule = (
-                    f"must be divided into y and x by the width of the map, {widths[split.axis]}, not by {split.size}"
-                )
-                where = f"{layer}: layout {self.name}: split: {split.axis}"
+            parts = (split.outer, split.inner)
+            if parts in MAPS.values() and split.axis in widths and split.size != widths[split.axis]:
+                names, width = " and ".join(parts), widths[split.axis]
+                rule = f"must be divided into {names} by the width of the map, {width}, not by {split.size}"
+                where = f"layout {self.name}: split: {split.axis}"
                 raise InputError(f"{where} {rule}; other names divide it by any size")
 
     def word(self, lanes: int) -> WordFormat:
         """Return the format of a word of `lanes` lanes."""
-        return WordFormat(lanes, self.field, self.lane0_left, self.word_bits)
+        field = Field(1, False) if BIT in self.axes else self.field
+        return WordFormat(lanes, field, self.lane0_left, self.word_bits)
+
+    def beats_of(self, word: WordFormat) -> Beats | None:
+        """Return the beats that a bus takes a word in; None without a bus."""
+        if not self.bus_bits:
+            return None
+        count = max(-(-word.width // self.bus_bits), self.beats)
+        count = 1 << (count - 1).bit_length() if self.beats_pow2 else count
+        return Beats(self.bus_bits, count, self.highest_beat_first)
 
     def memory(self, lines: int, word: WordFormat) -> Memory:
-        """Return the memory that a file of `lines` lines describes; raise InputError where it is not deep enough."""
-        words = max(lines, self.words)
+        """Return the memory that a file of `lines` lines describes; raise InputError where it is not deep enough.
+
+        With a bus its words are the beats.
+        """
+        beats = self.beats_of(word)
+        words = max(lines * (beats.count if beats else 1), self.words)
         if self.depth and words > self.depth:
             raise InputError(f"layout {self.name}: the memory's depth must be at least {words}, not {self.depth}")
-        return Memory(words, word, 0 if ROLES[self.role].states else self.base)
+        return Memory(words, beats.word if beats else word, 0 if ROLES[self.role].states else self.base)
 
     def header_lines(self, lane_names: tuple[str, ...]) -> bytes:
         """Return the comment lines of one file."""

@@ -13,8 +13,11 @@ import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
 from factory.spec import ComparisonError
+from factory.verify.named import NamedAxes
 
 RADIX = {"bin": 2, "hex": 16, "coe": 2, "coe-hex": 16, "mif": 2, "mif-hex": 16, "npy": 0, "raw": 0}
+TWOS_COMPLEMENT = "twos_complement"
+MOST_ALIGNED = 1 << 20
 PADDING = -1
 """The position of what holds nothing."""
 _SUFFIXES = {"it": "itile", "ot": "otile", "pt": "tile"}
@@ -30,7 +33,8 @@ class WordRule:
     """How one file holds its words, as the manifest says; `factory.memfile` describes the fields.
 
     A word is `lanes` fields of `lane_bits`, zero-extended on the left to `word_bits`; lane 0 is the rightmost field, or
-    the leftmost with `lane0_left`. `base` is the address of the first word.
+    the leftmost with `lane0_left`. `base` is the address of the first word. A bus takes each of the first `lines` words
+    in `beats` of `bus_bits`, which are then the words of the file.
     """
 
     format: str
@@ -42,11 +46,21 @@ class WordRule:
     signed: bool
     lane0_left: bool
     base: int
+    code: str = TWOS_COMPLEMENT
+    bus_bits: int = 0
+    beats: int = 1
+    highest_beat_first: bool = False
+    lines: int = 0
+
+    @property
+    def width(self) -> int:
+        """Bits of a word of the file."""
+        return self.bus_bits or self.word_bits
 
     @property
     def digits(self) -> int:
         """Characters of a word in a text format."""
-        return self.word_bits if RADIX[self.format] == 2 else (self.word_bits + 3) // 4
+        return self.width if RADIX[self.format] == 2 else (self.width + 3) // 4
 
 
 def decode(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
@@ -54,8 +68,8 @@ def decode(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
     if rule.format == "npy":
         return _read_npy(data, rule)
     if rule.format == "raw":
-        return _codes(_read_raw(data, rule), rule)
-    return _codes(_read_text(data, rule), rule)
+        return _codes(_words(_read_raw(data, rule), rule), rule)
+    return _codes(_words(_read_text(data, rule), rule), rule)
 
 
 def _read_npy(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
@@ -71,13 +85,15 @@ def _read_npy(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
         raise ComparisonError(f"must be a NumPy file of {expected}, not of {codes.dtype} {codes.shape}")
     half = 1 << (rule.lane_bits - 1)
     low, high = (-half, half) if rule.signed else (0, 2 * half)
+    if rule.code == "sign_magnitude":
+        low = 1 - half
     if ((codes < low) | (codes >= high)).any():
         raise ComparisonError(f"codes must be {low} to {high - 1}, not {codes.min()} to {codes.max()}")
     return codes.astype(np.int64)
 
 
 def _read_raw(data: bytes, rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
-    size = (rule.word_bits + 7) // 8
+    size = (rule.width + 7) // 8
     if len(data) != rule.words * size:
         raise ComparisonError(f"must be {rule.words} words of {size} bytes, not {len(data)} bytes")
     words = np.frombuffer(data, np.uint8).reshape(rule.words, size)
@@ -118,7 +134,7 @@ def _head_patterns(rule: WordRule) -> list[bytes]:
     if rule.format.startswith("mif"):
         depth = b"DEPTH = %d;" % (rule.base + rule.words)
         radixes = [b"ADDRESS_RADIX = HEX;", b"DATA_RADIX = %s;" % name]
-        return [depth, b"WIDTH = %d;" % rule.word_bits, *radixes, b"CONTENT BEGIN"]
+        return [depth, b"WIDTH = %d;" % rule.width, *radixes, b"CONTENT BEGIN"]
     header = {
         "none": [],
         "tokens": [rb"#[!-~]+#"] * _HEADER_LINES,
@@ -179,6 +195,21 @@ def _bits(digits: UInt8[np.ndarray, "word digit"], rule: WordRule, skipped: int)
     return bits.reshape(len(found), -1)
 
 
+def _words(bits: UInt8[np.ndarray, "word bit"], rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
+    """Return the words of a file whose beats are put side by side again."""
+    if not rule.bus_bits:
+        return bits
+    extra = bits.shape[1] - rule.bus_bits  # of a last byte or digit that a beat does not fill
+    if bits[:, :extra].any():
+        raise ComparisonError(f"word {int(bits[:, :extra].any(axis=1).argmax())}: must be zero left of its beat")
+    held, rest = bits[: rule.lines * rule.beats, extra:], bits[rule.lines * rule.beats :]
+    if rest.any():
+        word = rule.lines * rule.beats + int(rest.any(axis=1).argmax())
+        raise ComparisonError(f"word {word}: must be zero, it is beyond the last line")
+    places = range(rule.beats) if rule.highest_beat_first else range(rule.beats - 1, -1, -1)
+    return np.concatenate([held[place :: rule.beats] for place in places], axis=1)
+
+
 def _codes(bits: UInt8[np.ndarray, "word bit"], rule: WordRule) -> Integer[np.ndarray, "word lane"]:
     extra = bits.shape[1] - rule.lanes * rule.lane_bits
     if bits[:, :extra].any():
@@ -190,7 +221,15 @@ def _codes(bits: UInt8[np.ndarray, "word bit"], rule: WordRule) -> Integer[np.nd
     codes = np.zeros(fields.shape[:2], np.int64 if rule.lane_bits > 30 else np.int32)
     for place in range(rule.lane_bits):
         codes = codes * 2 + fields[..., place]
-    if rule.signed:
+    half = 1 << (rule.lane_bits - 1)
+    if rule.code == "offset":
+        codes -= half
+    elif rule.code == "sign_magnitude":
+        if (codes == half).any():
+            word = int((codes == half).any(axis=1).argmax())
+            raise ComparisonError(f"word {word}: zero must have no sign in sign and magnitude")
+        codes = np.where(fields[..., 0] == 1, half - codes, codes)
+    elif rule.signed:
         codes -= fields[..., 0].astype(codes.dtype) << rule.lane_bits
     return codes
 
@@ -205,15 +244,18 @@ def layout_axes(layout: LayoutRecord) -> tuple[str, ...]:
 
 
 def positions(
-    layout: LayoutRecord, axes: Sequence[str], shape: Sequence[int]
+    layout: LayoutRecord, axes: Sequence[str], shape: Sequence[int], named: NamedAxes | None = None
 ) -> tuple[Int64[np.ndarray, "*_"], dict[str, int]]:
     """Return `(position, sizes)`: `position[file axes..., line, lane]` is a flat index in the vector.
 
-    `axes` and `shape` are the vector's. A position is `PADDING` where a split that does not divide its axis leaves
-    places after the axis's end. `sizes` are those of the layout's axes, after its splits. The axes of files are in
-    ascending order, whatever their signs. Raise ComparisonError where the layout does not place every axis once.
+    `axes` and `shape` are the vector's, `named` what the layout may take them as. A position is `PADDING` where nothing
+    is: after the end of an axis that a split does not divide, and between aligned lines. `sizes` are those of the
+    layout's axes, after its splits. The axes of files are in ascending order, whatever their signs. Raise
+    ComparisonError where the layout does not place every axis once.
     """
     position, names = np.arange(int(np.prod(shape))).reshape(shape), list(axes)
+    if named is not None:
+        position, names = named.take(layout, position, names)
     for split in layout["split"]:
         if split["axis"] not in names:
             raise ComparisonError(f"layout {layout['name']} must split an axis of {' '.join(names)}, not {split}")
@@ -231,8 +273,25 @@ def positions(
     for at, axis in enumerate((*layout["lines"], *layout["lanes"]), files):
         if axis.startswith("-"):
             position = np.flip(position, at)
-    line_count = int(np.prod(position.shape[files : files + lines]))
-    return position.reshape(*position.shape[:files], line_count, -1), sizes
+    held, shape = position.shape[:files], position.shape[files : files + lines]
+    at, count = _line_numbers(layout, shape)
+    placed = np.full((*held, count, int(np.prod(position.shape[files + lines :]))), PADDING)
+    placed[..., at, :] = position.reshape(*held, len(at), placed.shape[-1])
+    return placed, sizes
+
+
+def _line_numbers(layout: LayoutRecord, shape: Sequence[int]) -> tuple[Int64[np.ndarray, " line"], int]:
+    """Return the line of each place on the axes of lines, the last axis fastest, and how many lines there are."""
+    words = {align["axis"]: align["words"] for align in layout.get("align", ())}
+    number, count = np.zeros(1, np.int64), 1
+    for axis, size in zip(reversed(layout["lines"]), reversed(shape), strict=True):
+        least = words.get(axis.removeprefix("-"), 1)
+        if least > MOST_ALIGNED:
+            raise ComparisonError(f"layout {layout['name']} must align to {MOST_ALIGNED} words at most, not {least}")
+        stride = (count + least - 1) // least * least
+        number = (np.arange(size)[:, None] * stride + number).ravel()
+        count = stride * size
+    return number, count
 
 
 def check_name(name: str, template: str, format: str, axes: tuple[str, ...], numbers: Mapping[str, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,8 @@ from jaxtyping import Integer
 from factory.manifest import MANIFEST, SCHEMA, Manifest
 from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
-from factory.verify.decode import RADIX, LayoutRecord, WordRule, check_name, decode
+from factory.verify.decode import RADIX, TWOS_COMPLEMENT, LayoutRecord, WordRule, check_name, decode
+from factory.verify.named import BIT, needed_axes
 from factory.verify.selected import SelectedLayer
 
 MOST_LANE_BITS = 32
@@ -66,7 +67,27 @@ class ListedFiles:
             signed=record["signed"],
             lane0_left=layout["lane0_left"],
             base=0 if self.rule.addresses else layout["base"],
+            code=TWOS_COMPLEMENT if self.has_bits else self.code,
+            bus_bits=layout.get("bus_bits", 0),
+            beats=record.get("beats", 1),
+            highest_beat_first=layout.get("highest_beat_first", False),
+            lines=record["lines"],
         )
+
+    @property
+    def code(self) -> str:
+        """How the bits of a value stand for it."""
+        return self.layout.get("code", TWOS_COMPLEMENT)
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether the bits of values have an axis."""
+        return BIT in needed_axes(self.layout)
+
+    @property
+    def value_bits(self) -> int:
+        """The bits of a value."""
+        return min(self.layout["lane_bits"], MOST_LANE_BITS) if self.has_bits else self.record["lane_bits"]
 
     @property
     def file_axes(self) -> tuple[str, ...]:
@@ -211,38 +232,58 @@ class FileReader:
 
 
 def check_record(
-    files: ListedFiles, selected: SelectedLayer, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int
+    files: ListedFiles,
+    selected: SelectedLayer,
+    flat: bool,
+    sizes: Mapping[str, int],
+    lines: int,
+    lanes: int,
+    labels: Mapping[str, Sequence[int]],
 ) -> None:
     """Raise ComparisonError unless a set's record says what its layout and its vector's shape give.
 
-    `sizes` are those of the layout's axes, `lines` and `lanes` those of each file.
+    `sizes` are those of the layout's axes, `lines` and `lanes` those of each file; `labels` are what
+    the places on axes stand for.
     """
     record, layout = files.record, files.layout
     shared = files.image is None or "{image}" in layout["file"]
     directory = "" if flat else files.layer if shared else f"{files.layer}/image{files.image}"
+    word_bits = max(layout["word_bits"], lanes * record["lane_bits"])
+    beats = _beats(layout, word_bits)
     expected = {
         "directory": directory,
         "radix": RADIX[layout["format"]],
         "axes": dict(sizes),
         "lines": lines,
-        "words": max(lines, layout["words"]),
+        "words": max(lines * (beats or 1), layout["words"]),
         "lanes": lanes,
-        "word_bits": max(layout["word_bits"], lanes * record["lane_bits"]),
-        "signed": layout["signed"],
+        "word_bits": word_bits,
+        "beats": beats,
+        "signed": layout["signed"] and not files.has_bits,
+        "sign_bit": files.value_bits - 1 if files.has_bits and layout["signed"] else None,
         "source": _source(files),
     }
     if not files.rule.addresses:  # whose lanes are as wide as the addresses need
-        expected["lane_bits"] = layout["lane_bits"]
+        expected["lane_bits"] = 1 if files.has_bits else layout["lane_bits"]
     for name, value in expected.items():
-        if record[name] != value:
-            raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
+        if record.get(name) != value:
+            raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record.get(name)}")
     if layout["depth"] and record["words"] > layout["depth"]:
         raise ComparisonError(f"{MANIFEST}: {files.address}: depth must be at least {record['words']}")
     if layout["base"] and not (files.rule.addresses or layout["format"] in STATES_ADDRESSES):
         raise ComparisonError(f"{MANIFEST}: {files.address}: base must be 0 in format {layout['format']}")
     if record["lane_bits"] > MOST_LANE_BITS:
         raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
-    _check_places(files, selected, sizes)
+    _check_places(files, selected, sizes, labels)
+
+
+def _beats(layout: LayoutRecord, word_bits: int) -> int | None:
+    """Return how many beats of a bus take a word; None where there is no bus."""
+    bus = layout.get("bus_bits", 0)
+    if not bus:
+        return None
+    count = max((word_bits + bus - 1) // bus, layout.get("beats", 0))
+    return 1 << (count - 1).bit_length() if layout.get("beats_pow2", False) else count
 
 
 def _source(files: ListedFiles) -> dict[str, Any] | None:
@@ -259,10 +300,12 @@ def _source(files: ListedFiles) -> dict[str, Any] | None:
     return source if files.image is None else source | {"image": files.image}
 
 
-def _check_places(files: ListedFiles, selected: SelectedLayer, sizes: Mapping[str, int]) -> None:
+def _check_places(
+    files: ListedFiles, selected: SelectedLayer, sizes: Mapping[str, int], known: Mapping[str, Sequence[int]]
+) -> None:
     """Raise ComparisonError unless there is one file for each place on the axes of files, named after it."""
     axes, layout = files.file_axes, files.layout
-    labels = [selected.selection.get(axis, range(sizes[axis])) for axis in axes]
+    labels = [known.get(axis, range(sizes[axis]))[: sizes[axis]] for axis in axes]
     missing = set(product(*labels))
     channels = selected.selection.get("ic", range(selected.spec.in_channels))
     tiles = selected.array.input_tiles(selected.spec.in_channels)
