@@ -174,7 +174,7 @@ def _set_text(group: WrittenGroup, written: WrittenSet, tiled: bool) -> str:
 
 
 def _cut(files: FileSet) -> dict[str, int]:
-    """Return how many beats a word of a set is cut into, and which of the bits on an axis is the sign, where it is so."""
+    """Return how many beats cut a word of a set, and which of the bits on an axis is the sign, where that is so."""
     beats, field = files.placement.beats, files.layout.field
     cut = {} if beats is None else {"beats": beats.count}
     return cut | ({"sign_bit": field.bits - 1} if BIT in files.placement.axes and field.signed else {})
