@@ -262,10 +262,12 @@ class LayerCheck:
     def _collect(self, files: ListedFiles) -> Values:
         """Return what a set's files hold, with the axes of their role; it must be zero where nothing is."""
         mask = self.layer.occupied(files.role, self.post, files.record["axes"].get("level", 1))
-        axes, mask = self._placed(files, mask)
+        blank = np.zeros(mask.shape, np.int64) if files.rule.blank is None else files.rule.blank(self.layer)
+        (axes, mask), (_, values) = self._placed(files, mask), self._placed(files, blank)
         if files.has_bits:
             axes, mask = (*axes, BIT), np.stack([mask] * files.value_bits, axis=-1)
-        values, seen = np.zeros(mask.shape, np.int64), np.zeros(mask.size, bool)
+            values = field_bits(values, files.value_bits, files.code)
+        values, seen = np.ascontiguousarray(values), np.zeros(mask.size, bool)
         places = self._check_record(files, axes, mask.shape)
         for entry in files.record["files"]:
             codes, where = self._lines(files, entry, places)

@@ -79,7 +79,8 @@ class RoleRule:
 
     Of a role whose values are given, `given(layer, stored, image)` returns those that geometry or the store gives, if
     any. Values of the others follow from `ExpectedVectors`: `follows` makes them, and `sums` the sums they stand for.
-    `field(layer)` is what the array reads an operand in; `occupied(layer)` has ones where an operand has a code. `map`
+    `field(layer)` is what the array reads an operand in; `occupied(layer)` has ones where an operand has a code, and
+    `blank(layer)` the codes of an operand whose map is 0, which the border has too. `map`
     gives the pixels on the role's axis `onij`. `quantized` needs thresholds and directions.
     `addresses` are counted from the layout's base, which is the address of the first word of all other roles.
     """
@@ -90,6 +91,7 @@ class RoleRule:
     sums: Callable[[ExpectedVectors], Values] | None = None
     field: Callable[[SelectedLayer], CodeField] | None = None
     occupied: Callable[[SelectedLayer], Values] | None = None
+    blank: Callable[[SelectedLayer], Values] | None = None
     map: Callable[[SelectedLayer, str], MapPixels] = lambda layer, post: (
         layer.pixels,
         layer.tile_pixels,
@@ -209,6 +211,11 @@ def _coded_activation(layer: SelectedLayer) -> Values:
     return layer.cut_activation(np.ones((layer.spec.in_channels, layer.spec.height, layer.spec.width), np.int64))
 
 
+def _blank_activation(layer: SelectedLayer) -> Values:
+    nothing = np.zeros((layer.spec.in_channels, layer.spec.height, layer.spec.width), np.int64)
+    return reference.read_field(layer.cut_activation(nothing), *layer.activation)
+
+
 def _map_after_post(layer: SelectedLayer, post: str) -> MapPixels:
     if not post.endswith("maxpool2"):
         return layer.pixels, layer.tile_pixels, layer.spec.out_width
@@ -235,6 +242,7 @@ ROLE_RULES: Mapping[str, RoleRule] = MappingProxyType(
             given=_given_activation,
             field=lambda layer: layer.activation,
             occupied=_coded_activation,
+            blank=_blank_activation,
             tiled=True,
         ),
         "threshold": RoleRule("threshold", given=_given_threshold, per_image=False),

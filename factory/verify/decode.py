@@ -195,7 +195,7 @@ def _bits(digits: UInt8[np.ndarray, "word digit"], rule: WordRule, skipped: int)
     return bits.reshape(len(found), -1)
 
 
-def _words(bits: UInt8[np.ndarray, "word bit"], rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
+def _words(bits: UInt8[np.ndarray, "beat bit"], rule: WordRule) -> UInt8[np.ndarray, "word bits"]:
     """Return the words of a file whose beats are put side by side again."""
     if not rule.bus_bits:
         return bits
