@@ -9,6 +9,7 @@ from helpers_bench import Builds, export_bench, random_store
 from helpers_export import files_of, odd_store, plain_conv
 from helpers_verify import build_small, repair
 
+from factory.arithmetic.integer import max_pool, threshold_codes
 from factory.arithmetic.labelled import Address
 from factory.cocotb import Scoreboard, Vectors
 from factory.export import export
@@ -270,7 +271,8 @@ def made(folder, store, text: str, dataflow: str = "ws", **options):
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    network = vgg("small", [11, dict(channels=10, kernel=2), "M", dict(channels=3, kernel=1, padding=0)], image=(3, 4, 6))
+    layers = [11, dict(channels=10, kernel=2), "M", dict(channels=3, kernel=1, padding=0)]
+    network = vgg("small", layers, image=(3, 4, 6))
     return build_small(tmp_path_factory.mktemp("stored"), network, array=SystolicArray(8, 8)).store
 
 
@@ -309,7 +311,7 @@ def test_a_maps_rows_begin_at_multiples_of_words(tmp_path):
     plain = one_file(tmp_path / "plain", "activation").split()
     assert len(plain) == 7 * 5  # rows of 3 pixels and the border
     assert lines == [word for y in range(7) for word in (*plain[5 * y : 5 * y + 5], *[b"00000000"] * 3)]
-    with pytest.raises(InputError, match="layout activation: align must be of the axes of lines, nij, each once, not y$"):
+    with pytest.raises(InputError, match="activation: align must be of the axes of lines, nij, each once, not y$"):
         export(store, tmp_path / "x", profile=profile(tmp_path, text.replace('lines = ["y", "x"]\n', "")))
 
 
@@ -330,8 +332,9 @@ def test_one_profile_names_the_maps_of_every_layer(tmp_path, dataflow, first):
         whole = sums if first else sums.transpose(1, 2, 0)
         assert [int(word, 2) for word in held] == (whole % (1 << 24)).ravel().tolist()
         if layer.threshold is not None:
-            spec = layer.spec
-            assert len(one_file(folder / name, "next").split()) == spec.out_channels * spec.next_height * spec.next_width
+            codes = max_pool(threshold_codes(sums, layer.threshold, layer.direction), layer.spec.pool)
+            expected = (codes if first else codes.transpose(1, 2, 0)).ravel().tolist()
+            assert [int(word, 2) for word in one_file(folder / name, "next").split()] == expected
 
 
 def test_rows_and_columns_are_of_a_whole_map(tmp_path):
@@ -355,7 +358,8 @@ def test_a_pooled_map_has_rows_and_columns_whatever_the_order_of_its_tiles(tmp_p
     assert [int(word, 2) for word in one_file(out, "out").split()] == pooled.ravel().tolist()
 
 
-BIASED = [-5, -5, 7, -3, 7]  # five weights of an output channel at kij 0, and what they are in either code, the last left
+BIASED = [-5, -5, 7, -3, 7]
+"""Five weights of an output channel at kij 0, and what they are in either code, the last one left."""
 CODES = {"offset": "11110101111100110011", "sign_magnitude": "01111011011111011101"}
 
 
@@ -375,7 +379,7 @@ def test_codes_are_biased_or_have_a_sign(tmp_path, stored, code):
     assert sum(one["inexact"] for one in sets(narrow, "weight"))
     path = tmp_path / "unsigned.toml"
     path.write_text(f'extends = "notebook"\n[layouts.weight]\nsigned = false\ncode = "{code}"\n')
-    with pytest.raises(InputError, match=f"layout weight: code must be twos_complement where signed is false, not {code}$"):
+    with pytest.raises(InputError, match=f"code must be twos_complement where signed is false, not {code}$"):
         export(store, tmp_path / "y", profile=str(path))
 
 
@@ -389,9 +393,9 @@ def _exported(folder, store, mine: str, dataflow: str = "ws", **options):
 def test_a_word_is_one_bit_of_many_elements(tmp_path, stored, axis, places, code):
     store = random_store(SystolicArray(8, 4))
     text = (
-        '[layouts.weight]\nfile = "weight_itile{{it}}_otile{{ot}}.txt"\nfiles = ["it", "ot"]\n'
-        'lines = ["kij", "{}", "col"]\nlanes = ["row"]\ncode = "{}"\n'
-    ).format(axis, code)
+        '[layouts.weight]\nfile = "weight_itile{it}_otile{ot}.txt"\nfiles = ["it", "ot"]\n'
+        f'lines = ["kij", "{axis}", "col"]\nlanes = ["row"]\ncode = "{code}"\n'
+    )
     out = made(tmp_path, store, text, include="activation,weight,out")
     lines = (out / "layer" / "weight_itile0_otile0.txt").read_text().split()
     weight = np.zeros((4, 8, 9), int)
@@ -439,7 +443,8 @@ BEATS = "dd4a3c35 b2451b5d 00000034 00000000 81f856c4 185f63bc 00000009 00000000
 def test_a_bus_takes_a_word_in_beats(tmp_path, keys, beats, format):
     store = random_store(SystolicArray(14, 2), in_channels=14, out_channels=2, kernel=1, weight_bits=5)
     store.layer("layer").weight[:, :, 0, 0] = LANES
-    text = f'[layouts.weight]\nfile = "weight.txt"\nfiles = []\nlines = ["it", "ot", "kij", "col"]\nlane_bits = 5\nbus_bits = 32\n{keys}\n'
+    lines = 'file = "weight.txt"\nfiles = []\nlines = ["it", "ot", "kij", "col"]'
+    text = f"[layouts.weight]\n{lines}\nlane_bits = 5\nbus_bits = 32\n{keys}\n"
     out = made(tmp_path, store, text, include="weight", format=format)
     data = one_file(out, "weight")
     if format == "hex":
@@ -464,7 +469,10 @@ def test_a_bus_takes_a_word_in_beats(tmp_path, keys, beats, format):
     [
         ("beats = 4", "layout weight: bus_bits must be given with beats, beats_pow2 and highest_beat_first, it is 0"),
         ("bus_bits = 8\nbeats = 4\nbeats_pow2 = true", "layout weight: beats must be 0 with beats_pow2, not 4"),
-        ('bus_bits = 8\nformat = "npy"', "layout weight: bus_bits must be 0 in format npy, which holds lanes, not bits"),
+        (
+            "bus_bits = 8\nformat = 'npy'",
+            "layout weight: bus_bits must be 0 in format npy, which holds lanes, not bits",
+        ),
         ("stride = 2", "layout weight: stride and pixel_words must be 1 for role weight, which holds no addresses"),
     ],
 )
@@ -481,7 +489,8 @@ def test_words_come_again_for_each_tile_of_another_role(tmp_path, stored):
     store = random_store(SystolicArray(4, 2))  # of 12 pixels and 6 channels: 3 pt, 3 ot
     text = STREAM + '[layouts.weight]\nfile = "B.txt"\nfiles = []\nlines = ["pt", "ot", "ic", "kij"]\n'
     out = made(tmp_path, store, text, "os", include="activation,weight,out", pe_activation="unsigned", format="hex")
-    export(store, tmp_path / "plain", dataflow="os", include="activation,weight", pe_activation="unsigned", format="hex")
+    options = dict(include="activation,weight", pe_activation="unsigned", format="hex")
+    export(store, tmp_path / "plain", dataflow="os", **options)
     a, b = one_file(out, "A").split(), one_file(out, "B").split()
     plain = files_of(tmp_path / "plain")
     for pt in range(3):
@@ -519,9 +528,8 @@ def test_copies_must_be_equal(tmp_path, files):
 def test_repeated_and_aligned_words_run_on_the_array(tmp_path):
     store = random_store(SystolicArray(4, 2))
     align = 'align = [{ axis = "ic", words = 16 }]\n'
-    folder = export_bench(
-        store, tmp_path / "x", dataflow="os", profile=profile(tmp_path, STREAM + align, "os"), include="activation,weight,out"
-    )
+    mine = profile(tmp_path, STREAM + align, "os")
+    folder = export_bench(store, tmp_path / "x", dataflow="os", profile=mine, include="activation,weight,out")
     assert Builds(tmp_path).run(folder).compared == len(list(Vectors.read(folder).jobs())) * 4
     for key, message in (("border = false", "border must be True"), ("bus_bits = 8", "bus_bits must be 0")):
         mine = profile(tmp_path, f"[layouts.activation]\n{key}\n")
@@ -530,7 +538,8 @@ def test_repeated_and_aligned_words_run_on_the_array(tmp_path):
 
 
 def test_pixels_have_several_words_a_stride_apart(tmp_path):
-    text = '[layouts.address]\nfile = "addr.txt"\nlines = ["onij", "kij", "word"]\nstride = 2\npixel_words = 2\nbase = 3\n'
+    lines = 'file = "addr.txt"\nlines = ["onij", "kij", "word"]'
+    text = f"[layouts.address]\n{lines}\nstride = 2\npixel_words = 2\nbase = 3\n"
     store = random_store(SystolicArray(8, 8))
     spec = store.layer("layer").spec
     for kept in (range(9), (1, 8)):

@@ -89,7 +89,8 @@ def _notes(layout: Layout, placement: Placement) -> Iterator[str]:
         yield f"each {align.axis} begins at a multiple of {align.words} words"
     if placement.beats is not None:
         first = "highest" if layout.highest_beat_first else "lowest"
-        yield f"a bus takes a line in {placement.beats.count} beats of {placement.beats.bits} bits, the {first} first"
+        beats = placement.beats
+        yield f"a bus takes a line in beats of {beats.bits} bits, the {first} first; here there are {beats.count}"
     if layout.stride > 1:
         yield f"pixels are {layout.stride} addresses apart, {layout.pixel_words} for each"
 

@@ -245,6 +245,7 @@ def check_record(
     `sizes` are those of the layout's axes, `lines` and `lanes` those of each file; `labels` are what
     the places on axes stand for.
     """
+    _check_keys(files, selected)
     record, layout = files.record, files.layout
     shared = files.image is None or "{image}" in layout["file"]
     directory = "" if flat else files.layer if shared else f"{files.layer}/image{files.image}"
@@ -275,6 +276,24 @@ def check_record(
     if record["lane_bits"] > MOST_LANE_BITS:
         raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
     _check_places(files, selected, sizes, labels)
+
+
+def _check_keys(files: ListedFiles, selected: SelectedLayer) -> None:
+    """Raise ComparisonError where a layout has a key that its role, its lines or its format cannot have."""
+    layout, bus = files.layout, files.layout.get("bus_bits", 0)
+    lines = [axis.removeprefix("-") for axis in layout["lines"]]
+    aligned = [align["axis"] for align in layout.get("align", ())]
+    wrong = {
+        "code": files.code != TWOS_COMPLEMENT and not layout["signed"],
+        "border": not layout.get("border", True) and "nij" not in selected.axes(files.role),
+        "align": not set(aligned) <= set(lines) or len(set(aligned)) < len(aligned),
+        "bus_bits": bus > 0 and RADIX[layout["format"]] == 0 and layout["format"] != "raw",
+        "beats": not bus and bool({"beats", "beats_pow2", "highest_beat_first"} & set(layout)),
+        "stride": not files.rule.addresses and bool({"stride", "pixel_words"} & set(layout)),
+    }
+    for key, is_wrong in wrong.items():
+        if is_wrong:
+            raise ComparisonError(f"{MANIFEST}: {files.address}: its role, lines and format must allow {key}")
 
 
 def _beats(layout: LayoutRecord, word_bits: int) -> int | None:
