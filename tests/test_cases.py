@@ -299,6 +299,14 @@ def test_a_map_without_its_border_is_the_layers_own(tmp_path, geometry, zero_poi
     top, left, bottom, right = layer.spec.padding
     padded = np.pad(layer.activation[0], ((0, 0), (top, bottom), (left, right)), constant_values=layer.spec.zero_point)
     assert one_file(whole, "activation") == padded.transpose(1, 2, 0).tobytes()
+    groups = (
+        '[layouts.activation]\nfile = "a.txt"\nfiles = []\nlines = ["ic", "y", "x"]\nlanes = ["lane"]\nborder = false\n'
+    )
+    groups += 'split = [{ axis = "ic", outer = "ic", inner = "lane", size = 4 }]\nlane_bits = 8\nformat = "raw"\n'
+    blocked = np.zeros((8, *layer.activation.shape[2:]), np.uint8)
+    blocked[:5] = layer.activation[0]
+    blocks = made(tmp_path, store, groups, include="activation")
+    assert one_file(blocks, "a") == blocked.reshape(2, 4, *blocked.shape[1:]).transpose(0, 2, 3, 1).tobytes()
     pixels = '[layouts.activation]\nfile = "a{nij}.txt"\nfiles = ["nij"]\nlines = ["it"]\nborder = false\n'
     made(tmp_path, store, pixels, include="activation,weight,out")
 
@@ -335,6 +343,28 @@ def test_one_profile_names_the_maps_of_every_layer(tmp_path, dataflow, first):
             codes = max_pool(threshold_codes(sums, layer.threshold, layer.direction), layer.spec.pool)
             expected = (codes if first else codes.transpose(1, 2, 0)).ravel().tolist()
             assert [int(word, 2) for word in one_file(folder / name, "next").split()] == expected
+
+
+@pytest.mark.parametrize("dataflow", ["ws", "os", "is"])
+def test_each_channel_has_a_file(tmp_path, dataflow):
+    text = '[layouts.out]\nfile = "final_out_ch{oc}.txt"\nfiles = ["oc"]\nlines = ["oy"]\nlanes = ["ox"]\n'
+    text += "lane0_left = true\n"
+    text += '[layouts.weight]\nfile = "w_{oc}_{ic}.txt"\nfiles = ["oc", "ic"]\nlines = ["kij"]\nlanes = []\n'
+    tiles = {"ws": "ot=0,2", "os": "ot=0,2", "is": "oc=0:4,8"}[dataflow]  # of 9 channels, 4 to a tile
+    store, folder = replace(STORE, array=SystolicArray(4, 4)), tmp_path / "x"
+    mine, options = profile(tmp_path, text, dataflow), dict(tiles=tiles, include="activation,weight,out")
+    export(store, folder, layers=LAYER, profile=mine, pe_activation="unsigned", **options)
+    verify_export(folder)
+    layer = STORE.layers[LAYER]
+    sums = np.maximum(plain_conv(layer.spec, layer.weight, layer.activation[0]), 0)
+    names = {path.name for path in folder.rglob("final*")}
+    assert names == {f"final_out_ch{oc}.txt" for oc in (0, 1, 2, 3, 8)}
+    for oc in (3, 8):
+        lines = one_file(folder, f"final_out_ch{oc}.").split()
+        rows = [[int(line[at : at + 16], 2) for at in range(0, len(line), 16)] for line in lines]
+        assert rows == sums[oc].tolist()
+        weights = one_file(folder, f"w_{oc}_19.").split()
+        assert [int(word, 2) for word in weights] == (layer.weight[oc, 19].ravel() % 16).tolist()
 
 
 def test_rows_and_columns_are_of_a_whole_map(tmp_path):

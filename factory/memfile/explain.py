@@ -52,7 +52,8 @@ def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> li
     lanes = placement.lane_names()
     lines = ", ".join(str(axis).replace("-", "reversed ") for axis in layout.lines) or "one line"
     lane = placement.word.field.bits
-    each = f"1 bit of {layout.field}, {BIT} {layout.lane_bits - 1} its sign" if BIT in placement.axes else layout.field
+    sign = f", {BIT} {layout.lane_bits - 1} its sign" if layout.signed else ""
+    each = f"1 bit of {layout.field}{sign}" if BIT in placement.axes else layout.field
     return [
         f"{layout.include}: {layout.file}" + ("" if template == layout.file else f" (several: {template})"),
         f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {each}",

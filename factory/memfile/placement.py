@@ -159,7 +159,7 @@ class Placement:
             there = step.forth(positions, sizes) and there
         if not there:
             where = ", ".join(f"{axis} {label}" for axis, label in labels.items())
-            raise InputError(f"layout {self.layout.name}: its files must hold the value, not {where}")
+            raise InputError(f"layout {self.layout.name}: the value must be one that its files hold, not {where}")
         at = self.offset(positions)
         bit = self.word.low_bit(at.lane)
         if self.beats is None:

@@ -274,15 +274,18 @@ def positions(
         if axis.startswith("-"):
             position = np.flip(position, at)
     held, shape = position.shape[:files], position.shape[files : files + lines]
+    position = position.reshape(*held, int(np.prod(shape)), -1)
+    if "align" not in layout:
+        return position, sizes
     at, count = _line_numbers(layout, shape)
-    placed = np.full((*held, count, int(np.prod(position.shape[files + lines :]))), PADDING)
-    placed[..., at, :] = position.reshape(*held, len(at), placed.shape[-1])
+    placed = np.full((*held, count, position.shape[-1]), PADDING)
+    placed[..., at, :] = position
     return placed, sizes
 
 
 def _line_numbers(layout: LayoutRecord, shape: Sequence[int]) -> tuple[Int64[np.ndarray, " line"], int]:
     """Return the line of each place on the axes of lines, the last axis fastest, and how many lines there are."""
-    words = {align["axis"]: align["words"] for align in layout.get("align", ())}
+    words = {align["axis"]: align["words"] for align in layout["align"]}
     number, count = np.zeros(1, np.int64), 1
     for axis, size in zip(reversed(layout["lines"]), reversed(shape), strict=True):
         least = words.get(axis.removeprefix("-"), 1)

@@ -44,7 +44,7 @@ class NamedAxes:
             if axis not in names:
                 continue
             by_rows, at = bool(needed & set(ROWS[axis])), names.index(axis)
-            if by_rows or axis == "nij":
+            if (by_rows and axis == "onij") or len(places) < position.shape[at]:
                 position = position.take(places, axis=at)
             if by_rows:
                 if len(places) % width:
