@@ -233,8 +233,8 @@ class LayerCheck:
         axes, values = self._placed(files, known.values)
         if files.rule.addresses:
             values = values * files.layout.get("stride", 1) + files.layout["base"]
-            if (words := files.layout.get("pixel_words", 1)) > 1:
-                axes, values = (*axes, WORD), values[..., None] + np.arange(words)
+            if files.pixel_words > 1:
+                axes, values = (*axes, WORD), values[..., None] + np.arange(files.pixel_words)
         held = read_field(values, files.value_bits, files.layout["signed"], files.code)
         changed = int(np.count_nonzero(held != values))
         if files.has_bits:

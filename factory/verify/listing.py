@@ -87,7 +87,16 @@ class ListedFiles:
     @property
     def value_bits(self) -> int:
         """The bits of a value."""
-        return min(self.layout["lane_bits"], MOST_LANE_BITS) if self.has_bits else self.record["lane_bits"]
+        return min((self.layout if self.has_bits else self.record)["lane_bits"], MOST_LANE_BITS)
+
+    @property
+    def pixel_words(self) -> int:
+        """The words of each pixel that addresses count; raise ComparisonError where the files do not hold so many."""
+        words, record = self.layout.get("pixel_words", 1), self.record
+        held = len(record["files"]) * record["words"] * record["lanes"]
+        if words > held:
+            raise ComparisonError(f"{MANIFEST}: {self.address}: pixel_words must be up to {held}, not {words}")
+        return words
 
     @property
     def file_axes(self) -> tuple[str, ...]:
