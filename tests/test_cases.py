@@ -449,6 +449,16 @@ def test_a_word_is_one_bit_of_many_elements(tmp_path, stored, axis, places, code
     verify_export(_exported(tmp_path / "s", stored, profile(tmp_path, text)), store=stored)
 
 
+def test_a_split_may_make_an_axis_of_any_name(tmp_path):
+    text = (
+        '[layouts.weight]\nsplit = [{ axis = "row", outer = "bit", inner = "x", size = 2 }]\nlines = ["bit", "col"]\n'
+        'lanes = ["x"]\ncode = "offset"\n'
+    )
+    store = random_store(SystolicArray(4, 4))
+    out = made(tmp_path, store, text, include="weight")
+    assert sets(out, "weight")[0]["axes"] == {"it": 2, "ot": 2, "kij": 9, "bit": 2, "col": 4, "x": 2}
+
+
 def profile_of(folder, text: str, dataflow: str = "ws"):
     return load_profile(profile(folder, text, dataflow))
 
@@ -503,6 +513,11 @@ def test_a_bus_takes_a_word_in_beats(tmp_path, keys, beats, format):
             "bus_bits = 8\nformat = 'npy'",
             "layout weight: bus_bits must be 0 in format npy, which holds lanes, not bits",
         ),
+        (
+            "bus_bits = 1024\nbeats = 2048",
+            "features.9: layout weight: beats of a word must be of 1048576 bits at most, not 2048 of 1024",
+        ),
+        ("align = [{ axis = 'col', words = 65537 }]", "layout weight: align: words must be at most 65536, not 65537"),
         ("stride = 2", "layout weight: stride and pixel_words must be 1 for role weight, which holds no addresses"),
     ],
 )

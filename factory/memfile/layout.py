@@ -11,7 +11,7 @@ from factory.arithmetic.bits import CODES, MOST_BITS, Field
 from factory.arithmetic.labelled import Axis
 from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow
 from factory.memfile.formats import FORMATS, HEADERS, header
-from factory.memfile.named import BIT, MAPS, named_axes
+from factory.memfile.named import BIT, MAPS, named_axes, wanted_axes
 from factory.memfile.regroup import Split
 from factory.memfile.word import Beats, Memory, WordFormat
 from factory.spec import InputError, check_range
@@ -20,6 +20,8 @@ MOST_WORD_BITS = 1 << 20
 """Width of the widest word that is asked for: far wider than any memory, and a line of digits still fits in memory."""
 MOST_WORDS = 1 << 20
 """Words of the longest file that is asked for: deeper than memories on a chip, and its zeros still fit in memory."""
+MOST_ALIGNED, MOST_PIXEL_WORDS = 1 << 16, 1 << 10
+"""The largest multiple that lines begin at, and words of a pixel: their files still fit in memory."""
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
 TEXT_EXTENSION = ".txt"
@@ -128,21 +130,21 @@ class Layout:
         """Raise InputError where what the layout says of its words contradicts itself."""
         if self.code != CODES[0] and not self.signed:
             raise InputError(f"code must be {CODES[0]} where signed is false, not {self.code}")
-        if self.code == "offset" and BIT in self.axes:
+        if self.code == "offset" and self.has_bits:
             raise InputError(f"code must be {CODES[0]} or sign_magnitude where bits have an axis, not {self.code}")
         if not self.bus_bits and (self.beats or self.beats_pow2 or self.highest_beat_first):
             raise InputError("bus_bits must be given with beats, beats_pow2 and highest_beat_first, it is 0")
         if self.beats and self.beats_pow2:
             raise InputError(f"beats must be 0 with beats_pow2, not {self.beats}")
         for align in self.align:
-            check_range("align: words", align.words, 1, MOST_WORDS)
+            check_range("align: words", align.words, 1, MOST_ALIGNED)
         aligned, lines = [align.axis for align in self.align], [axis.name for axis in self.lines]
         for axis in aligned:
             if axis not in lines or aligned.count(axis) > 1:
                 raise InputError(f"align must be of the axes of lines, {' '.join(lines)}, each once, not {axis}")
         if (self.stride, self.pixel_words) != (1, 1) and not ROLES[self.role].states:
             raise InputError(f"stride and pixel_words must be 1 for role {self.role}, which holds no addresses")
-        check_range("pixel_words", self.pixel_words, 1, MOST_WORDS)
+        check_range("pixel_words", self.pixel_words, 1, MOST_PIXEL_WORDS)
         check_range("stride", self.stride, self.pixel_words, MOST_WORDS)
 
     def to_record(self) -> dict[str, Any]:
@@ -158,6 +160,11 @@ class Layout:
     def field(self) -> Field:
         """What holds a value: a lane, or as many lanes as it has bits where these have an axis."""
         return Field(self.lane_bits, self.signed, self.code)
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether the bits of values have an axis; those of addresses have none."""
+        return BIT in wanted_axes(self) and not ROLES[self.role].states
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -213,7 +220,7 @@ class Layout:
 
     def word(self, lanes: int) -> WordFormat:
         """Return the format of a word of `lanes` lanes."""
-        field = Field(1, False) if BIT in self.axes else self.field
+        field = Field(1, False) if self.has_bits else self.field
         return WordFormat(lanes, field, self.lane0_left, self.word_bits)
 
     def beats_of(self, word: WordFormat) -> Beats | None:
@@ -222,6 +229,11 @@ class Layout:
             return None
         count = max(-(-word.width // self.bus_bits), self.beats)
         count = 1 << (count - 1).bit_length() if self.beats_pow2 else count
+        if count * self.bus_bits > MOST_WORD_BITS:
+            bits = f"{count} of {self.bus_bits}"
+            raise InputError(
+                f"layout {self.name}: beats of a word must be of {MOST_WORD_BITS} bits at most, not {bits}"
+            )
         return Beats(self.bus_bits, count, self.highest_beat_first)
 
     def memory(self, lines: int, word: WordFormat) -> Memory:

@@ -44,11 +44,11 @@ class NamedAxes:
 
 def named_axes(layout: Layout, flow: Dataflow) -> NamedAxes:
     """Return what a layout takes its role's axes as in a dataflow; raise InputError where the role has no border."""
-    role, wanted = ROLES[layout.role], _wanted(layout)
+    role, wanted = ROLES[layout.role], wanted_axes(layout)
     own = axes_of(role, flow)
     if not layout.border and BORDERED not in own:
         raise InputError(f"border must be true for role {role.name}, which has no axis {BORDERED}")
-    bit, word = (BIT,) * (BIT in wanted and not role.states), (WORD,) * (layout.pixel_words > 1)
+    bit, word = (BIT,) * layout.has_bits, (WORD,) * (layout.pixel_words > 1)
     vector, pixel = (*own, *word, *bit), flow.pixel_tiling
     made = list(vector)
     joined = tuple(
@@ -87,7 +87,7 @@ def regroups(
     return (*joins, *kept, *splits, *(Repeat(axis, sizes[axis]) for axis in named.repeated))
 
 
-def _wanted(layout: Layout) -> set[str]:
+def wanted_axes(layout: Layout) -> set[str]:
     """Return the axes that a layout needs before its splits: those it places, and those that its splits divide."""
     wanted = set(layout.axes)
     for split in reversed(layout.split):

@@ -17,7 +17,7 @@ from factory.verify.named import NamedAxes
 
 RADIX = {"bin": 2, "hex": 16, "coe": 2, "coe-hex": 16, "mif": 2, "mif-hex": 16, "npy": 0, "raw": 0}
 TWOS_COMPLEMENT = "twos_complement"
-MOST_ALIGNED = 1 << 20
+MOST_ALIGNED = 1 << 16
 PADDING = -1
 """The position of what holds nothing."""
 _SUFFIXES = {"it": "itile", "ot": "otile", "pt": "tile"}
