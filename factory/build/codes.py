@@ -49,12 +49,20 @@ def store_codes(
         raise InputError(f"{network.name}: it must hold at least one layer and one image, not {found}")
     integers = [integer_layer(layer, len(network.images)) for layer in network.layers]
     planned = [
-        PlannedLayer(tile_layer(integer, array), layer.origin, _steps(layer), layer.bias, _weight_step(layer))
+        PlannedLayer(
+            tile_layer(integer, array), layer.origin, _steps(layer), layer.bias, _weight_step(layer), layer.pattern
+        )
         for integer, layer in zip(integers, network.layers, strict=True)
     ]
     described = LayerSet(network.name, tuple(integer.spec for integer in integers))
     origin = LayerOrigin(kind, described, _sha256(network, "weight"))
-    images = ImageOrigin(len(network.images), network.name, _sha256(network, "activation"), each=network.images)
+    images = ImageOrigin(
+        len(network.images),
+        network.name,
+        _sha256(network, "activation"),
+        each=network.images,
+        patterns=network.patterns,
+    )
     plan = plan_store(origin, planned, array, images, compression, keep)
     with create_store(path, plan) as writer:
         from factory.build.fill import CodeBatches, fill_store
@@ -84,7 +92,7 @@ def integer_layer(layer: CodedLayer, images: int) -> IntegerLayer:
     sums = accumulator_range(spec, layer.weight, low, high)
     if not sums.fits(_INT32_BITS):
         raise InputError(f"{spec.name}: accumulators must fit {_INT32_BITS} bits, not reach {sums.low} to {sums.high}")
-    return IntegerLayer(alone, layer.weight, low, high, sums, None, None)
+    return IntegerLayer(alone, layer.weight, low, high, sums, layer.threshold, layer.direction)
 
 
 def _check_codes(what: str, codes: np.ndarray, shape: tuple[int, ...], ends: tuple[int, int], bits: int) -> None:

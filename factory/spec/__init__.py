@@ -9,6 +9,7 @@ from factory.spec.bounds import valid_taps as valid_taps
 from factory.spec.bounds import window_pixels as window_pixels
 from factory.spec.coded import CodedLayer as CodedLayer
 from factory.spec.coded import CodedNetwork as CodedNetwork
+from factory.spec.coded import Pattern as Pattern
 from factory.spec.errors import ComparisonError as ComparisonError
 from factory.spec.errors import FactoryError as FactoryError
 from factory.spec.errors import InputError as InputError

@@ -12,6 +12,24 @@ from factory.spec.layer import ConvLayer
 
 
 @dataclass(frozen=True)
+class Pattern:
+    """What a layer or an image, or the vector of both, is made for.
+
+    `id` never changes; it is a layer's name or an image's origin. `flags` are words that select, `note` says which kind
+    of bug it catches and how that shows.
+    """
+
+    id: str
+    flags: tuple[str, ...]
+    note: str
+
+    def with_image(self, image: Pattern) -> Pattern:
+        """Return what the vector of this layer and an image is made for."""
+        flags = tuple(dict.fromkeys((*self.flags, *image.flags)))
+        return Pattern(f"{self.id}/{image.id}", flags, f"{self.note}; {image.note}")
+
+
+@dataclass(frozen=True)
 class CodedLayer:
     """One layer's codes for some images, whoever made them.
 
@@ -21,6 +39,8 @@ class CodedLayer:
     - `weight_scale`: the real value of weight code 1, of each output channel or of all; `activation_scale`: of
       activation code 1; None where they are not known.
     - `origin`: who or which formula made the codes, with its version, in one line.
+    - `threshold`, `direction`: as in `IntegerLayer`; None where no next codes are known.
+    - `pattern`: what a synthetic layer is made for.
     """
 
     spec: ConvLayer
@@ -30,6 +50,9 @@ class CodedLayer:
     bias: Int32[np.ndarray, " oc"] | None = None
     weight_scale: Float32[np.ndarray, " scale"] | None = None
     activation_scale: float | None = None
+    threshold: Int32[np.ndarray, "oc level"] | None = None
+    direction: Int8[np.ndarray, " oc"] | None = None
+    pattern: Pattern | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,7 @@ class CodedNetwork:
 
     `images` has one line for each image, which says what it is. `skipped` gives the reason why a layer of the source is
     not among `layers`. `notes` are lines for the user, such as how many codes another program made otherwise.
+    `patterns` say what each image is made for, where images are synthetic.
     """
 
     name: str
@@ -45,3 +69,4 @@ class CodedNetwork:
     images: tuple[str, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    patterns: tuple[Pattern, ...] = ()

@@ -12,13 +12,14 @@ import h5py
 import numpy as np
 from jaxtyping import Float, Integer
 
-from factory.spec import ConvLayer, InputError, LayerSet, Network, Range, SystolicArray
+from factory.spec import ConvLayer, InputError, LayerSet, Network, Pattern, Range, SystolicArray
 from factory.store.hdf5 import HELD, UNREADABLE, open_finished, require_plugin
 from factory.store.lazy import LayerCodes, LazyArray
 from factory.store.variables import (
     FLOATS,
     FOLLOWING,
     IMAGE_AXES,
+    IMAGE_PATTERN,
     IN_CODE,
     KEPT,
     KINDS,
@@ -49,13 +50,15 @@ class StoredImages:
     """The images of a store.
 
     `label` is -1 for an image that has none, `source_index` each image's place in its source, `origin` says what each
-    is; `pixels` are None where no pictures made the codes.
+    is; `pixels` are None where no pictures made the codes. `patterns` say what each image is made for, where they are
+    synthetic.
     """
 
     pixels: Integer[Values, "image colour y x"] | None
     label: Integer[Values, " image"]
     source_index: Integer[Values, " image"]
     origin: tuple[str, ...]
+    patterns: tuple[Pattern, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class StoredLayer:
     `row_count` and `col_count` are the lanes that are not zero padding, `activation_low` and `activation_high` the
     codes' closed range. The file calls the `accumulator` `conv`, and its axes `y, x` where its map has the size of
     the layer's. `threshold` and `direction` are None for a layer that no other follows. The types are those of
-    `layer_dtypes`; integers of another width are read as well.
+    `layer_dtypes`; integers of another width are read as well. `pattern` says what a synthetic layer is made for.
     """
 
     spec: ConvLayer
@@ -86,6 +89,7 @@ class StoredLayer:
     direction: Integer[Values, " oc"] | None = None
     bias: Integer[Values, " oc"] | None = None
     weight_step: Float[Values, " oc"] | None = None
+    pattern: Pattern | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,11 @@ class Store:
         if name not in self.layers:
             raise InputError(f"{self.path}: layer must be one of {' '.join(self.layers)}, not {name}")
         return self.layers[name]
+
+    def vector(self, layer: str, image: int) -> Pattern | None:
+        """Return what the vector of a layer and an image is made for; None where they are not synthetic."""
+        made_for, images = self.layers[layer].pattern, self.images.patterns
+        return made_for.with_image(images[image]) if made_for and images else None
 
     def to_xarray(self) -> xarray.DataTree:
         """Return the store as a tree of xarray datasets with named axes, at `/images` and `/layers/<name>`.
@@ -219,16 +228,26 @@ def _read_store(path: Path, file: h5py.File) -> Store:
 
 def _read_images(path: Path, file: h5py.File, schema: str, has_pixels: bool) -> StoredImages:
     absent = {"pixels"} if not has_pixels else set()
+    absent.update(name for name in IMAGE_PATTERN if f"images/{name}" not in file)
     if schema != SCHEMA:
         absent.add("origin")
     names = [name for name in IMAGE_AXES if name not in absent]
     _check_paths(path, file, [f"images/{name}" for name in names])
-    found = dict(pixels=None, origin=None) | {name: file[f"images/{name}"] for name in names}
-    if found["origin"] is None:
-        each = (PICTURE,) * found["label"].shape[0]
-    else:
-        each = tuple(text.decode() for text in found["origin"][...].tolist())
-    return StoredImages(**found | {"origin": each})
+    found = dict(pixels=None) | {name: file[f"images/{name}"] for name in names}
+    texts = {
+        name: [text.decode() for text in found.pop(name)[...].tolist()]
+        for name in ("origin", *IMAGE_PATTERN)
+        if name in found
+    }
+    origin = texts.get("origin", [PICTURE] * found["label"].shape[0])
+    patterns = ()
+    if set(IMAGE_PATTERN) <= texts.keys():
+        patterns = tuple(map(_pattern, origin, *(texts[name] for name in IMAGE_PATTERN)))
+    return StoredImages(**found, origin=tuple(origin), patterns=patterns)
+
+
+def _pattern(name: str, flags: str, note: str) -> Pattern:
+    return Pattern(name, tuple(flags.split(",")), note)
 
 
 def _shown(value: object) -> str:
@@ -266,7 +285,10 @@ def _read_layer(path: Path, file: h5py.File, network: LayerSet, spec: ConvLayer,
     datasets |= {name: datasets[name][...] for name in ("activation_low", "activation_high")}
     if not set(FOLLOWING) <= set(datasets):
         datasets |= _computed(group, spec, array, datasets)
-    return StoredLayer(spec, array, **alphas, **{IN_CODE.get(name, name): data for name, data in datasets.items()})
+    texts = [group.attrs[name] for name in IMAGE_PATTERN if name in group.attrs]
+    pattern = _pattern(spec.name, *texts) if len(texts) == len(IMAGE_PATTERN) else None
+    named = {IN_CODE.get(name, name): data for name, data in datasets.items()}
+    return StoredLayer(spec, array, **alphas, **named, pattern=pattern)
 
 
 def _computed(

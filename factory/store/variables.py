@@ -18,6 +18,7 @@ from factory.spec import (
     InputError,
     IntegerLayer,
     LayerSet,
+    Pattern,
     Range,
     SystolicArray,
     TiledLayer,
@@ -42,8 +43,13 @@ IMAGE_AXES = {
     "label": ("image",),
     "source_index": ("image",),
     "origin": ("image",),
+    "flags": ("image",),
+    "note": ("image",),
 }
-"""Axes of the images' variables. `pixels` are absent where no pictures made the codes."""
+"""Axes of the images' variables. `pixels` are absent where no pictures made the codes, `IMAGE_PATTERN` where images are
+not synthetic."""
+IMAGE_PATTERN = ("flags", "note")
+"""What an image is made for: words with commas, and a line. A synthetic layer has attributes of these names."""
 LAYER_AXES = {
     "weight": ("oc", "ic", "ki", "kj"),
     "weight_tile": ("it", "ot", "kij", "col", "row"),
@@ -142,7 +148,7 @@ class ImageOrigin:
     """Where a store's images come from: how many, a name, and the sha256 (hex) of what they are made of.
 
     `shape` is that of their pixels, `(colour, y, x)`; None: they have none. `each` says what each image is; empty: all
-    are pictures.
+    are pictures. `patterns` say what each is made for, where they are synthetic.
     """
 
     count: int
@@ -150,6 +156,7 @@ class ImageOrigin:
     sha256: str
     shape: tuple[int, int, int] | None = None
     each: tuple[str, ...] = ()
+    patterns: tuple[Pattern, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ class PlannedLayer:
     """A layer on the store's array, with what is kept of its meaning.
 
     `origin` says in a line who or what made its codes; `steps` are attributes, the real values of codes and clips by
-    name; `bias` and `weight_step` are as in `CodedLayer`, of each output channel.
+    name; `bias` and `weight_step` are as in `CodedLayer`, of each output channel; `pattern` as there.
     """
 
     tiled: TiledLayer
@@ -174,6 +181,7 @@ class PlannedLayer:
     steps: Mapping[str, float]
     bias: Int32[np.ndarray, " oc"] | None = None
     weight_step: Float32[np.ndarray, " oc"] | None = None
+    pattern: Pattern | None = None
 
 
 def layer_path(name: str) -> str:
@@ -233,8 +241,12 @@ def layer_attributes(planned: PlannedLayer) -> dict[str, str | int | float | lis
     return fields | dict(
         origin=planned.origin, out_height=spec.out_height, out_width=spec.out_width, **planned.steps,
         psum_low=psum.low, psum_high=psum.high,
-        accumulator_low=accumulator.low, accumulator_high=accumulator.high,
+        accumulator_low=accumulator.low, accumulator_high=accumulator.high, **_pattern(planned.pattern),
     )  # fmt: skip
+
+
+def _pattern(pattern: Pattern | None) -> dict[str, str]:
+    return {} if pattern is None else dict(flags=",".join(pattern.flags), note=pattern.note)
 
 
 def lane_counts(channels: int, lanes: int) -> np.ndarray:
@@ -267,10 +279,12 @@ def plan_store(
         raise InputError(f"compression must be one of {' '.join(COMPRESSIONS)}, not {compression}")
     groups: dict[str, dict] = {"": _root_attributes(origin, array, images, compression, keep), "images": {}}
     axes = {"images": dict(image=images.count)}
-    constants = {"images/origin": np.array(images.each or (PICTURE,) * images.count).astype("S")}
+    texts = dict(origin=images.each or (PICTURE,) * images.count)
+    texts |= {name: [_pattern(pattern)[name] for pattern in images.patterns] for name in IMAGE_PATTERN}
+    constants = {f"images/{name}": np.array(text).astype("S") for name, text in texts.items() if text}
     image_dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
-    image_dtypes["origin"] = constants["images/origin"].dtype
-    image_axes = dict(IMAGE_AXES)
+    image_dtypes |= {path.removeprefix("images/"): text.dtype for path, text in constants.items()}
+    image_axes = {name: axes for name, axes in IMAGE_AXES.items() if name in image_dtypes}
     if images.shape is None:
         del image_axes["pixels"]
     else:
