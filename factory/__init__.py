@@ -17,6 +17,7 @@ _LAZY = {
     "lower_network": ("factory.lower", "lower"),
     "build_store": ("factory.build", "build"),
     "capture": ("factory.build.captured", "capture"),
+    "corners": ("factory.build.synthetic", "corners"),
     "export_vectors": ("factory.export", "export"),
     "verify_store": ("factory.verify", "verify_store"),
     "verify_export": ("factory.verify", "verify_export"),

@@ -16,7 +16,7 @@ FLOORS = (
     {"model", "images", "lower", "dataflow"},
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
-    {"testbench", "readers", "audit"},
+    {"testbench", "readers", "audit", "synthetic"},
     {"build", "export", "verify", "report", "simulate", "evaluate", "train"},
     {"cli", "cocotb"},
 )
