@@ -112,6 +112,17 @@ def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
     return table(groups, rows, width)
 
 
+def pattern_table(store: Store, width: int = 0) -> str:
+    """Return the table of a synthetic store's patterns: its layers' and images' ids, flags and notes.
+
+    Empty for any other store. `width` is as `table` takes it.
+    """
+    layers = [layer.pattern for layer in store.layers.values() if layer.pattern]
+    patterns = [("weights", layers), ("activations", store.images.patterns)]
+    rows = [(x.id, kind, ",".join(x.flags), x.note) for kind, held in patterns for x in held]
+    return table((("id",), ("of", "flags"), ("note",)), rows, width) if rows else ""
+
+
 def _alpha(value: np.float32 | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 

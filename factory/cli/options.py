@@ -37,10 +37,8 @@ Keep = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Split = Annotated[str, typer.Option("--split", help="The part of CIFAR-10: `train` or `test`.")]
 Pick = Annotated[str | None, typer.Option("--pick", metavar="RANGES", help="Which images, such as `0:16` or `3,8:10`.")]
-Layers = Annotated[
-    str,
-    typer.Option("--layers", metavar="NAMES", help="`all`, `squeezed`, or names with commas, such as `features.27`."),
-]
+LAYERS_HELP = "`all`, `squeezed`, or names with commas, such as `features.27`."
+Layers = Annotated[str, typer.Option("--layers", metavar="NAMES", help=LAYERS_HELP)]
 Dataflow = Annotated[
     str | None,
     typer.Option(

@@ -58,10 +58,17 @@ def build(
 
 
 def show(path: StoreOrWeights = None) -> None:
-    """Print a table of the layers of a store or of a file of weights; ranges are bounds from the weight codes."""
-    from factory.report import layer_table, summarize, terminal_width
+    """Print a table of the layers of a store or of a file of weights; ranges are bounds from the weight codes.
 
-    print(layer_table(summarize(options.open_source(path)), terminal_width()))
+    Of a synthetic store, print what each weight pattern and each activation pattern is for, too.
+    """
+    from factory.report import layer_table, pattern_table, summarize, terminal_width
+    from factory.store import Store
+
+    source, width = options.open_source(path), terminal_width()
+    print(layer_table(summarize(source), width))
+    if isinstance(source, Store) and (patterns := pattern_table(source, width)):
+        print(f"\n{patterns}")
 
 
 def verify(

@@ -20,8 +20,17 @@ def add_commands(app: typer.Typer) -> None:
 def export(
     store: Annotated[Path | None, typer.Argument(help="Default: the default store, which is built if need be.")] = None,
     dataflow: options.Dataflow = None,
-    layers: options.Layers = "squeezed",
-    images: Annotated[str, typer.Option(help="Places in the store: `all`, or such as `0:4,7`.")] = "0",
+    layers: Annotated[
+        str | None, typer.Option(metavar="NAMES", help=options.LAYERS_HELP, show_default="squeezed; all with --flags")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="Places in the store: `all`, or such as `0:4,7`.", show_default="0; all with --flags"),
+    ] = None,
+    flags: Annotated[
+        str | None,
+        typer.Option(help="Layers and images of a synthetic store that have one of these, such as `overflow,border`."),
+    ] = None,
     tiles: Annotated[
         str, typer.Option(help="`all`, or such as `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os), `it=0,pt=1,oc=0:8` (is).")
     ] = "all",
@@ -78,7 +87,7 @@ def export(
     chosen = ExportOptions(
         dataflow, layers, images, tiles, kij, input_channels, include, profile, format, header, files, pe_activation,
         rows, cols, psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base,
-        testbench, flat,
+        testbench, flat, flags,
     )  # fmt: skip
     with options.progress_bar() as progress:
         path = store or options.ready_default_store(progress)

@@ -23,6 +23,7 @@ from factory.fileplan import ExportPlan, FileSet, LayerFiles
 from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, Layout
 from factory.memfile.named import BIT
+from factory.store import Store
 
 _PIECE = 1 << 20
 
@@ -96,6 +97,8 @@ class ManifestWriter:
         head = {"layer": group.layer.name, "image": group.image}
         if group.image is not None:
             head["source_index"] = int(self.source.images.source_index[group.image])
+            if isinstance(self.source, Store) and (vector := self.source.vector(group.layer.name, group.image)):
+                head["vector"] = vars(vector)
         tiled = self.vectors[group.layer.name].tiled
         sets = (_set_text(group, written, tiled) for written in group.sets)
         return f'  {json.dumps(head)[:-1]}, "sets": {_block("[", sets, "  ]}")}'

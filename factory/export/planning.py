@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from factory.arithmetic.bits import Field
 from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
+from factory.export.flags import with_flags
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
 from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
@@ -49,12 +50,14 @@ class ExportSource(Protocol):
 
 def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
     """Return the plan of an export; raise InputError where the options do not fit the source."""
-    chosen = _chosen_layers(source, options)
-    profile, warnings = _fitted(options.configured(source.array), chosen, options)
+    specs = _chosen_layers(source, options)
+    images = parse_indices(options.image_places, source.image_count, "image")
+    if options.flags is not None:
+        specs, images = with_flags(source, options.flags, specs, images)
+    profile, warnings = _fitted(options.configured(source.array), specs, options)
     layouts = profile.select(options.included)
-    images = parse_indices(options.images, source.image_count, "image")
     layers = []
-    for spec in chosen:
+    for spec in specs:
         layer, said = _plan_layer(source, spec, options, profile, layouts)
         layers.append(layer)
         warnings += said
@@ -79,9 +82,8 @@ def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
 
 def _chosen_layers(source: ExportSource, options: ExportOptions) -> tuple[ConvLayer, ...]:
     """Return the selected layers, in the network's order; `all` is every layer of the source."""
-    words = options.layers.split(",") if isinstance(options.layers, str) else options.layers
-    chosen = source.network.select(options.layers)
-    if "all" in map(str.strip, words):
+    chosen = source.network.select(options.layer_names)
+    if "all" in options.layer_names:
         chosen = tuple(spec for spec in chosen if spec.name in source.layers)
     return tuple(source.layer(spec.name).spec for spec in chosen)
 

@@ -33,12 +33,14 @@ class ExportOptions:
     `psum_bits`, `rows` and `cols` the store's. `tiles` is `all` or such as
     `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os), `it=0,pt=1,oc=0:8` (is); `input_channels` are the first ones to sum over
     (os). `files` is `tile`, or `layer` for one file a layer and role. `testbench` adds a self-checking SystemVerilog
-    testbench. `flat` puts one layer and image straight into the folder.
+    testbench. `flat` puts one layer and image straight into the folder. `flags` are words with commas: of a synthetic
+    store, the layers that have one of them, and the images that have one; a word that no layer has selects no layers,
+    and so with images. None for `layers` and `images` is the squeezed layer and the first image; with `flags`, all.
     """
 
     dataflow: str | None = None
-    layers: str | Sequence[str] = "squeezed"
-    images: str = "0"
+    layers: str | Sequence[str] | None = None
+    images: str | None = None
     tiles: str = "all"
     kij: str = "all"
     input_channels: int | None = None
@@ -56,6 +58,7 @@ class ExportOptions:
     address_base: int | None = None
     testbench: bool = False
     flat: bool = False
+    flags: str | None = None
 
     def __post_init__(self):
         for name, known in (("files", FILES), ("pe_activation", (None, *PE_ACTIVATIONS))):
@@ -63,7 +66,7 @@ class ExportOptions:
                 raise InputError(f"{name} must be one of {' '.join(filter(None, known))}, not {getattr(self, name)}")
         for name in ("images", "tiles", "kij"):
             given = getattr(self, name)
-            if not isinstance(given, str):
+            if not isinstance(given, str) and (name != "images" or given is not None):
                 raise InputError(f"{name} must be text such as all or 0:4,7, not {given!r}", options=(name,))
         stated = [role.include for role in ROLES.values() if role.states]
         if self.address_base is not None and not set(stated) & set(self.included):
@@ -76,6 +79,17 @@ class ExportOptions:
     def merge(self) -> bool:
         """Whether a layer and role is one file."""
         return self.files == FILES[1]
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The words of `layers`."""
+        chosen = self.layers if self.layers is not None else "squeezed" if self.flags is None else "all"
+        return tuple(map(str.strip, chosen.split(","))) if isinstance(chosen, str) else tuple(chosen)
+
+    @property
+    def image_places(self) -> str:
+        """The text of `images`."""
+        return self.images if self.images is not None else "0" if self.flags is None else "all"
 
     @cached_property
     def included(self) -> tuple[str, ...]:

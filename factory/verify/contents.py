@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
@@ -98,7 +98,7 @@ def _check_export(
     _check_fields(facts)
     reader = FileReader(root, listing.files, progress)
     checks = {name: _layer_check(facts, name, store, reader, tally) for name in facts["layers"]}
-    for name, sets in groupby(listed_files(manifest), key=lambda files: files.layer):
+    for name, sets in groupby(_vectors_checked(listed_files(manifest), store), key=lambda files: files.layer):
         checks[name].check(sets)
     for entry in facts["testbench"]:
         read_file(root, entry["path"], entry["sha256"])
@@ -109,6 +109,20 @@ def _check_export(
     for name, value in expected.items():
         if facts["counts"][name] != value:
             raise ComparisonError(f"{MANIFEST}: counts: {name} must be {value}, not {facts['counts'][name]}")
+
+
+def _vectors_checked(listed: Iterable[ListedFiles], store: Store | None) -> Iterator[ListedFiles]:
+    """Yield all sets; raise ComparisonError at one that says it is made for something else than the store says."""
+    for files in listed:
+        where = f"{MANIFEST}: {files.layer}, image {files.image}: vector"
+        if store is not None and files.image is not None:
+            made_for = store.vector(files.layer, files.image)
+            expected = made_for and {"id": made_for.id, "flags": list(made_for.flags), "note": made_for.note}
+            if files.vector != expected:
+                raise ComparisonError(f"{where} must be {expected}, not {files.vector}")
+        elif files.vector is not None and (files.image is None or not files.vector["id"].startswith(f"{files.layer}/")):
+            raise ComparisonError(f"{where} must be of an image and of its layer, not {files.vector['id']}")
+        yield files
 
 
 def _layer_check(

@@ -28,7 +28,7 @@ STATES_ADDRESSES = ("bin", "hex", "mif", "mif-hex")
 class ListedFiles:
     """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's.
 
-    `source_index` is the image's, as the manifest's group says.
+    `source_index` is the image's and `vector` what it is made for with the layer, as the manifest's group says.
     """
 
     layer: str
@@ -36,6 +36,7 @@ class ListedFiles:
     layout: LayoutRecord
     record: Mapping[str, Any]
     source_index: int | None
+    vector: Mapping[str, Any] | None
 
     @property
     def role(self) -> str:
@@ -137,7 +138,7 @@ def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
             if per_image != (group["image"] is not None):
                 owner = "an image, not of the layer itself" if per_image else "the layer itself, not of an image"
                 raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {owner}")
-            yield ListedFiles(layer, group["image"], layout, record, group.get("source_index"))
+            yield ListedFiles(layer, group["image"], layout, record, group.get("source_index"), group.get("vector"))
 
 
 @dataclass(frozen=True)

@@ -165,8 +165,8 @@ def _check_unit(store: Store, unit: Unit, chain: Chain, tally: Tally) -> None:
     codes, weight = layer.activation[unit.image].astype(np.int64), layer.weight[:]
     expected = chain.codes(unit.image, spec)
     if expected is None:
-        why = "they are given" if spec.source == GIVEN else f"{spec.source} is not in the store"
-        tally.skip(f"activation codes of {spec.name}, because {why}")
+        why = f"activation codes of {spec.name}, because {spec.source} is not in the store"
+        tally.skip("activation codes, which are given" if spec.source == GIVEN else why)
     else:
         tally.equal("activation", address, ("ic", "y", "x"), expected, codes)
     for it in range(array.input_tiles(spec.in_channels)):
