@@ -1,6 +1,7 @@
 """What every test runs under: strict JAX promotion, shapes and dtypes checked, and where the optional data is."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -8,7 +9,12 @@ import jax
 import pytest
 from jaxtyping import install_import_hook
 
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # tests compile what they test, in commands too
+os.environ.pop("JAX_ENABLE_COMPILATION_CACHE", None)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # one run compiles each function once: its workers and commands share that
+    _compiled = tempfile.TemporaryDirectory(prefix="factory-tests-", ignore_cleanup_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 install_import_hook("factory", "beartype.beartype")
 hypothesis.settings.register_profile("factory", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("factory")
