@@ -356,7 +356,9 @@ def test_the_command_prints_what_it_took_for_granted(tmp_path, capsys, monkeypat
         "activations 3 bits unsigned; output is the exact result\nmm.h5  "
     )
     for words in ("capture -o x.h5", "capture a.npz --weight b.txt -o x.h5"):
-        with pytest.raises(InputError, match="^a source must be given, or --weight and --activation, and not both$"):
+        with pytest.raises(
+            InputError, match="^a source must be given, or --weight and --activation, or --from-export, and one only$"
+        ):
             app(words.split(), standalone_mode=False)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from factory.build.codes import store_codes
+from factory.fileplan import ExportOptions
 from factory.readers.arrays import LayerDescription, read_arrays
+from factory.readers.exports import read_export
 from factory.readers.values import read_inputs
 from factory.spec import CodedNetwork, InputError, Progress, SystolicArray
 
@@ -21,6 +23,8 @@ def capture(
     output: str | Path | None = None,
     description: str | Path | None = None,
     layer: LayerDescription | None = None,
+    from_export: str | Path | None = None,
+    layout: ExportOptions | None = None,
     array: SystolicArray | None = None,
     compression: str | None = None,
     keep: str = "psums",
@@ -32,14 +36,21 @@ def capture(
 
     `source` is a `torch.nn.Module`, or the path of an ONNX model, run on `images`, a batch as it takes them (or the
     path of an .npy or of an .npz by the inputs' names); or an .npz, an HDF5 file or a folder of arrays
-    `<layer>.weight` and `<layer>.activation`, or a TOML file that names them; None: `layer` alone.
-    `description` is a TOML file of geometry, bits and signs. `array` is 8 x 8 by
-    default. `say` is called with a line for each thing that was taken for granted or left out. The rest are as `build`
-    takes them. Return the store's path; raise InputError for what cannot be an integer layer.
+    `<layer>.weight` and `<layer>.activation`, or a TOML file that names them; None: `layer` alone, or `from_export`, a
+    folder of memory files: an export, or foreign files, of which `layout` gives the profile and `description` the
+    layers (see `read_export`). For arrays, `description` is a TOML file of geometry, bits and signs.
+
+    `array` is 8 x 8 by default. `say` is called with a line for each thing that was taken for granted, left out or
+    compared. The rest are as `build` takes them. Return the store's path; raise InputError for what cannot be an
+    integer layer.
     """
     if output is None:
         raise InputError("output must be given: the store to write", options=("output",))
-    network = read_source(source, images, description, layer)
+    if from_export is not None:
+        said = None if description is None else Path(description)
+        network = read_export(Path(from_export), said, layout, array)
+    else:
+        network = read_source(source, images, description, layer)
     for line in (*network.notes, *(f"{name}: left out: {reason}" for name, reason in network.skipped.items())):
         if say:
             say(line)

@@ -35,6 +35,15 @@ def capture(
     activation: Annotated[str, typer.Option(help="Its activations.")] = "",
     expected: Annotated[str, typer.Option(help="Its exact result, to be checked.")] = "",
     weight_axes: Annotated[str, typer.Option(help="Axes of --weight, such as `in out`; default: `out in`.")] = "",
+    from_export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="A folder of memory files: an export, or with --profile and --description any."
+        ),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="The profile of foreign files: a name or a TOML file.")] = None,
+    dataflow: options.Dataflow = None,
+    pe_activation: options.PeActivation = None,
     rows: options.Rows = 8,
     cols: options.Cols = 8,
     psum_bits: options.PsumBits = 16,
@@ -44,14 +53,16 @@ def capture(
 ) -> None:
     """Take the integers of layers from somewhere else, and write their psums and accumulators to a store."""
     from factory.build.captured import capture
+    from factory.fileplan import ExportOptions
     from factory.readers.arrays import LayerDescription
     from factory.report import bytes_text
     from factory.spec import InputError
 
     single = LayerDescription(weight=weight, activation=activation, output=expected, weight_axes=weight_axes)
     given = single if single != LayerDescription() else None
-    if (source is None) == (given is None):
-        raise InputError("a source must be given, or --weight and --activation, and not both")
+    if sum(one is not None for one in (source, given, from_export)) != 1:
+        raise InputError("a source must be given, or --weight and --activation, or --from-export, and one only")
+    layout = ExportOptions(dataflow, profile=profile, pe_activation=pe_activation) if profile else None
     with options.progress_bar() as progress:
         path = capture(
             source,
@@ -59,6 +70,8 @@ def capture(
             output,
             description=description,
             layer=given,
+            from_export=from_export,
+            layout=layout,
             array=SystolicArray(rows, cols, psum_bits),
             compression=compression,
             keep=keep,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int8, Int64, Integer
+from jaxtyping import Int64, Integer
 
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.bits import Field
@@ -105,7 +105,7 @@ class LayerMapping:
         joined = tiled.values.transpose(order).reshape(-1, *(tiled.size(axis) for axis in rest))
         return LabelledArray(joined[: len(self.channels)], ("oc", *rest), {}, tiled.inexact)
 
-    def cut_weight(self, codes: Int8[np.ndarray, "oc ic ki kj"]) -> LabelledArray:
+    def cut_weight(self, codes: Integer[np.ndarray, "oc ic ki kj"]) -> LabelledArray:
         """Return the selected weight codes, tiled."""
         return self.tile(LabelledArray(codes.reshape(*codes.shape[:2], -1), ("oc", "ic", "kij")))
 
