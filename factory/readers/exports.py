@@ -172,6 +172,9 @@ def _operand(
     name = f"{layer.name}: {files.role.name}"
     if not there[1:].all():
         raise InputError(f"{name}: the files must hold every code, not {int(there[1:].sum())} of {prod(shape)}")
+    border = (0, layer.mapping.spec.zero_point) if files.role.per_image else (0,)
+    if not np.isin(values[held == 0], border).all():
+        raise InputError(f"{name}: lanes that stand for no code must hold {' or '.join(map(str, sorted(set(border))))}")
     if (codes[held] != values)[held > 0].any():
         raise InputError(f"{name}: the files must hold the same code wherever it comes again")
     return codes[1:].reshape(shape)
