@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from factory.fileplan import read_plan
 from factory.spec import ComparisonError, InputError, Progress
-from factory.testbench import DEVICE_LIST, LIST, TOP, Bench, bench_of
+from factory.testbench import DEVICE_LIST, LIST, TOP, Bench, bench_of, write_given
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,15 @@ def run_bench(
     bench: Bench,
     stall: int | None = None,
     progress: Progress | None = None,
+    log: Path | None = None,
 ) -> SimulationResult:
-    """Run what `compile_bench` made; raise ComparisonError unless it passes and compared what `bench` counts."""
+    """Run what `compile_bench` made; raise ComparisonError unless it passes and compared what `bench` counts.
+
+    Every word that the device gives goes into the file `log`, and the run does not end at mismatches then.
+    """
     command = [*simulator.run(build.resolve(), TOP), f"+stall={stall or 0}"]
+    if log is not None:
+        command.append(f"+dump={log.resolve()}")
     said: list[str] = []
     with subprocess.Popen(
         command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -147,17 +153,21 @@ def simulate(
     dut: Sequence[str | Path] = (),
     stall: int | None = None,
     progress: Progress | None = None,
+    dump: str | Path | None = None,
 ) -> SimulationResult:
     """Run the testbench of an export and return what it compared.
 
     `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of
     another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random
-    stalls of every handshake. `progress` is called with the jobs done, the jobs in all, and the last one.
+    stalls of every handshake. `progress` is called with the jobs done, the jobs in all, and the last one. `dump` is a
+    new folder for what the device gives, in files like the export's own.
 
     Raise ComparisonError where a word is not what it must be, or where not every word was compared; InputError where
     there is no testbench, no simulator, or where the device does not compile.
     """
     directory = Path(directory)
+    if dump is not None and Path(dump).exists():
+        raise InputError(f"{dump}: must be a new folder, it is there already", options=("dump",))
     bench = bench_of(read_plan(directory))
     if not (directory / LIST).is_file():
         raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")
@@ -167,4 +177,9 @@ def simulate(
     found = find_simulator(simulator)
     with TemporaryDirectory(prefix="factory-simulate-") as build:
         compile_bench(directory, Path(build), found, [Path(path) for path in dut])
-        return run_bench(directory, Path(build), found, bench, stall, progress)
+        log = None if dump is None else Path(build) / "given.log"
+        try:
+            return run_bench(directory, Path(build), found, bench, stall, progress, log)
+        finally:
+            if log is not None and log.is_file():
+                write_given(bench, log, Path(dump))

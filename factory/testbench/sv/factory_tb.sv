@@ -1,7 +1,8 @@
 // Self-checking testbench: reads the jobs that the export listed, feeds the array, and compares what comes out.
 //
 // Run from the folder that holds the manifest. Plusargs: +jobs=FILE (default testbench/jobs.txt), +stall=SEED (random
-// stalls on every handshake; 0, the default: none). Ends with $fatal on any failure, else with one line PASS.
+// stalls on every handshake; 0, the default: none), +dump=FILE (write every word that the device gives, with the job
+// that it belongs to, and go on after mismatches). Ends with $fatal on any failure, else with one line PASS.
 module factory_tb;
   import factory_stream_pkg::*;
   import factory_pkg::*;
@@ -196,10 +197,13 @@ module factory_tb;
 
   // ---- mismatches -------------------------------------------------------------------------------------------------
   int mismatches = 0;
+  integer dump_file = 0;
+  logic report;  // a dump goes on after the mismatches that are reported
+  assign report = mismatches < REPORTED;
 
   task automatic mismatch;
     mismatches = mismatches + 1;
-    if (mismatches == REPORTED) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
+    if (mismatches == REPORTED && dump_file == 0) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
   endtask
 
   task automatic output_mismatch(input string what, input int at, input int c, input logic signed [31:0] must,
@@ -215,19 +219,30 @@ module factory_tb;
 
   always @(posedge clk)
     for (int c = 0; c < COLS; c++) begin
-      if (psum_sink.wrong[c]) begin
+      if (report && psum_sink.wrong[c]) begin
         $display("MISMATCH %0s, image %0d, it %0d, ot %0d, kij %0d, nij %0d, col %0d: psum must be %0d, not %0d", layer,
                  image, it + psum_sink.stream.outer, ot, psum_sink.stream.middle, psum_sink.stream.inner, c,
                  $signed(psum_sink.must[32*c+:32]), $signed(psum_sink.have[32*c+:32]));
         mismatch;
       end
-      if (partial_sink.wrong[c])
+      if (report && partial_sink.wrong[c])
         output_mismatch("partial", partial_sink.stream.inner, c, partial_sink.must[32*c+:32],
                         partial_sink.have[32*c+:32]);
-      if (acc_sink.wrong[c])
+      if (report && acc_sink.wrong[c])
         output_mismatch("acc", acc_sink.stream.inner, c, acc_sink.must[32*c+:32], acc_sink.have[32*c+:32]);
-      if (out_sink.wrong[c])
+      if (report && out_sink.wrong[c])
         output_mismatch("out", out_sink.stream.inner, c, out_sink.must[32*c+:32], out_sink.have[32*c+:32]);
+    end
+
+  // ---- the dump: one line a word, `STREAM JOB BITS`, the highest lane leftmost --------------------------------------
+  int jobs = 0;
+
+  always @(posedge clk)
+    if (dump_file != 0) begin
+      if (psum_take && psum_sink.stream.active) $fdisplay(dump_file, "psum %0d %b", jobs, psum);
+      if (out_take && partial_sink.stream.active) $fdisplay(dump_file, "partial %0d %b", jobs, acc);
+      if (out_take && acc_sink.stream.active) $fdisplay(dump_file, "acc %0d %b", jobs, acc);
+      if (out_take && out_sink.stream.active) $fdisplay(dump_file, "out %0d %b", jobs, out);
     end
 
   // ---- protocol: words that nobody asked for, words that change while they wait, and silence are failures ---------
@@ -238,7 +253,9 @@ module factory_tb;
   assign outputs_left = partial_sink.stream.active || acc_sink.stream.active || out_sink.stream.active;
 
   task automatic fail(input string what);
-    $fatal(1, "FAIL %0s, image %0d, ot %0d, pt %0d: %0s", layer, image, ot, pt, what);
+    if (dump_file == 0) $fatal(1, "FAIL %0s, image %0d, ot %0d, pt %0d: %0s", layer, image, ot, pt, what);
+    if (report) $display("MISMATCH %0s, image %0d, ot %0d, pt %0d: %0s", layer, image, ot, pt, what);
+    mismatch;
   endtask
 
   always @(posedge clk)
@@ -255,7 +272,9 @@ module factory_tb;
       out_before  <= out;
       acc_before  <= acc;
       idle <= (act_take || weight_take || psum_take || out_take) ? 0 : idle + 1;
-      if (idle == PATIENCE) fail($sformatf("no word has moved for %0d clocks", PATIENCE));
+      if (idle == PATIENCE)
+        $fatal(1, "FAIL %0s, image %0d, ot %0d, pt %0d: no word has moved for %0d clocks", layer, image, ot, pt,
+               PATIENCE);
     end
 
   // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `job LABELS DEVICE WALKS`, `end JOBS WORDS` -----------------
@@ -323,15 +342,15 @@ module factory_tb;
 
   // Everything here happens at falling edges, half a clock away from what it drives.
   initial begin
-    logic [NAME_BITS-1:0] name, command;
-    int jobs, jobs_must, compared, compared_must;
+    logic [NAME_BITS-1:0] name, command, dump;
+    int jobs_must, compared, compared_must;
     if (!$value$plusargs("jobs=%s", name)) name = "testbench/jobs.txt";
     if (!$value$plusargs("stall=%d", seed)) seed = 0;
+    if ($value$plusargs("dump=%s", dump)) dump_file = $fopen(dump, "w");
     jobs_file = $fopen(name, "r");
     if (jobs_file == 0) $fatal(1, "%0s: cannot be opened", name);
     repeat (4) @(negedge clk);
     rst = 0;
-    jobs = 0;
     command = "";
     while (command != "end") begin
       if ($fscanf(jobs_file, "%s", command) != 1) $fatal(1, "jobs file: must end with the line end");
