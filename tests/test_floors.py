@@ -17,7 +17,7 @@ FLOORS = (
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
     {"testbench", "readers", "audit", "synthetic"},
-    {"build", "export", "verify", "report", "simulate", "evaluate", "train"},
+    {"build", "export", "verify", "report", "simulate", "diagnose", "evaluate", "train"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

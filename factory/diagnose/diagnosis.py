@@ -1,0 +1,151 @@
+"""The diagnosis of dumps: what is wrong, where, and the causes that explain it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from factory.arithmetic.labelled import Address, LabelledArray
+from factory.dataflow import ROLES, LayerVectors
+from factory.diagnose.case import Case, QuantizerSource
+from factory.diagnose.evidence import Counts, First, by_axis, count, first_wrong
+from factory.diagnose.golden import Group, groups, operands
+from factory.diagnose.hypotheses import TABLE, Hypothesis
+from factory.diagnose.matching import Given, of_role, read_all
+from factory.diagnose.rank import Finding, rank
+from factory.fileplan import read_plan
+from factory.spec import InputError
+from factory.store import Store, open_store
+
+_OTHERS = 8
+_ORDER = {name: place for place, name in enumerate(ROLES)}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The words of one layer, image and role."""
+
+    where: Address
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What dumps are, against an export.
+
+    `compared` are the groups of files. `case` is the group whose mismatch was looked into, None where all is right:
+    the first role on the way through the array that is wrong, and of its groups the one with most wrong values. `causes`
+    are the best explanations, none where none explains enough. `notes` say what could not be tried.
+    """
+
+    directory: Path
+    compared: tuple[Compared, ...]
+    case: Case | None = None
+    first: First | None = None
+    axes: dict[str, tuple[LabelledArray, LabelledArray]] | None = None
+    causes: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> Counts:
+        """The words of all groups."""
+        return sum((each.counts for each in self.compared), Counts())
+
+    @property
+    def passes(self) -> bool:
+        """Whether every word is there and right."""
+        return self.counts.passes
+
+
+def diagnose(
+    directory: str | Path,
+    dumps: Iterable[str | Path],
+    role: str | None = None,
+    store: Store | str | Path | None = None,
+    top: int = 3,
+    hypotheses: Sequence[Hypothesis] = TABLE,
+) -> Diagnosis:
+    """Compare dumps with an export, and find what explains a mismatch.
+
+    `dumps` are folders or files that are called as the export's, or one file of all words of `role` (`out`, `psum`,
+    `accumulator`, or another role or layout that the export holds). `store` is what the export was made from: it has the
+    codes where the export does not include them. `top` causes are kept. Raise InputError for what is no export or dump.
+    """
+    directory = Path(directory)
+    plan = read_plan(directory)
+    wanted = of_role(list(groups(directory, plan)), role)
+    if not wanted:
+        raise InputError(f"{directory}: must hold something to compare, such as out")
+    compared, case = [], None
+    for given in read_all(map(Path, dumps), wanted):
+        found, extra = _case(given)
+        compared.append(Compared(given.group.where, count(found, extra)))
+        case = found if case is None or _looks_first(found) > _looks_first(case) else case
+    if not compared:
+        raise InputError("a dump must be given")
+    if case is None or not (case.wrong.any() or case.absent.any()):
+        return Diagnosis(directory, tuple(compared))
+    opened = nullcontext(store) if store is None or isinstance(store, Store) else open_store(store)
+    with opened as source:
+        case, notes = _with_operands(case, source)
+    case = replace(case, others=dict(_others(case, wanted)))
+    causes = rank(case, hypotheses, top) if case.wrong.any() else ()
+    return Diagnosis(directory, tuple(compared), case, first_wrong(case), by_axis(case), causes, notes)
+
+
+def _case(given: Given) -> tuple[Case, int]:
+    values, state, extra = given.arrays()
+    return Case(given.group, given.group.read(), values, state), extra
+
+
+def _looks_first(case: Case) -> tuple[bool, int, int]:
+    """Return what orders cases: wrong values before missing ones, early roles first, and many before few."""
+    wrong, absent = int(np.count_nonzero(case.wrong)), int(np.count_nonzero(case.absent))
+    return bool(wrong), -_ORDER[case.group.files.role.name] if wrong or absent else -len(_ORDER), wrong or absent
+
+
+def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ...]]:
+    """Return the case with what its words follow from."""
+    group, spec = case.group, case.mapping.spec
+    found, source = operands(group), _quantizer(group)
+    if store is not None:
+        layer = store.layer(spec.name)
+        vectors = LayerVectors(case.mapping, layer, post=case.post).of_image(group.image)
+        found = found or vectors.operands()
+        source = QuantizerSource(spec, layer.threshold, layer.direction)
+    case = replace(case, operands=found, source=source)
+    if found is None:
+        names = " and ".join(case.mapping.fields)
+        return case, (f"causes inside the array were not tried: the export has no {names}; name its store",)
+    if not case.recomputes:
+        return case, ("causes inside the array were not tried: the codes do not give the words that are expected",)
+    return case, ()
+
+
+def _quantizer(group: Group) -> QuantizerSource:
+    """Return the next layer's quantizer, where the export has it."""
+    mapping, found = group.layer.mapping, {}
+    for files in group.layer.own:
+        if files.role.of_next:
+            own = Group(group.root, group.plan, group.layer, None, files)
+            held = mapping.untile(own.vector(own.read())).values
+            whole = np.zeros((mapping.spec.out_channels, *held.shape[1:]), np.int32)
+            whole[mapping.channels] = held
+            found[files.role.name] = whole
+    return QuantizerSource(mapping.spec, found.get("threshold"), found.get("direction"))
+
+
+def _others(case: Case, every: Sequence[Group]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield right words of other images, layers and roles that could lie in the same files."""
+    own, taken = case.group, 0
+    for group in every:
+        if group is own or group.shape != own.shape or group.axes != own.axes or taken == _OTHERS:
+            continue
+        if group.where == own.where or np.array_equal(words := group.read(), case.expected):
+            continue
+        taken += 1
+        yield f"{group.files.role.name} of {Address(group.layer.name, group.image)}", case.wrapped(words)

@@ -1,0 +1,267 @@
+"""Dumps: what a simulator or a board gave, as integers and what of them was not given.
+
+Sources: IEEE 1364 `$writememb`/`$writememh` (comments, `@address` in hex, digits x and z), Xilinx UG896 (coe), Intel's
+memory initialisation files (mif), NumPy's npy, CSV with a word a row, and one value a line in decimal or hex.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from factory.arithmetic import bits
+from factory.memfile import Memory, WordFormat
+from factory.spec import InputError
+
+GIVEN, UNDEFINED, MISSING = 0, 1, 2
+"""The state of a value: it was given; some bits of it are x or z; the dump does not have it."""
+_COMMENTS = re.compile(rb"//[^\n]*|/\*.*?\*/|^\s*#[^\n]*|^\s*--[^\n]*", re.DOTALL | re.MULTILINE)
+_COE = re.compile(rb"memory_initialization_radix\s*=\s*(\d+)\s*;\s*memory_initialization_vector\s*=", re.IGNORECASE)
+_MIF = re.compile(rb"CONTENT\s*BEGIN(.*)END\s*;", re.DOTALL | re.IGNORECASE)
+_MIF_WORD = re.compile(rb"([0-9a-fA-F]+)\s*:\s*([^;\s]+)\s*;")
+_DECIMAL = re.compile(rb"[+-]?\d+")
+_UNKNOWN = b"xXzZ?"
+_ROOM = 64
+"""A dump may be this many bytes for each value that is wanted: far more than any text of one."""
+
+
+@dataclass(frozen=True)
+class GivenWords:
+    """The words of a dump, lane 0 first; `extra` words came after the last that is wanted.
+
+    A value is 0 where its `state` is not GIVEN.
+    """
+
+    values: Int64[np.ndarray, "word lane"]
+    state: UInt8[np.ndarray, "word lane"]
+    extra: int = 0
+
+
+def nothing_given(memory: Memory) -> GivenWords:
+    """Return the words of a dump that is empty."""
+    shape = (memory.words, memory.word.lanes)
+    return GivenWords(np.zeros(shape, np.int64), np.full(shape, MISSING, np.uint8))
+
+
+def read_dump(path: Path, memory: Memory) -> GivenWords:
+    """Read a dump of `memory.words` words; raise InputError, with the line, where it is none."""
+    wanted = memory.words * memory.word.lanes
+    try:
+        if path.stat().st_size > (1 << 20) + wanted * max(_ROOM, 4 * memory.word.width):
+            raise InputError(f"must be a dump of {memory.words} words, not {path.stat().st_size} bytes")
+        return _parsed(path.read_bytes(), path.suffix.lower(), memory)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: must be a dump: {error}") from None
+
+
+def _parsed(data: bytes, suffix: str, memory: Memory) -> GivenWords:
+    if suffix == ".npy":
+        return _npy(data, memory)
+    if suffix == ".raw":
+        return _raw(data, memory)
+    text = data.removeprefix(b"\xef\xbb\xbf")
+    if suffix == ".csv":
+        return _csv(text, memory)
+    if (grid := _grid(text)) is not None and (kind := _kind(grid, memory)) is not None:
+        return _fill(memory, _words(grid, kind, memory))
+    return _tokens(text, memory)
+
+
+# ---- containers of integers -----------------------------------------------------------------------------------------
+
+
+def _npy(data: bytes, memory: Memory) -> GivenWords:
+    codes = np.load(BytesIO(data), allow_pickle=False)
+    lanes = memory.word.lanes
+    if codes.dtype.kind not in "iu" or codes.ndim not in (1, 2) or codes.size % lanes or codes.shape[-1] not in (
+        lanes, codes.size,
+    ):  # fmt: skip
+        raise InputError(f"must be integers (word, {lanes}), not {codes.dtype} {codes.shape}")
+    return _integers(codes.reshape(-1, lanes), np.zeros((codes.size // lanes, lanes), bool), memory)
+
+
+def _raw(data: bytes, memory: Memory) -> GivenWords:
+    size = memory.word.bytes
+    whole = np.frombuffer(data, np.uint8)[: len(data) // size * size].reshape(-1, size)
+    return _fill(memory, (memory.word.unpack(whole[:, ::-1]), np.zeros((len(whole), memory.word.lanes), bool)))
+
+
+def _csv(text: bytes, memory: Memory) -> GivenWords:
+    lanes, rows = memory.word.lanes, [line.split(b",") for line in text.splitlines() if line.strip()]
+    skipped = int(bool(rows) and not all(_is_number(cell) for cell in rows[0]))
+    for number, row in enumerate(rows[skipped:], skipped + 1):
+        if len(row) != lanes:
+            raise InputError(f"line {number}: must have {lanes} columns, lane 0 first, not {len(row)}")
+    cells = np.array([cell.strip() for row in rows[skipped:] for cell in row], dtype="S")
+    values, unknown = _decimals(cells, text)
+    return _integers(values.reshape(-1, lanes), unknown.reshape(-1, lanes), memory)
+
+
+def _is_number(cell: bytes) -> bool:
+    return bool(_DECIMAL.fullmatch(cell.strip())) or cell.strip().lower() in (b"x", b"z")
+
+
+def _integers(values: np.ndarray, unknown: Bool[np.ndarray, "word lane"], memory: Memory) -> GivenWords:
+    """Return integers as lanes hold them; raise InputError where one fits a lane neither signed nor unsigned."""
+    field = memory.word.field
+    least, most = -(1 << field.bits - 1), (1 << field.bits) - 1
+    wide = values.astype(np.int64)
+    outside = (wide < least) | (wide > most)
+    if outside.any():
+        word, lane = map(int, np.argwhere(outside)[0])
+        raise InputError(f"word {word}, lane {lane}: must be {least} to {most}, not {wide[word, lane]}")
+    return _fill(memory, (field.wrap(wide)[0], unknown))
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a token is: the digits, of some radix, of a whole word or of one lane."""
+
+    radix: int
+    whole: bool
+
+
+def _grid(text: bytes) -> UInt8[np.ndarray, "word digit"] | None:
+    """Return the digits of lines of one width, after comment lines; None where the text is not that plain."""
+    while text.startswith((b"//", b"#")):
+        text = text.partition(b"\n")[2]
+    width = text.find(b"\n") + 1
+    if width < 2 or len(text) % width:
+        return None
+    lines = np.frombuffer(text, np.uint8).reshape(-1, width)
+    plain = (lines[:, -1] == ord("\n")).all() and np.isin(
+        lines[:, :-1], np.frombuffer(b"0123456789abcdefABCDEF" + _UNKNOWN, np.uint8)
+    ).all()
+    return lines[:, :-1] if plain else None
+
+
+def _kind(grid: UInt8[np.ndarray, "token digit"], memory: Memory) -> _Kind | None:
+    """Return what tokens of one length are; of several, what gives as many words as are wanted."""
+    word, found = memory.word, []
+    for width, whole in ((word.width, True), (word.field.bits, False)):
+        for radix, count in ((2, width), (16, -(-width // 4))):
+            allowed = b"01" if radix == 2 else b"0123456789abcdefABCDEF"
+            if count == grid.shape[1] and np.isin(grid, np.frombuffer(allowed + _UNKNOWN, np.uint8)).all():
+                found.append(_Kind(radix, whole))
+    exact = [kind for kind in found if len(grid) == memory.words * (1 if kind.whole else word.lanes)]
+    return next(iter(exact or found), None)
+
+
+def _words(grid: UInt8[np.ndarray, "token digit"], kind: _Kind, memory: Memory):
+    """Return the values of tokens, `(word, lane)` or `(token, 1)`, and where some bit is unknown."""
+    word = memory.word if kind.whole else WordFormat(1, memory.word.field)
+    unknown = np.isin(grid, np.frombuffer(_UNKNOWN, np.uint8))
+    known = np.where(unknown, ord("0"), grid).astype(np.uint8) if unknown.any() else grid
+    try:
+        values = word.unpack(bits.from_digits(known, kind.radix))
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    mask = np.zeros(values.shape, bool)
+    rows = np.flatnonzero(unknown.any(axis=1))
+    if rows.size:
+        each = unknown[rows] if kind.radix == 2 else np.repeat(unknown[rows], 4, axis=1)
+        for lane in range(word.lanes):
+            high = each.shape[1] - word.low_bit(lane)
+            mask[rows, lane] = each[:, high - word.field.bits : high].any(axis=1)
+    return values, mask
+
+
+def _tokens(text: bytes, memory: Memory) -> GivenWords:
+    radix, body = _unwrapped(text)
+    tokens = _COMMENTS.sub(b" ", body).replace(b"_", b"").split()
+    ats = [at for at, token in enumerate(tokens) if token.startswith(b"@")]
+    digits = np.array([token for token in tokens if not token.startswith(b"@")], dtype="S")
+    if not digits.size:
+        return nothing_given(memory)
+    positions = np.arange(len(digits))
+    for count, at in enumerate(ats):
+        if not re.fullmatch(rb"@[0-9a-fA-F]+", tokens[at]):
+            raise InputError(f"{_place(text, tokens[at])}: must be an address such as @1f, not {_shown(tokens[at])}")
+        address, first = int(tokens[at][1:], 16) - memory.base, at - count
+        if address < 0:
+            raise InputError(f"{_place(text, tokens[at])}: addresses must begin with {memory.base:x}")
+        positions[first:] += address - positions[first] if first < len(positions) else 0
+    prefixed = np.char.startswith(np.char.lower(digits), b"0x")
+    if prefixed.all():
+        digits, radix = np.char.replace(np.char.lower(digits), b"0x", b""), 16
+    lengths = np.char.str_len(digits)
+    decimal = radix == 10 or (not radix and lengths.min() < lengths.max() and _all_decimal(digits))
+    kind = None
+    if not decimal:
+        longest = int(lengths.max())
+        lane = memory.word.field.bits
+        wide = next((n for n in (-(-lane // 4), -(-memory.word.width // 4)) if n >= longest), longest)
+        padded = np.char.rjust(digits, wide if lengths.min() < longest else longest, b"0")
+        grid = np.frombuffer(padded.tobytes(), np.uint8).reshape(len(padded), padded.dtype.itemsize)
+        kind = _kind(grid, memory)
+    if kind is not None:
+        return _fill(memory, _words(grid, kind, memory), positions)
+    return _fill_lanes(memory, *_decimals(digits, text), positions)
+
+
+def _all_decimal(tokens: np.ndarray) -> bool:
+    return all(_is_number(token) for token in tokens[:4096].tolist())
+
+
+def _unwrapped(text: bytes) -> tuple[int, bytes]:
+    """Return the radix that a coe states (0: none stated) and a text of words and `@` addresses."""
+    if head := _COE.search(text):
+        return int(head[1]), text[head.end() :].replace(b",", b" ").replace(b";", b" ")
+    if content := _MIF.search(text):
+        return 0, _MIF_WORD.sub(rb"@\1 \2 ", content[1])
+    return 0, text
+
+
+def _decimals(tokens: np.ndarray, text: bytes) -> tuple[Int64[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
+    unknown = np.isin(np.char.lower(tokens), [b"x", b"z"])
+    try:
+        return np.where(unknown, b"0", tokens).astype(np.int64), unknown
+    except (ValueError, OverflowError):
+        wrong = next(token for token in tokens.tolist() if not _is_number(token))
+        raise InputError(f"{_place(text, wrong)}: must be a word of the memory or an integer, not {_shown(wrong)}") \
+            from None  # fmt: skip
+
+
+def _place(text: bytes, token: bytes) -> str:
+    """Return the line of a token."""
+    return f"line {text.count(bytes([10]), 0, max(text.find(token), 0)) + 1}"
+
+
+def _shown(token: bytes) -> str:
+    return repr(token[:40].decode("latin-1"))
+
+
+# ---- into the memory ------------------------------------------------------------------------------------------------
+
+
+def _fill_lanes(memory: Memory, values: np.ndarray, unknown: np.ndarray, positions: np.ndarray) -> GivenWords:
+    field = memory.word.field
+    least, most = -(1 << field.bits - 1), (1 << field.bits) - 1
+    outside = np.flatnonzero((values < least) | (values > most))
+    if outside.size:
+        raise InputError(f"value {outside[0]} must be {least} to {most}, not {values[outside[0]]}")
+    return _fill(memory, (field.wrap(values)[0][:, None], unknown[:, None]), positions)
+
+
+def _fill(memory: Memory, found: tuple[np.ndarray, np.ndarray], positions: np.ndarray | None = None) -> GivenWords:
+    """Return the memory with words, or lanes one by one, at their positions; the later one counts."""
+    values, unknown = found
+    if positions is None:
+        positions = np.arange(len(values))
+    lanes = memory.word.lanes // values.shape[1]  # tokens of a word
+    fits = positions < memory.words * lanes
+    held = nothing_given(memory)
+    flat = (memory.words * lanes, values.shape[1])
+    held.values.reshape(flat)[positions[fits]] = np.where(unknown, 0, values)[fits]
+    held.state.reshape(flat)[positions[fits]] = np.where(unknown, UNDEFINED, GIVEN)[fits]
+    return GivenWords(held.values, held.state, -(-int(np.count_nonzero(~fits)) // lanes))

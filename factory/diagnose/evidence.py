@@ -1,0 +1,133 @@
+"""What is wrong, and where: words that were wanted against words that were given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from factory.arithmetic.labelled import Address, LabelledArray
+from factory.dataflow import PIXELS
+from factory.diagnose.case import Case
+from factory.diagnose.dump import GIVEN, MISSING, UNDEFINED
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many words of memory there are of each kind: a word counts as what its worst value is.
+
+    `expected` is what the export has; of those, `missing` are not in the dump, some bit of `undefined` is x or z, `wrong`
+    have another value and `equal` do not. `extra` came beyond them.
+    """
+
+    expected: int = 0
+    equal: int = 0
+    wrong: int = 0
+    undefined: int = 0
+    missing: int = 0
+    extra: int = 0
+
+    @property
+    def given(self) -> int:
+        """Words of which every bit is known."""
+        return self.equal + self.wrong
+
+    @property
+    def passes(self) -> bool:
+        """Whether every word is there and is right."""
+        return self.expected > 0 and self.equal == self.expected and not self.extra
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class First:
+    """The first value that is wrong or undefined: its address, its place in the export's files, what it must be and is.
+
+    `line` counts a text file's lines from 1, `word` its words from 0; the value lies in bits `high` to `low` of the
+    word, `bits` are those of it that differ. `have` is None where it is undefined.
+    """
+
+    address: Address
+    path: str
+    line: int
+    word: int
+    high: int
+    low: int
+    bits: tuple[int, ...]
+    must: int
+    have: int | None
+
+
+def count(case: Case, extra: int) -> Counts:
+    """Return what the words of a case are."""
+    state = np.where(case.group.padding, GIVEN, case.state)
+    differs = (case.wrong & (case.state == GIVEN)).any(axis=2)
+    missing, undefined = (state == MISSING).any(axis=2), (state == UNDEFINED).any(axis=2)
+    undefined &= ~missing
+    wrong = differs & ~missing & ~undefined
+    numbers = [int(np.count_nonzero(mask)) for mask in (wrong, undefined, missing)]
+    return Counts(wrong.size, wrong.size - sum(numbers), *numbers, extra)
+
+
+def first_wrong(case: Case) -> First | None:
+    """Return the first value, in the order of the files, their words and lanes, that is wrong or undefined."""
+    if not case.wrong.any():
+        return None
+    file, word, lane = map(int, np.unravel_index(int(case.wrong.argmax()), case.wrong.shape))
+    group = case.group
+    low = group.files.placement.word.low_bit(lane)
+    name = group.paths[file]
+    where = Address(group.layer.name, group.image)
+    address = group.files.address_at(where, name.rpartition("/")[2], word, low)
+    must, have = int(case.expected[file, word, lane]), int(case.given[file, word, lane])
+    differ = must ^ have
+    known = case.state[file, word, lane] == GIVEN
+    return First(
+        address=address,
+        path=name,
+        line=group.header_lines + word + 1,
+        word=word,
+        high=low + case.lane_bits - 1,
+        low=low,
+        bits=tuple(bit for bit in range(case.lane_bits) if known and differ >> bit & 1),
+        must=must,
+        have=have if known else None,
+    )
+
+
+def by_axis(case: Case) -> dict[str, tuple[LabelledArray, LabelledArray]]:
+    """Return for each axis how many values of each label are wrong, and how many there are.
+
+    A map's pixels are counted by their `y` and `x` too.
+    """
+    wrong = case.group.vector((case.wrong | case.absent).astype(np.int8))
+    spec, found = case.mapping.spec, {}
+    for axis in wrong.axes:
+        found[axis] = _along(wrong, axis)
+        width = {PIXELS: spec.out_width, "nij": spec.padded_width}.get(axis)
+        if width:
+            found |= _by_row_and_column(found[axis], axis, width)
+    return found
+
+
+def _along(wrong: LabelledArray, axis: str) -> tuple[LabelledArray, LabelledArray]:
+    at = wrong.axes.index(axis)
+    counted = wrong.values.sum(axis=tuple(i for i in range(wrong.values.ndim) if i != at), dtype=np.int64)
+    each = np.full_like(counted, wrong.values.size // max(len(counted), 1))
+    labels = {axis: wrong.label(axis)}
+    return LabelledArray(counted, (axis,), labels), LabelledArray(each, (axis,), labels)
+
+
+def _by_row_and_column(
+    counts: tuple[LabelledArray, LabelledArray], axis: str, width: int
+) -> Mapping[str, tuple[LabelledArray, LabelledArray]]:
+    pixels = np.asarray(counts[0].label(axis))
+    found = {}
+    for name, place in (("y", pixels // width), ("x", pixels % width)):
+        kept = np.unique(place)
+        sums = [np.array([int(each.values[place == at].sum()) for at in kept]) for each in counts]
+        found[name] = tuple(LabelledArray(total, (name,), {name: tuple(map(int, kept))}) for total in sums)
+    return found

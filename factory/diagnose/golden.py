@@ -1,0 +1,143 @@
+"""The golden side of a diagnosis: the vectors that an export's own files hold, and where dumps of them lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int64, Integer, Shaped
+
+from factory.arithmetic.labelled import Address, LabelledArray
+from factory.dataflow import ROLES, LayerVectors
+from factory.fileplan import ExportPlan, FileSet, LayerFiles
+from factory.memfile import FORMATS, Memory, decode
+from factory.spec import InputError
+
+
+@dataclass(frozen=True)
+class Group:
+    """The files of one layout, of one layer and image (None: the layer's own), in the export `root`."""
+
+    root: Path
+    plan: ExportPlan
+    layer: LayerFiles
+    image: int | None
+    files: FileSet
+
+    @property
+    def where(self) -> Address:
+        """The layer, image and role."""
+        return Address(self.layer.name, self.image, self.files.role.name)
+
+    @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """The files, in the order of the bits, relative to the export."""
+        folder = self.plan.directory(self.layer, self.image, self.files)
+        return tuple(f"{folder}/{name}" if folder else name for name, _ in self.files.files(self.image))
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that each file describes."""
+        return self.files.memory
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(file, line, lane)`."""
+        placement = self.files.placement
+        return placement.file_count, placement.lines, placement.word.lanes
+
+    @property
+    def header_lines(self) -> int:
+        """Lines of a text file before its first word."""
+        first = self.files.placement.header_lines() + FORMATS[self.files.layout.format].prefix(self.memory)
+        return first.count(b"\n")
+
+    def read(self) -> Int64[np.ndarray, "file line lane"]:
+        """Return what the export's own files hold; raise InputError where one is not what the manifest says."""
+        return np.stack([self._read(path) for path in self.paths])
+
+    def _read(self, path: str) -> Int64[np.ndarray, "line lane"]:
+        try:
+            data = (self.root / path).read_bytes()
+            codes = decode(data, self.memory, self.files.layout.format)
+        except InputError as error:
+            raise InputError(f"{self.root / path}: {error}") from None
+        return codes[: self.shape[1]].astype(np.int64)
+
+    @cached_property
+    def axes(self) -> tuple[str, ...]:
+        """The vector's axes."""
+        return self.files.placement.axes
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of the vector's axes."""
+        return tuple(self.files.placement.sizes[axis] for axis in self.axes)
+
+    @cached_property
+    def _places(self) -> Int64[np.ndarray, " bit_order"]:
+        """For each value in the order of the bits, its place in the vector; -1 for zeros that stand for nothing."""
+        counted = LabelledArray(np.arange(1, prod(self.sizes) + 1).reshape(self.sizes), self.axes)
+        return self.files.placement.arrange(counted).values.reshape(-1) - 1
+
+    def vector(self, arranged: Shaped[np.ndarray, "file line lane"]) -> LabelledArray:
+        """Return values in the order of the bits as the vector, with its axes and labels."""
+        values, places = np.zeros(prod(self.sizes), arranged.dtype), self._places
+        kept = places >= 0
+        values[places[kept]] = arranged.reshape(-1)[kept]
+        return self.labelled(values.reshape(self.sizes))
+
+    def labelled(self, values: Integer[np.ndarray, "*shape"]) -> LabelledArray:
+        """Return values of the vector's shape with its axes and labels."""
+        labels = self.files.placement.labels
+        kept = {axis: tuple(map(int, labels[axis])) for axis in self.axes if axis in labels}
+        return LabelledArray(values, self.axes, kept)
+
+    def arrange(self, vector: LabelledArray) -> Int64[np.ndarray, "file line lane"]:
+        """Return a vector, whatever the order of its axes, in the order of the bits, as the field holds it."""
+        order = [vector.axes.index(axis) for axis in self.axes]
+        plain = LabelledArray(vector.values.transpose(order), self.axes)
+        values = self.files.layout.field.wrap(self.files.placement.arrange(plain).values)[0]
+        return values.reshape(self.shape).astype(np.int64)
+
+    def arrange_mask(self, mask: Bool[np.ndarray, "*shape"]) -> Bool[np.ndarray, "file line lane"]:
+        """Return a mask of the vector's shape in the order of the bits, False for what stands for nothing."""
+        placed = self.files.placement.arrange(LabelledArray(mask.astype(np.int8), self.axes)).values
+        return placed.reshape(self.shape).astype(bool)
+
+    @cached_property
+    def padding(self) -> np.ndarray:
+        """Where the files hold zeros that stand for nothing, `(file, line, lane)`."""
+        return (self._places < 0).reshape(self.shape)
+
+
+def groups(root: Path, plan: ExportPlan) -> Iterator[Group]:
+    """Yield every set of files of an export."""
+    for layer, image in plan.groups():
+        for files in layer.sets(image):
+            yield Group(root, plan, layer, image, files)
+
+
+def operands(group: Group) -> dict[str, LabelledArray] | None:
+    """Return the codes that the array reads, by the role of an operand, from the export's files; None without them."""
+    found: dict[str, LabelledArray] = {}
+    for image in (None, group.image):
+        for files in group.layer.sets(image):
+            if files.role.operand is not None and files.role.name not in found:
+                own = Group(group.root, group.plan, group.layer, image, files)
+                found[files.role.name] = own.vector(own.read())
+    return found if found.keys() == group.layer.mapping.fields.keys() else None
+
+
+def stored_operands(group: Group, vectors: Mapping[str, LayerVectors]) -> dict[str, LabelledArray]:
+    """Return the codes that the array reads, from a store's vectors of the same layers."""
+    return vectors[group.layer.name].of_image(group.image).operands()
+
+
+def is_checked(group: Group) -> bool:
+    """Return whether a group holds what leaves the array."""
+    return ROLES[group.files.layout.role].follows

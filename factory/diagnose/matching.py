@@ -1,0 +1,129 @@
+"""Which of an export's words each dump holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from factory.dataflow import ROLES, role_name
+from factory.diagnose.dump import MISSING, GivenWords, nothing_given, read_dump
+from factory.diagnose.golden import Group
+from factory.memfile import Memory
+from factory.spec import InputError
+
+
+@dataclass
+class Given:
+    """What dumps hold of one group: `(file, line, lane)` values and states, and how many words are too many."""
+
+    group: Group
+    dumps: dict[int, GivenWords] = field(default_factory=dict)
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the values, the states, and the words beyond the last."""
+        shape = self.group.shape
+        values, state = np.zeros(shape, np.int64), np.full(shape, MISSING, np.uint8)
+        for file, words in self.dumps.items():
+            values[file], state[file] = words.values[: shape[1]], words.state[: shape[1]]
+        return values, state, sum(words.extra for words in self.dumps.values())
+
+
+def of_role(groups: Sequence[Group], role: str | None) -> list[Group]:
+    """Return the groups that may be compared: of a role, or those of every vector that leaves the array."""
+    if role is None:
+        return [group for group in groups if group.files.role.follows]
+    name = role_name(role)
+    found = [group for group in groups if name in (group.files.role.name, group.files.layout.name)]
+    if not found:
+        held = dict.fromkeys(group.files.role.name for group in groups if group.files.role.follows)
+        raise InputError(f"role must be one that the export holds, {' '.join(held)}, not {role}", options=("role",))
+    return found
+
+
+def read_all(dumps: Iterable[Path], groups: Sequence[Group]) -> Iterator[Given]:
+    """Yield what the dumps give, group by group; raise InputError where it is not clear what one holds.
+
+    A dump is a folder of files that are called as the export's, a file that is, or a file of another name, which holds
+    all words of the role, from its first file to its last.
+    """
+    places = {path: (group, file) for group in groups for file, path in enumerate(group.paths)}
+    named: dict[int, dict[int, Path]] = {}
+    whole: list[Path] = []
+    for dump in dumps:
+        if not dump.exists():
+            raise InputError(f"{dump}: must be a dump, there is no such file or folder")
+        files = sorted(path for path in dump.rglob("*") if path.is_file()) if dump.is_dir() else [dump]
+        for path in files:
+            found = _place_of(path, places, inside=dump.is_dir())
+            if found is None:
+                whole.append(path)
+                continue
+            group, file = places[found]
+            taken = named.setdefault(id(group), {})
+            if file in taken:
+                raise InputError(f"{path}: {found} must be given once, {taken[file]} is that too")
+            taken[file] = path
+    yield from _named(named, groups)
+    for path in whole:
+        if len(whole) > 1 or named:
+            raise InputError(f"{path}: must be called as a file of the export, or be the only dump")
+        yield from _whole(path, groups)
+
+
+def _place_of(path: Path, places: Mapping[str, object], inside: bool) -> str | None:
+    """Return the export's file that a dump's path ends in, or the only one of its name."""
+    parts = path.parts
+    ends = [name for name in places if parts[-len(Path(name).parts) :] == Path(name).parts]
+    if ends:
+        return max(ends, key=len)
+    same = [name for name in places if Path(name).stem == path.stem]
+    if len(same) > 1:
+        raise InputError(f"{path}: its folder must say which one it is, {' or '.join(same[:4])}")
+    if inside and not same:
+        raise InputError(f"{path}: must be called as a file of the export, such as {next(iter(places))}")
+    return next(iter(same), None)
+
+
+def _named(named: Mapping[int, Mapping[int, Path]], groups: Sequence[Group]) -> Iterator[Given]:
+    """Yield the groups of roles of which there are dumps; files that are not there are missing."""
+    roles = {group.files.layout.name for group in groups if id(group) in named}
+    single = sum(map(len, named.values())) == 1  # a dump of one file says nothing of the others
+    for group in groups:
+        files = named.get(id(group), {})
+        if group.files.layout.name in roles and (files or not single):
+            yield Given(group, {file: read_dump(path, group.memory) for file, path in files.items()})
+
+
+def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
+    """Yield the groups of one role from a dump of all of its words."""
+    names = list(dict.fromkeys(group.files.layout.name for group in groups))
+    if len(names) > 1:
+        known = " ".join(name for name in names if name in ROLES) or " ".join(names)
+        raise InputError(f"{path}: role must be given, one of {known}: no file of the export is called so",
+                         options=("role",))  # fmt: skip
+    memory = groups[0].memory
+    if any(group.memory.word != memory.word for group in groups):
+        raise InputError(f"{path}: must be called as a file of the export, whose words differ by layer")
+    counts = [len(group.paths) * group.memory.words for group in groups]
+    words = read_dump(path, Memory(sum(counts), memory.word, memory.base))
+    first = 0
+    for group, count in zip(groups, counts, strict=True):
+        size = group.memory.words
+        last = group is groups[-1]
+        parts = {
+            file: GivenWords(
+                words.values[at : at + size], words.state[at : at + size],
+                words.extra if last and file == len(group.paths) - 1 else 0,
+            )
+            for file, at in enumerate(range(first, first + count, size))
+        }  # fmt: skip
+        first += count
+        yield Given(group, parts)
+
+
+def empty(group: Group) -> Given:
+    """Return a group of which nothing is given."""
+    return Given(group, {file: nothing_given(group.memory) for file in range(len(group.paths))})

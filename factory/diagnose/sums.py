@@ -1,0 +1,214 @@
+"""Wrong sums of the right codes: hypotheses about adders, passes, accumulators, and what follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
+
+import numpy as np
+
+from factory.arithmetic.adders import Adder
+from factory.arithmetic.bits import Field
+from factory.arithmetic.labelled import LabelledArray
+from factory.dataflow import PIXELS
+from factory.dataflow.pixels import activate
+from factory.diagnose.case import Case, Guess, QuantizerSource, at_place, changed
+from factory.memfile import POSTS
+
+_MOST_PASSES = 144
+_LEAKY_SHIFT = 6
+
+
+def _pass_axes(case: Case) -> list[str]:
+    flow, weight = case.mapping.dataflow, case.operands["weight"]
+    inner = [axis for axis in flow.terms if axis not in [tiling.inner for tiling in flow.tilings.values()]]
+    return [axis for axis in (*flow.parts, *flow.passes, *inner) if weight.size(axis) > 1]
+
+
+def _masked(weight: LabelledArray, places: Mapping[str, int], times: int) -> LabelledArray:
+    """Return the weights with those at some places multiplied."""
+    values = weight.values.astype(np.int16)
+    index = [slice(None)] * values.ndim
+    for axis, place in places.items():
+        index[weight.axes.index(axis)] = place
+    values[tuple(index)] *= times
+    return changed(weight, values)
+
+
+def passes_counted(case: Case) -> Iterator[Guess]:
+    """A pass is missing or added twice: of one kij, one it, or one it and kij."""
+    if not case.group.files.role.totals:
+        return
+    weight, axes = case.operands["weight"], _pass_axes(case)
+    places = [{axis: place} for axis in axes for place in range(weight.size(axis))]
+    if len(axes) == 2:
+        places += [dict(zip(axes, at, strict=True)) for at in np.ndindex(*(weight.size(axis) for axis in axes))]
+    for at in places[:_MOST_PASSES]:
+        name = ", ".join(f"{axis} {weight.label(axis)[place]}" for axis, place in at.items())
+        for times, what in ((0, "missing"), (2, "added twice")):
+            yield Guess(f"{name} {what}", case.values(weight=_masked(weight, at, times)), 2 * len(places))
+
+
+def restarted(case: Case) -> Iterator[Guess]:
+    """The accumulator is cleared again inside the sum: only its last it, or its last pass, is left."""
+    flow, weight = case.mapping.dataflow, case.operands["weight"]
+    axes = _pass_axes(case)
+    if not case.group.files.role.totals:
+        return
+    running = bool(flow.parts) and set(flow.parts) <= set(case.group.axes)
+    for axis in axes:
+        if running and axis in flow.parts:
+            (sums,) = case.group.files.role.values(case.vectors(), "")
+            at = sums.axes.index(axis)
+            parts = np.diff(sums.values.astype(np.int64), axis=at, prepend=0)
+            wrapped = case.mapping.adder.field.wrap(parts)[0]
+            yield Guess(f"by each {axis}", case.group.arrange(changed(sums, wrapped)), 3)
+            continue
+        kept = np.zeros_like(weight.values)
+        last = at_place(weight, axis, -1)
+        kept[last] = weight.values[last]
+        yield Guess(f"by each {axis}", case.values(weight=changed(weight, kept)), 3)
+    if len(axes) == 2 and not running:
+        index = [slice(None)] * weight.values.ndim
+        for axis in axes:
+            index[weight.axes.index(axis)] = -1
+        kept = np.zeros_like(weight.values)
+        kept[tuple(index)] = weight.values[tuple(index)]
+        yield Guess(f"by each {' and '.join(axes)}", case.values(weight=changed(weight, kept)), 3)
+
+
+def not_cleared(case: Case) -> Iterator[Guess]:
+    """Each tile is added to what the tiles before it left."""
+    if not case.totals:
+        return
+    sums, flow = case.accumulators, case.mapping.dataflow
+    if flow.pixel_tiling is not None:
+        tiling = flow.pixel_tiling
+        count = sums.size(PIXELS)
+        sums = sums.split(PIXELS, tiling.outer, tiling.inner, case.mapping.tile_pixels)
+    jobs = [tiling.outer for tiling in (flow.pixel_tiling, flow.tilings.get("oc")) if tiling is not None]
+    order = [sums.axes.index(axis) for axis in jobs]
+    rest = [at for at in range(sums.values.ndim) if at not in order]
+    stream = sums.values.astype(np.int64).transpose(*order, *rest)
+    flat = stream.reshape(-1, *stream.shape[len(order) :])
+    if len(flat) < 2:
+        yield Guess("what was there is x", case.expected, 3, np.ones(case.expected.shape, bool))
+        return
+    previous = np.roll(flat, 1, axis=0)
+    previous[0] = 0
+    for name, total in (("all tiles before", np.cumsum(flat, axis=0)), ("the tile before", flat + previous)):
+        back = total.reshape(stream.shape).transpose(np.argsort([*order, *rest]))
+        if flow.pixel_tiling is not None:
+            at = sums.axes.index(flow.pixel_tiling.outer)
+            back = back.reshape(*back.shape[:at], -1, *back.shape[at + 2 :]).take(range(count), axis=at)
+        values = case.from_sums(changed(case.accumulators, back), partial(activate, post=case.post))
+        yield Guess(f"on top of {name}", values, 3)
+    yield Guess("on top of x", case.expected, 3, np.ones(case.expected.shape, bool))
+
+
+@dataclass(frozen=True)
+class FaultyAdder(Adder):
+    """An adder that gives `function` of each exact sum."""
+
+    function: Callable[[np.ndarray], np.ndarray] = field(default=np.asarray)
+
+    def holds(self, *sums: np.ndarray) -> bool:
+        """Return that every sum has to be taken on its own."""
+        return False
+
+    def settle(self, sums: np.ndarray, where: object) -> np.ndarray:
+        """Return what the adder gives."""
+        return self.function(sums).astype(np.int64)
+
+
+def adders(case: Case) -> Iterator[Guess]:
+    """Every addition wraps where it must saturate or the reverse, at the adders' width or the one that is needed."""
+    bits = case.mapping.adder.bits
+    given = case.given[case.state == 0]
+    largest = max(int(given.max(initial=0)), -int(given.min(initial=0)) - 1)
+    widths = sorted({bits, max(2, largest.bit_length() + 1), max(2, largest.bit_length())})
+    for width, overflow in product(widths, ("wrap", "saturate")):
+        adder = Adder(width, overflow)
+        if adder != case.mapping.adder:
+            word = "wraps" if adder.wraps else "saturates"
+            yield Guess(f"each addition {word} at {width} bits", case.values(adder), 2 * bits)
+    held = Field(bits, True)
+
+    def clamped(sums: np.ndarray) -> np.ndarray:
+        return np.where(sums > held.high, held.low, np.where(sums < held.low, held.high, sums))
+
+    adder = FaultyAdder(bits, "saturate", clamped)
+    yield Guess("a sum that is too large is clamped to the other end", case.values(adder), 2 * bits)
+
+
+def adder_bits(case: Case) -> Iterator[Guess]:
+    """One bit of every sum inside the array is stuck, so that later sums are wrong too."""
+    bits = case.mapping.adder.bits
+    given = case.given[case.wrong & (case.state == 0)]
+    held = Field(bits, True)
+    for bit, stuck in product(range(bits if given.size else 0), (1, 0)):
+        mask = 1 << bit
+        # the last sum shows the stuck bit, unless a post-op hides it
+        if np.count_nonzero(given & mask if stuck else ~given & mask) < 0.9 * given.size:
+            continue
+
+        def force(sums: np.ndarray, mask: int = mask, stuck: int = stuck) -> np.ndarray:
+            forced = sums | mask if stuck else sums & ~mask
+            return held.wrap(forced)[0] if case.mapping.adder.wraps else held.saturate(forced)
+
+        yield Guess(f"bit {bit} at {stuck}", case.values(FaultyAdder(bits, "saturate", force)), 2 * bits)
+
+
+def post_ops(case: Case) -> Iterator[Guess]:
+    """What follows the sums is another post-op, is missing, or comes before the sum is whole."""
+    if not case.totals:
+        return
+    names = [name for name in POSTS if "pool" not in name]
+    done = case.post if case.group.files.role.posts else "none"
+    field = case.mapping.adder.field
+
+    def logical(sums: np.ndarray) -> np.ndarray:
+        return np.where(sums < 0, (sums & ((1 << field.bits) - 1)) >> _LEAKY_SHIFT, sums)
+
+    sums = case.accumulators.values.astype(np.int64)
+    found = {f"{name} in place of {done}": activate(sums, name) for name in names if name != done}
+    found["leaky, whose shift is not arithmetic"] = logical(sums)
+    found["the absolute value"] = abs(sums)
+    for name, values in found.items():
+        vector = LabelledArray(field.wrap(values)[0], case.accumulators.axes, case.accumulators.labels)
+        yield Guess(name, case.group.arrange(vector), len(found) + 2)
+    yield from _early_post(case, len(found) + 2)
+
+
+def _early_post(case: Case, choices: int) -> Iterator[Guess]:
+    """Yield the sums of passes each of which has had its ReLU."""
+    weight, axes = case.operands["weight"], _pass_axes(case)
+    for wanted in (axes, axes[:1]):
+        if not wanted or np.prod([weight.size(axis) for axis in wanted]) > _MOST_PASSES:
+            continue
+        total = np.zeros(case.accumulators.values.shape, np.int64)
+        for places in np.ndindex(*(weight.size(axis) for axis in wanted)):
+            values = np.zeros_like(weight.values)
+            index = [slice(None)] * values.ndim
+            for axis, place in zip(wanted, places, strict=True):
+                index[weight.axes.index(axis)] = place
+            values[tuple(index)] = weight.values[tuple(index)]
+            alone = case.vectors(weight=changed(weight, values)).accumulator.values
+            total += activate(alone, POSTS[0])
+        vector = changed(case.accumulators, total)
+        yield Guess(f"ReLU on each {' and '.join(wanted)}", case.from_sums(vector, np.asarray), choices)
+
+
+def thresholds(case: Case) -> Iterator[Guess]:
+    """A threshold is compared with `>` in place of `>=`, or the levels are one off."""
+    source, role = case.source, case.group.files.role
+    if not role.of_next or source.threshold is None or source.direction is None:
+        return
+    step = source.direction[...].astype(np.int32)[:, None]
+    for name, by in (("> for >=", 1), ("one too low", -1)):
+        threshold = (source.threshold[...] + by * step).astype(np.int32)
+        moved_source = QuantizerSource(case.mapping.spec, threshold, source.direction[...])
+        (vector,) = role.values(replace(case.vectors(), source=moved_source), "")
+        yield Guess(name, case.group.arrange(vector), 2)
