@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -147,6 +148,11 @@ def run_bench(
     raise ComparisonError("\n".join([f"{directory}: the simulation with {simulator.name} failed", *wrong]))
 
 
+def diagnose_command(directory: str | Path, dump: str | Path) -> str:
+    """Return the command that finds what is wrong with a dump."""
+    return shlex.join(["factory", "diagnose", str(directory), str(dump)])
+
+
 def simulate(
     directory: str | Path,
     simulator: str | None = None,
@@ -180,6 +186,10 @@ def simulate(
         log = None if dump is None else Path(build) / "given.log"
         try:
             return run_bench(directory, Path(build), found, bench, stall, progress, log)
+        except ComparisonError as error:
+            if log is None:
+                raise
+            raise ComparisonError(f"{error}\n{diagnose_command(directory, dump)}") from None
         finally:
             if log is not None and log.is_file():
                 write_given(bench, log, Path(dump))

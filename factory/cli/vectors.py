@@ -125,12 +125,17 @@ def simulate(
         list[Path] | None, typer.Option(metavar="FILE", help="Your device under test; default: the reference array.")
     ] = None,
     stall: Annotated[int | None, typer.Option(metavar="SEED", help="Stall every handshake at random.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write what the device gives, for `factory diagnose`.")
+    ] = None,
 ) -> None:
     """Run an export's testbench in a simulator, against the reference array or a device of yours."""
-    from factory.simulate import simulate
+    from factory.simulate import diagnose_command, simulate
 
     with options.progress_bar() as progress:
-        result = simulate(directory, simulator=simulator, dut=tuple(dut or ()), stall=stall, progress=progress)
+        result = simulate(directory, simulator, tuple(dut or ()), stall, progress, dump)
     print(f"{directory}  passed on {result.simulator}  {result.jobs} jobs  {result.compared} words compared")
     for what in result.unchecked:
         print(f"not checked: {what}")
+    if dump is not None:
+        print(diagnose_command(directory, dump))

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.labelled import LabelledArray
-from factory.dataflow import LayerMapping, LayerVectors
+from factory.dataflow import PIXELS, LayerMapping, LayerVectors
 from factory.diagnose.dump import GIVEN, MISSING, UNDEFINED
 from factory.diagnose.golden import Group
 from factory.spec import ConvLayer
@@ -109,6 +109,11 @@ class Case:
         return (self.state == MISSING) & ~self.group.padding
 
     @property
+    def looked_at(self) -> Bool[np.ndarray, "file line lane"]:
+        """The values that are wrong, or, where none is, those that are missing."""
+        return self.wrong if self.wrong.any() else self.absent
+
+    @property
     def named(self) -> LabelledArray:
         """The expected words with the layout's own axes."""
         placed = self.group.files.placement.placed
@@ -160,6 +165,23 @@ class Case:
     def accumulators(self) -> LabelledArray:
         """The accumulators, before the post-op."""
         return self.vectors().accumulator
+
+    def by_tile(self, array: LabelledArray) -> LabelledArray:
+        """Return an array with its output pixels in the tiles that are computed together, where there are such."""
+        tiling = self.mapping.dataflow.pixel_tiling
+        if tiling is None or PIXELS not in array.axes:
+            return array
+        return array.split(PIXELS, tiling.outer, tiling.inner, self.mapping.tile_pixels)
+
+    def untiled(self, array: LabelledArray, pixels: int) -> LabelledArray:
+        """Invert `by_tile` for so many pixels."""
+        tiling = self.mapping.dataflow.pixel_tiling
+        if tiling is None or tiling.outer not in array.axes:
+            return array
+        at = array.axes.index(tiling.outer)
+        shape = array.values.shape
+        values = array.values.reshape(*shape[:at], -1, *shape[at + 2 :]).take(range(pixels), axis=at)
+        return LabelledArray(values, (*array.axes[:at], PIXELS, *array.axes[at + 2 :]), array.labels)
 
     def from_sums(self, sums: LabelledArray, activate: Callable[[np.ndarray], np.ndarray]) -> Words:
         """Return what the files would hold of other accumulators; `activate` is applied where the words follow it."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from factory.arithmetic.labelled import Address, LabelledArray
 from factory.dataflow import ROLES, LayerVectors
 from factory.diagnose.case import Case, QuantizerSource
-from factory.diagnose.evidence import Counts, First, by_axis, count, first_wrong
+from factory.diagnose.evidence import Counts, First, by_axis, count, first_wrong, only_on_border
 from factory.diagnose.golden import Group, groups, operands
 from factory.diagnose.hypotheses import TABLE, Hypothesis
 from factory.diagnose.matching import Given, of_role, read_all
@@ -39,16 +39,18 @@ class Diagnosis:
 
     `compared` are the groups of files. `case` is the group whose mismatch was looked into, None where all is right:
     the first role on the way through the array that is wrong, and of its groups the one with most wrong values. `causes`
-    are the best explanations, none where none explains enough. `notes` say what could not be tried.
+    are the best explanations, none where none explains enough. `notes` say what could not be tried, `on_border` that
+    only pixels of the map's border are wrong.
     """
 
     directory: Path
     compared: tuple[Compared, ...]
     case: Case | None = None
     first: First | None = None
-    axes: dict[str, tuple[LabelledArray, LabelledArray]] | None = None
+    axes: Mapping[str, tuple[LabelledArray, LabelledArray]] = field(default_factory=dict)
     causes: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    on_border: bool = False
 
     @property
     def counts(self) -> Counts:
@@ -94,7 +96,10 @@ def diagnose(
         case, notes = _with_operands(case, source)
     case = replace(case, others=dict(_others(case, wanted)))
     causes = rank(case, hypotheses, top) if case.wrong.any() else ()
-    return Diagnosis(directory, tuple(compared), case, first_wrong(case), by_axis(case), causes, notes)
+    axes = by_axis(case)
+    return Diagnosis(
+        directory, tuple(compared), case, first_wrong(case), axes, causes, notes, only_on_border(case, axes)
+    )
 
 
 def _case(given: Given) -> tuple[Case, int]:

@@ -99,11 +99,11 @@ def first_wrong(case: Case) -> First | None:
 
 
 def by_axis(case: Case) -> dict[str, tuple[LabelledArray, LabelledArray]]:
-    """Return for each axis how many values of each label are wrong, and how many there are.
+    """Return for each axis how many values of each label are wrong (missing, where none is), and how many there are.
 
     A map's pixels are counted by their `y` and `x` too.
     """
-    wrong = case.group.vector((case.wrong | case.absent).astype(np.int8))
+    wrong = case.group.vector(case.looked_at.astype(np.int8))
     spec, found = case.mapping.spec, {}
     for axis in wrong.axes:
         found[axis] = _along(wrong, axis)
@@ -111,6 +111,19 @@ def by_axis(case: Case) -> dict[str, tuple[LabelledArray, LabelledArray]]:
         if width:
             found |= _by_row_and_column(found[axis], axis, width)
     return found
+
+
+def only_on_border(case: Case, axes: Mapping[str, tuple[LabelledArray, LabelledArray]]) -> bool:
+    """Return whether the wrong values are pixels of the map's border, and the map has others."""
+    spec, wide = case.mapping.spec, {PIXELS: ("out_height", "out_width"), "nij": ("padded_height", "padded_width")}
+    for axis, names in wide.items():
+        if axis in axes:
+            height, width = (getattr(spec, name) for name in names)
+            wrong = np.asarray(axes[axis][0].label(axis))[axes[axis][0].values > 0]
+            y, x = np.divmod(wrong, width)
+            inside = (y > 0) & (y < height - 1) & (x > 0) & (x < width - 1)
+            return min(height, width) > 2 and not inside.any()
+    return False
 
 
 def _along(wrong: LabelledArray, axis: str) -> tuple[LabelledArray, LabelledArray]:

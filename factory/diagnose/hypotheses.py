@@ -38,6 +38,7 @@ TABLE = (
         "$signed and the sign extension of the operand at the multiplier; the parameter that says how it is read",
         models.signs,
     ),
+    Hypothesis("products subtracted", "every sum has the other sign", "the sign of the product", models.subtracted),
     Hypothesis(
         "adder overflows the wrong way", "only sums beyond the width differ",
         "wrap or saturate, the width, and which end a clamp goes to, in every adder",
@@ -77,6 +78,8 @@ TABLE = (
         "stale weights", "all words of a pass are right products of other weights",
         "when a column takes its weights, against when the pass begins", models.stale_weights,
     ),
+    _view("words never written", "x, 0 or ones in whole words", "the write enable, the address, and the end of the loop",
+          views.not_written),
     Hypothesis(
         "accumulator not cleared", "the first tile is right, or x, the others are too large",
         "what clears the sums at the start of a tile", sums.not_cleared,
@@ -131,8 +134,6 @@ TABLE = (
     _view("bits reordered", "values differ, all of them", "bit and byte order; a sign; a shift", views.bits_reordered),
     _view("result too narrow", "only large values differ", "the width of the register or port after the sum",
           views.narrow),
-    _view("words never written", "x, 0 or ones in whole words", "the write enable, the address, and the end of the loop",
-          views.not_written),
     _view("words of another image or layer", "the right words of something else",
           "which files are loaded, and what is left of the run before", views.other_words),
     Hypothesis("threshold compared wrongly", "only sums at a threshold differ", "> against >=", sums.thresholds),

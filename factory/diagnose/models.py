@@ -11,7 +11,7 @@ from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
 from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow import PIXELS
-from factory.diagnose.case import Case, Guess, changed, kernel_orders, moved, permuted
+from factory.diagnose.case import Case, Guess, Words, changed, kernel_orders, moved, permuted
 
 _ENDS = {"zero": "0 first", "wraps": "round the end", "stays": "the first stays"}
 
@@ -23,6 +23,12 @@ def signs(case: Case) -> Iterator[Guess]:
         values = Field(held.bits, not held.signed).wrap(codes.values)[0]
         taken = f"{role} codes taken as {'unsigned' if held.signed else 'signed'}"
         yield Guess(taken, case.values(**{role: changed(codes, values)}), len(case.operands))
+
+
+def subtracted(case: Case) -> Iterator[Guess]:
+    """Every product is subtracted."""
+    weight = case.operands["weight"]
+    yield Guess("", case.values(weight=changed(weight, -weight.values.astype(np.int16))))
 
 
 def stale_weights(case: Case) -> Iterator[Guess]:
@@ -56,11 +62,10 @@ def kernel_reordered(case: Case) -> Iterator[Guess]:
 
 
 def lanes_of_operands(case: Case) -> Iterator[Guess]:
-    """Rows or columns of one operand are reversed, rotated or exchanged, or a row counts for nothing."""
-    for role, codes in case.operands.items():
-        lanes = [axis for axis in ("row", "col", "px") if axis in codes.axes and codes.size(axis) > 1]
-        for axis in lanes:
-            count = codes.size(axis)
+    """Rows or columns of one operand are reversed, rotated or exchanged."""
+    for role, whole in case.operands.items():
+        codes = case.by_tile(whole)
+        for axis in [axis for axis in ("row", "col", "px") if axis in codes.axes and codes.size(axis) > 1]:
             for name, values in (
                 ("reversed", np.flip(codes.values, codes.axes.index(axis))),
                 ("rotated by 1", moved(codes, axis, 1, "wraps")),
@@ -68,10 +73,17 @@ def lanes_of_operands(case: Case) -> Iterator[Guess]:
                 ("shifted by 1", moved(codes, axis, 1, "zero")),
                 ("shifted by -1", moved(codes, axis, -1, "zero")),
             ):
-                yield Guess(f"{role}: {axis} {name}", case.values(**{role: changed(codes, values)}), 12)
+                yield Guess(f"{role}: {axis} {name}", _with(case, role, changed(codes, values)), 12)
         if "row" in codes.axes and "col" in codes.axes and codes.size("row") == codes.size("col"):
             values = np.swapaxes(codes.values, codes.axes.index("row"), codes.axes.index("col"))
             yield Guess(f"{role}: row and col exchanged", case.values(**{role: changed(codes, values)}), 12)
+
+
+def _with(case: Case, role: str, tiled: LabelledArray) -> Words:
+    """Return what the files would hold with another operand, whose pixels may be in tiles."""
+    whole = case.operands[role]
+    pixels = whole.size(PIXELS) if PIXELS in whole.axes else 0
+    return case.values(**{role: changed(whole, case.untiled(tiled, pixels).values)})
 
 
 def rows_missing(case: Case) -> Iterator[Guess]:
@@ -93,8 +105,8 @@ def rows_missing(case: Case) -> Iterator[Guess]:
 def operands_skewed(case: Case) -> Iterator[Guess]:
     """The codes of a lane enter a clock early or late, or no lane is delayed: products of codes that do not meet."""
     flow = case.mapping.dataflow
-    for role, codes in case.operands.items():
-        lane = flow.words.get(role, "")
+    for role, whole in case.operands.items():
+        codes, lane = case.by_tile(whole), flow.words.get(role, "")
         if lane not in codes.axes or codes.size(lane) < 2:
             continue
         time = [axis for axis in codes.axes if axis in ("nij", *flow.terms) and axis != lane]
@@ -102,8 +114,8 @@ def operands_skewed(case: Case) -> Iterator[Guess]:
             continue
         count = codes.size(lane)
         for name, delays in _delays(lane, count):
-            values = _delayed(codes, lane, time, delays)
-            yield Guess(f"{role}: {name}", case.values(**{role: changed(codes, values)}), 2 * count + 2)
+            values = changed(codes, _delayed(codes, lane, time, delays))
+            yield Guess(f"{role}: {name}", _with(case, role, values), 2 * count + 2)
 
 
 def _streaming(case: Case) -> set[str]:

@@ -1,9 +1,9 @@
 """Which causes explain a mismatch: the share of the wrong values that each predicts, less what its freedom costs.
 
-A guess gains the wrong values that it predicts, and loses the right ones that it predicts otherwise. What is free in it
-costs bits: log2 of the guesses that its hypothesis has and, where it is held against the region of the wrong values
-alone, log2 of the regions there are. A value is worth the bits of its lane. So a hypothesis with a free parameter cannot
-win by fitting noise, and few wrong values name no cause.
+All in bits, as a description's length. A guess gains the wrong values that it predicts, and loses the right ones that it
+predicts otherwise; a value is worth -log2 of how often it is there, so that a 0 among zeros says little. What is free
+costs log2 of the guesses that there are and, where a guess is held against the region of the wrong values alone, log2 of
+the regions. So a hypothesis with a free parameter cannot win by fitting noise, and few values name no cause.
 """
 
 from __future__ import annotations
@@ -85,10 +85,22 @@ def _region(case: Case) -> _Region:
     return _Region(case.group.arrange_mask(mask), bits)
 
 
+def _worth(case: Case) -> np.ndarray:
+    """Return the bits of each given value: -log2 of how often it is there, wanted or given."""
+    given = np.where(case.state == GIVEN, case.given, _NO_VALUE)
+    known = case.state <= UNDEFINED
+    _, place, times = np.unique(
+        np.concatenate([given[known], case.expected[known]]), return_inverse=True, return_counts=True
+    )
+    worth = np.zeros(given.shape, np.float32)
+    worth[known] = -np.log2(times[place[: np.count_nonzero(known)]] / len(place))
+    return worth.clip(1, case.lane_bits)
+
+
 def rank(case: Case, table: Sequence[Hypothesis], top: int) -> tuple[Finding, ...]:
     """Return the best causes of a mismatch, the best first; none where none explains enough."""
     kept = _Kept()
-    ranking = _Ranking(case, _region(case), tuple(table))
+    ranking = _Ranking(case, _region(case), _worth(case), tuple(table))
     for tried in ranking.singles():
         kept.add(tried, ranking.digest)
     best = kept.best(1)
@@ -104,6 +116,7 @@ def rank(case: Case, table: Sequence[Hypothesis], top: int) -> tuple[Finding, ..
 class _Ranking:
     case: Case
     region: _Region
+    worth: np.ndarray
     table: tuple[Hypothesis, ...]
 
     def _try(self, hypotheses: tuple[Hypothesis, ...], detail: str, bits: float, guess: Guess) -> _Tried:
@@ -116,15 +129,17 @@ class _Ranking:
         return self._tried(hypotheses, detail, bits, guess, matches)
 
     def _tried(self, hypotheses: tuple, detail: str, bits: float, guess: Guess, matches: np.ndarray) -> _Tried:
-        case, worth = self.case, self.case.lane_bits
-        explained, total = int(np.count_nonzero(matches & case.wrong)), int(np.count_nonzero(case.wrong))
-        against = case.right & ~matches
-        everywhere, inside = int(np.count_nonzero(against)), int(np.count_nonzero(against & self.region.mask))
+        case, worth = self.case, self.worth
+        explained, against = matches & case.wrong, case.right & ~matches
+        inside = against & self.region.mask
         lost, contradicted = min(
-            (everywhere + bits / worth, everywhere), (inside + (bits + self.region.bits) / worth, inside)
+            (worth[against].sum() + bits, np.count_nonzero(against)),
+            (worth[inside].sum() + bits + self.region.bits, np.count_nonzero(inside)),
         )
-        finding = Finding(hypotheses, detail, explained, total, contradicted, (explained - lost) / total)
-        return _Tried(finding, bits, guess, matches)
+        total = worth[case.wrong].sum()
+        score = float((worth[explained].sum() - lost) / total)
+        counts = int(np.count_nonzero(explained)), int(np.count_nonzero(case.wrong)), int(contradicted)
+        return _Tried(Finding(hypotheses, detail, *counts, score), bits, guess, matches)
 
     def singles(self) -> Iterator[_Tried]:
         """Yield every guess of every hypothesis that applies."""
@@ -174,13 +189,14 @@ class _Kept:
         finding = tried.finding
         if finding.explained and len(finding.hypotheses) == 1:
             self.aside = sorted([*self.aside, tried], key=lambda item: -item.finding.score)[:_ASIDE]
-        if finding.score >= LEAST:
+        if finding.score >= LEAST and finding.share >= LEAST:
             self._found.setdefault(digest(tried.guess), []).append(finding)
 
     def best(self, top: int) -> tuple[Finding, ...]:
         """Return the best findings, each with the names of those that predict the same."""
         found = []
         for same in self._found.values():
-            first, *others = sorted(same, key=lambda finding: -finding.score)
-            found.append(replace(first, same=tuple(dict.fromkeys(x.name for x in others if x.name != first.name))))
+            first, *others = same  # in the table's order
+            names = tuple(dict.fromkeys(other.name for other in others if other.name != first.name))
+            found.append(replace(first, same=names, score=max(finding.score for finding in same)))
         return tuple(sorted(found, key=lambda finding: -finding.score)[:top])

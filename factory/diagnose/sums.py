@@ -37,6 +37,16 @@ def _masked(weight: LabelledArray, places: Mapping[str, int], times: int) -> Lab
     return changed(weight, values)
 
 
+def _only(weight: LabelledArray, places: Mapping[str, int]) -> LabelledArray:
+    """Return the weights of some places alone, 0 elsewhere."""
+    index = [slice(None)] * weight.values.ndim
+    for axis, place in places.items():
+        index[weight.axes.index(axis)] = place
+    kept = np.zeros_like(weight.values)
+    kept[tuple(index)] = weight.values[tuple(index)]
+    return changed(weight, kept)
+
+
 def passes_counted(case: Case) -> Iterator[Guess]:
     """A pass is missing or added twice: of one kij, one it, or one it and kij."""
     if not case.group.files.role.totals:
@@ -53,59 +63,46 @@ def passes_counted(case: Case) -> Iterator[Guess]:
 
 def restarted(case: Case) -> Iterator[Guess]:
     """The accumulator is cleared again inside the sum: only its last it, or its last pass, is left."""
-    flow, weight = case.mapping.dataflow, case.operands["weight"]
-    axes = _pass_axes(case)
+    weight, axes = case.operands["weight"], _pass_axes(case)
     if not case.group.files.role.totals:
         return
-    running = bool(flow.parts) and set(flow.parts) <= set(case.group.axes)
     for axis in axes:
-        if running and axis in flow.parts:
+        if axis in case.group.axes:  # a sum after each part: that part's alone
             (sums,) = case.group.files.role.values(case.vectors(), "")
-            at = sums.axes.index(axis)
-            parts = np.diff(sums.values.astype(np.int64), axis=at, prepend=0)
-            wrapped = case.mapping.adder.field.wrap(parts)[0]
-            yield Guess(f"by each {axis}", case.group.arrange(changed(sums, wrapped)), 3)
-            continue
-        kept = np.zeros_like(weight.values)
-        last = at_place(weight, axis, -1)
-        kept[last] = weight.values[last]
-        yield Guess(f"by each {axis}", case.values(weight=changed(weight, kept)), 3)
-    if len(axes) == 2 and not running:
-        index = [slice(None)] * weight.values.ndim
-        for axis in axes:
-            index[weight.axes.index(axis)] = -1
-        kept = np.zeros_like(weight.values)
-        kept[tuple(index)] = weight.values[tuple(index)]
-        yield Guess(f"by each {' and '.join(axes)}", case.values(weight=changed(weight, kept)), 3)
+            values = sums.values.copy()
+            for place in range(weight.size(axis)):
+                alone = case.vectors(weight=_only(weight, {axis: place}))
+                (part,) = case.group.files.role.values(alone, "")
+                values[at_place(sums, axis, place)] = part.values[at_place(sums, axis, place)]
+            yield Guess(f"by each {axis}", case.group.arrange(changed(sums, values)), 3)
+        else:
+            yield Guess(f"by each {axis}", case.values(weight=_only(weight, {axis: -1})), 3)
+    if len(axes) == 2 and not set(axes) & set(case.group.axes):
+        last = _only(weight, dict.fromkeys(axes, -1))
+        yield Guess(f"by each {' and '.join(axes)}", case.values(weight=last), 3)
 
 
 def not_cleared(case: Case) -> Iterator[Guess]:
     """Each tile is added to what the tiles before it left."""
-    if not case.totals:
+    role, flow = case.group.files.role, case.mapping.dataflow
+    if not role.totals or role.of_next:
         return
-    sums, flow = case.accumulators, case.mapping.dataflow
-    if flow.pixel_tiling is not None:
-        tiling = flow.pixel_tiling
-        count = sums.size(PIXELS)
-        sums = sums.split(PIXELS, tiling.outer, tiling.inner, case.mapping.tile_pixels)
-    jobs = [tiling.outer for tiling in (flow.pixel_tiling, flow.tilings.get("oc")) if tiling is not None]
-    order = [sums.axes.index(axis) for axis in jobs]
-    rest = [at for at in range(sums.values.ndim) if at not in order]
-    stream = sums.values.astype(np.int64).transpose(*order, *rest)
-    flat = stream.reshape(-1, *stream.shape[len(order) :])
-    if len(flat) < 2:
-        yield Guess("what was there is x", case.expected, 3, np.ones(case.expected.shape, bool))
-        return
-    previous = np.roll(flat, 1, axis=0)
-    previous[0] = 0
-    for name, total in (("all tiles before", np.cumsum(flat, axis=0)), ("the tile before", flat + previous)):
-        back = total.reshape(stream.shape).transpose(np.argsort([*order, *rest]))
-        if flow.pixel_tiling is not None:
-            at = sums.axes.index(flow.pixel_tiling.outer)
-            back = back.reshape(*back.shape[:at], -1, *back.shape[at + 2 :]).take(range(count), axis=at)
-        values = case.from_sums(changed(case.accumulators, back), partial(activate, post=case.post))
-        yield Guess(f"on top of {name}", values, 3)
     yield Guess("on top of x", case.expected, 3, np.ones(case.expected.shape, bool))
+    running = case.vectors().running_sum if set(flow.parts) & set(case.group.axes) else case.accumulators
+    if not case.totals and running is case.accumulators:
+        return
+    jobs = [tiling.outer for tiling in (flow.pixel_tiling, flow.tilings.get("oc")) if tiling is not None]
+    totals = case.by_tile(case.accumulators)
+    order = [totals.axes.index(axis) for axis in jobs]
+    rest = [at for at in range(totals.values.ndim) if at not in order]
+    stream = totals.values.astype(np.int64).transpose(*order, *rest)
+    flat = stream.reshape(-1, *stream.shape[len(order) :])
+    previous = np.concatenate([np.zeros_like(flat[:1]), flat[:-1]])
+    for name, left in (("all tiles before", np.cumsum(previous, axis=0)), ("the tile before", previous)):
+        back = changed(totals, left.reshape(stream.shape).transpose(np.argsort([*order, *rest])))
+        added = case.untiled(back, case.accumulators.size(PIXELS)).values
+        values = changed(running, running.values.astype(np.int64) + added)
+        yield Guess(f"on top of {name}", case.from_sums(values, partial(activate, post=case.post)), 3)
 
 
 @dataclass(frozen=True)
@@ -139,8 +136,12 @@ def adders(case: Case) -> Iterator[Guess]:
     def clamped(sums: np.ndarray) -> np.ndarray:
         return np.where(sums > held.high, held.low, np.where(sums < held.low, held.high, sums))
 
-    adder = FaultyAdder(bits, "saturate", clamped)
-    yield Guess("a sum that is too large is clamped to the other end", case.values(adder), 2 * bits)
+    def inverted(sums: np.ndarray) -> np.ndarray:
+        return np.where(sums > held.high, -1, np.where(sums < held.low, 0, sums))
+
+    for name, function in (("to the other end", clamped), ("with the wrong sign bit, to -1 and 0", inverted)):
+        adder = FaultyAdder(bits, "saturate", function)
+        yield Guess(f"a sum that is too large is clamped {name}", case.values(adder), 2 * bits)
 
 
 def adder_bits(case: Case) -> Iterator[Guess]:
@@ -190,13 +191,8 @@ def _early_post(case: Case, choices: int) -> Iterator[Guess]:
             continue
         total = np.zeros(case.accumulators.values.shape, np.int64)
         for places in np.ndindex(*(weight.size(axis) for axis in wanted)):
-            values = np.zeros_like(weight.values)
-            index = [slice(None)] * values.ndim
-            for axis, place in zip(wanted, places, strict=True):
-                index[weight.axes.index(axis)] = place
-            values[tuple(index)] = weight.values[tuple(index)]
-            alone = case.vectors(weight=changed(weight, values)).accumulator.values
-            total += activate(alone, POSTS[0])
+            alone = case.vectors(weight=_only(weight, dict(zip(wanted, places, strict=True)))).accumulator
+            total += activate(alone.values, POSTS[0])
         vector = changed(case.accumulators, total)
         yield Guess(f"ReLU on each {' and '.join(wanted)}", case.from_sums(vector, np.asarray), choices)
 

@@ -14,6 +14,7 @@ from factory.diagnose.dump import UNDEFINED
 
 _LATE = 8
 _PAIRS = 6
+_JUMP = 8
 _FILLS = ("zero", "wraps", "stays")
 
 
@@ -194,7 +195,9 @@ def places_moved(case: Case) -> Iterator[Guess]:
     named = case.named
     placement = case.group.files.placement
     lanes = {axis.name for axis in placement.layout.lanes}
-    outer = [axis for axis in named.axes if axis not in lanes and axis not in (PIXELS, "nij") and named.size(axis) > 1]
+    tiling = case.mapping.dataflow.pixel_tiling
+    time = {PIXELS, "nij"} | ({tiling.inner} if tiling else set())
+    outer = [axis for axis in named.axes if axis not in lanes | time and named.size(axis) > 1]
     choices = 6 * len(outer) + 4
     for axis in outer:
         for by, word in ((1, "before"), (-1, "after")):
@@ -227,8 +230,8 @@ def handshake(case: Case) -> Iterator[Guess]:
     files, lines, _ = case.expected.shape
     for name, step in (("lost", 1), ("taken twice", -1)):
         values, jumps = _aligned(words, given, known, step, lines)
-        # a jump may be after any word: each one costs as many bits as a choice among them
-        yield Guess(name, values.reshape(case.expected.shape), 2 * max(lines, 2) ** jumps)
+        # a jump may be after any word and of any length: each one costs as many bits as a choice among them
+        yield Guess(name, values.reshape(case.expected.shape), 2 * (_JUMP * max(lines, 2)) ** jumps)
 
 
 def _aligned(words: Words, given: Words, known: np.ndarray, step: int, run: int) -> tuple[np.ndarray, int]:
@@ -240,7 +243,7 @@ def _aligned(words: Words, given: Words, known: np.ndarray, step: int, run: int)
         first, last = place // run * run, place // run * run + run
         if not known[place]:
             continue
-        for more in range(4):
+        for more in range(_JUMP + 1):
             source = place + ahead + step * more
             if first <= source < last and np.array_equal(words[source], given[place]):
                 jumps, ahead = jumps + (more > 0), ahead + step * more

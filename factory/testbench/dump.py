@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from factory.testbench.records import SINKS, Bench, Job, Load, Stream
 
@@ -17,11 +17,21 @@ _UNKNOWN = ord("x")
 
 @dataclass(frozen=True)
 class GivenMemory:
-    """The lines that one stream gave, as digits of radix 2, the highest bit first; x where nothing came."""
+    """The lines that one stream gave, as digits of radix 2, the highest bit first; x where nothing came.
+
+    `came` says of which lines some word did.
+    """
 
     stream: Stream
     load: Load
     digits: UInt8[np.ndarray, "line bit"]
+    came: Bool[np.ndarray, " line"]
+
+    @classmethod
+    def of(cls, stream: Stream, load: Load) -> GivenMemory:
+        """Return a memory to which nothing came yet."""
+        lines = len(load.paths) * load.words
+        return cls(stream, load, np.full((lines, stream.line_bits), _UNKNOWN, np.uint8), np.zeros(lines, bool))
 
     def put(self, job: Job, words: UInt8[np.ndarray, "word bit"], bits: int) -> None:
         """Put a job's first words, with lanes of `bits`, the highest lane first, where they belong."""
@@ -35,11 +45,13 @@ class GivenMemory:
             wider = np.repeat(digits[:, :1], field - digits.shape[1], axis=1)
             part, low = self.stream.lanes[walk.lane + lane]
             self.digits[lines[part], width - low - field : width - low] = np.hstack([wider, digits])
+            self.came[lines[part]] = True
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each file's path and text, in the radix of the export's own."""
+        """Yield each file's path and text, in the radix of the export's own, up to the last line that came."""
         for at, path in enumerate(self.load.paths):
-            lines = self.digits[at * self.load.words : (at + 1) * self.load.words]
+            whole = slice(at * self.load.words, (at + 1) * self.load.words)
+            lines = self.digits[whole][: int(np.flatnonzero(self.came[whole]).max(initial=-1)) + 1]
             text = _hexadecimal(lines) if self.stream.hexadecimal else lines
             yield path, np.pad(text, ((0, 0), (0, 1)), constant_values=ord("\n")).tobytes()
 
@@ -65,8 +77,7 @@ def given_files(bench: Bench, log: Path) -> Iterator[tuple[str, bytes]]:
         if isinstance(step, Load) and step.stream in SINKS:
             if step.stream in memories:
                 yield from memories[step.stream].files()
-            stream, lines = bench.streams[step.stream], len(step.paths) * step.words
-            memories[step.stream] = GivenMemory(stream, step, np.full((lines, stream.line_bits), _UNKNOWN, np.uint8))
+            memories[step.stream] = GivenMemory.of(bench.streams[step.stream], step)
         elif isinstance(step, Job):
             if run is not None and run[0] == job:
                 for name, words in run[1].items():

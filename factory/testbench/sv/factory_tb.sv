@@ -253,7 +253,11 @@ module factory_tb;
   assign outputs_left = partial_sink.stream.active || acc_sink.stream.active || out_sink.stream.active;
 
   task automatic fail(input string what);
-    if (dump_file == 0) $fatal(1, "FAIL %0s, image %0d, ot %0d, pt %0d: %0s", layer, image, ot, pt, what);
+    $fatal(1, "FAIL %0s, image %0d, ot %0d, pt %0d: %0s", layer, image, ot, pt, what);
+  endtask
+
+  task automatic changed(input string what);
+    if (dump_file == 0) fail(what);
     if (report) $display("MISMATCH %0s, image %0d, ot %0d, pt %0d: %0s", layer, image, ot, pt, what);
     mismatch;
   endtask
@@ -263,18 +267,16 @@ module factory_tb;
       if (psum_take && !psum_sink.stream.active && psum_walk.inner_count != 0) fail("too many psum words");
       if (out_take && !outputs_left && (partial_walk.inner_count | acc_walk.inner_count | out_walk.inner_count) != 0)
         fail("too many output words");
-      if (psum_waits && (psum_valid !== 1 || psum !== psum_before)) fail("psum must stay until it is taken");
+      if (psum_waits && (psum_valid !== 1 || psum !== psum_before)) changed("psum must stay until it is taken");
       if (out_waits && (out_valid !== 1 || out !== out_before || acc !== acc_before))
-        fail("out and acc must stay until they are taken");
+        changed("out and acc must stay until they are taken");
       psum_waits  <= psum_valid && !psum_take;
       out_waits   <= out_valid && !out_take;
       psum_before <= psum;
       out_before  <= out;
       acc_before  <= acc;
       idle <= (act_take || weight_take || psum_take || out_take) ? 0 : idle + 1;
-      if (idle == PATIENCE)
-        $fatal(1, "FAIL %0s, image %0d, ot %0d, pt %0d: no word has moved for %0d clocks", layer, image, ot, pt,
-               PATIENCE);
+      if (idle == PATIENCE) fail($sformatf("no word has moved for %0d clocks", PATIENCE));
     end
 
   // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `job LABELS DEVICE WALKS`, `end JOBS WORDS` -----------------

@@ -1,0 +1,42 @@
+"""The command that finds what is wrong with a simulator's or a board's words: diagnose."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands to the command line."""
+    app.command()(diagnose)
+
+
+def diagnose(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `factory export` wrote.")],
+    dumps: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[DUMP]...",
+            help="Files called as the export's, a folder of them, or one file of all words of --role: binary or hex "
+            "words as $writememb and $writememh write them, a value a line, npy, CSV.",
+        ),
+    ] = None,
+    role: Annotated[
+        str | None, typer.Option(metavar="[out|psum|accumulator]", help="What a dump of another name holds.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="The store of the export, for codes that the export does not include.")
+    ] = None,
+    top: Annotated[int, typer.Option(help="How many causes are named.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare what a simulator or a board gave with an export, and name the causes that explain a mismatch."""
+    import json as text
+
+    from factory.diagnose import diagnose
+    from factory.diagnose.report import report, to_json
+
+    found = diagnose(directory, dumps or (), role=role, store=store, top=top)
+    print(text.dumps(to_json(found), indent=1) if json else report(found))
+    if not found.passes:
+        raise typer.Exit(1)
