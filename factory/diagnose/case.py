@@ -21,6 +21,9 @@ Words = Int64[np.ndarray, "file line lane"]
 """Values in the order of the bits: files, the words of each, the lanes of a word, lane 0 first."""
 
 
+_WORDS = ("expected", "given", "state")
+
+
 @dataclass(frozen=True)
 class QuantizerSource:
     """A layer's source of which only the next layer's quantizer is known, if that."""
@@ -71,7 +74,8 @@ class Case:
     """A group of files, the words `expected` and the words `given`, each value of which has a `state`.
 
     `operands` are the codes that the array read, None where neither the export nor a store has them. `others` are words
-    that other images and layers want in the same files.
+    that other images and layers want in the same files. A case `on_top` holds what one guess expects, to be changed by
+    another: what is slow, or far-fetched then, is left out.
     """
 
     group: Group
@@ -81,6 +85,7 @@ class Case:
     operands: Mapping[str, LabelledArray] | None = None
     source: Any = None
     others: Mapping[str, Words] = field(default_factory=dict)
+    on_top: bool = False
 
     @property
     def mapping(self) -> LayerMapping:
@@ -127,6 +132,25 @@ class Case:
     def wrapped(self, values: np.ndarray) -> Words:
         """Return values as the files' lanes hold them."""
         return self.group.files.layout.field.wrap(values)[0].astype(np.int64).reshape(self.expected.shape)
+
+    def part(self, kept: Mapping[str, tuple[int, ...]]) -> tuple[Case, Callable[[Words], Words]]:
+        """Return the case of some labels of axes alone, and what takes its words from those of the whole."""
+        group = self.group.part(kept)
+
+        def cut(array: LabelledArray) -> LabelledArray:
+            values = array.values
+            for axis in [axis for axis in array.axes if axis in kept]:
+                at = [array.label(axis).index(label) for label in kept[axis]]
+                values = values.take(at, axis=array.axes.index(axis))
+            labels = {axis: kept.get(axis, labels) for axis, labels in array.labels.items()}
+            return LabelledArray(values, array.axes, labels)
+
+        def pick(words: Words) -> Words:
+            return group.place(cut(self.group.vector(words)))
+
+        operands = None if self.operands is None else {role: cut(codes) for role, codes in self.operands.items()}
+        words = pick(self.expected), pick(self.given), pick(self.state.astype(np.int64)).astype(np.uint8)
+        return replace(self, group=group, operands=operands, others={}, **dict(zip(_WORDS, words, strict=True))), pick
 
     # ---- recomputation: what the operands give ----------------------------------------------------------------------
 

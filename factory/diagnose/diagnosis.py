@@ -16,12 +16,14 @@ from factory.diagnose.evidence import Counts, First, by_axis, count, first_wrong
 from factory.diagnose.golden import Group, groups, operands
 from factory.diagnose.hypotheses import TABLE, Hypothesis
 from factory.diagnose.matching import Given, of_role, read_all
-from factory.diagnose.rank import Finding, rank
+from factory.diagnose.rank import Finding, rank, smaller
 from factory.fileplan import read_plan
 from factory.spec import InputError
 from factory.store import Store, open_store
 
 _OTHERS = 8
+_MOST_VALUES = 300_000
+"""Values, about, on which causes are tried: a larger group is cut to some of its tiles."""
 _ORDER = {name: place for place, name in enumerate(ROLES)}
 
 
@@ -95,7 +97,13 @@ def diagnose(
     with opened as source:
         case, notes = _with_operands(case, source)
     case = replace(case, others=dict(_others(case, wanted)))
-    causes = rank(case, hypotheses, top) if case.wrong.any() else ()
+    causes = ()
+    if case.wrong.any():
+        kept = smaller(case, _MOST_VALUES)
+        causes = rank(case.part(kept)[0] if kept else case, hypotheses, top)
+        if kept:
+            axes = ", ".join(f"{axis} {' '.join(map(str, labels))}" for axis, labels in kept.items())
+            notes += (f"causes were tried on a part of it: {axes}",)
     axes = by_axis(case)
     return Diagnosis(
         directory, tuple(compared), case, first_wrong(case), axes, causes, notes, only_on_border(case, axes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped
 
-from factory.arithmetic.labelled import Address, LabelledArray
+from factory.arithmetic.labelled import Address, LabelledArray, Selection
 from factory.dataflow import ROLES, LayerVectors
-from factory.fileplan import ExportPlan, FileSet, LayerFiles
+from factory.fileplan import ExportPlan, FileSet, LayerFiles, layer_files
 from factory.memfile import FORMATS, Memory, decode
 from factory.spec import InputError
 
@@ -101,16 +101,23 @@ class Group:
         """Return a vector, whatever the order of its axes, in the order of the bits, as the field holds it."""
         order = [vector.axes.index(axis) for axis in self.axes]
         plain = LabelledArray(vector.values.transpose(order), self.axes)
-        values = self.files.layout.field.wrap(self.files.placement.arrange(plain).values)[0]
-        return values.reshape(self.shape).astype(np.int64)
+        return self.files.layout.field.wrap(self.place(plain))[0].astype(np.int64)
 
-    def arrange_mask(self, mask: Bool[np.ndarray, "*shape"]) -> Bool[np.ndarray, "file line lane"]:
-        """Return a mask of the vector's shape in the order of the bits, False for what stands for nothing."""
-        placed = self.files.placement.arrange(LabelledArray(mask.astype(np.int8), self.axes)).values
-        return placed.reshape(self.shape).astype(bool)
+    def place(self, vector: LabelledArray) -> Int64[np.ndarray, "file line lane"]:
+        """Return a vector in the order of the bits, whatever a lane holds; 0 for what stands for nothing."""
+        return self.files.placement.arrange(vector).values.reshape(self.shape).astype(np.int64)
+
+    def part(self, kept: Mapping[str, tuple[int, ...]]) -> Group:
+        """Return the same layout of the part of the layer that has some labels alone."""
+        mapping = self.layer.mapping
+        selection = Selection({axis: tuple(kept.get(axis, labels)) for axis, labels in mapping.selection.items()})
+        levels = self.files.placement.sizes["level"]
+        layer = layer_files((self.files.layout,), replace(mapping, selection=selection), self.plan.profile.post, levels)
+        (files,) = (*layer.own, *layer.of_image)
+        return replace(self, layer=layer, files=files)
 
     @cached_property
-    def padding(self) -> np.ndarray:
+    def padding(self) -> Bool[np.ndarray, "file line lane"]:
         """Where the files hold zeros that stand for nothing, `(file, line, lane)`."""
         return (self._places < 0).reshape(self.shape)
 

@@ -24,8 +24,8 @@ LEAST = 0.5
 """The share of the wrong values, less the costs, that a cause must explain to be named."""
 _ASIDE = 12
 """How many of the best single guesses are tried in pairs."""
-_MOST_WORK = 100_000_000
-"""Values that are compared at most where one guess is applied on top of another."""
+_PART = 10_000
+"""Values, about, of the part on which changes of words are tried on top of other sums."""
 _NO_VALUE = 1 << 40
 
 
@@ -80,9 +80,9 @@ def _region(case: Case) -> _Region:
     mask, bits = np.ones(wrong.shape, bool), 0.0
     for axis, size in enumerate(wrong.shape):
         kept = wrong.any(axis=tuple(at for at in range(wrong.ndim) if at != axis))
-        bits += log2(comb(size, int(kept.sum())))
+        bits += 1 + log2(comb(size, int(kept.sum())))  # whether the axis has a part, and which
         mask &= kept.reshape([-1 if at == axis else 1 for at in range(wrong.ndim)])
-    return _Region(case.group.arrange_mask(mask), bits)
+    return _Region(case.group.place(case.group.labelled(mask.astype(np.int8))).astype(bool), bits)
 
 
 def _worth(case: Case) -> np.ndarray:
@@ -95,6 +95,26 @@ def _worth(case: Case) -> np.ndarray:
     worth = np.zeros(given.shape, np.float32)
     worth[known] = -np.log2(times[place[: np.count_nonzero(known)]] / len(place))
     return worth.clip(1, case.lane_bits)
+
+
+def smaller(case: Case, most: int, whole_kernels: bool = True) -> dict[str, tuple[int, ...]]:
+    """Return the labels that make about `most` values of a case, those that have most wrong ones.
+
+    Two of an axis where kernels stay whole, so that there is one before the other, else one.
+    """
+    role, flow = case.group.files.role, case.mapping.dataflow
+    fixed = set(flow.parts) if role.totals else set()
+    wrong, kept = case.group.vector(case.wrong.astype(np.int8)), {}
+    size, count = wrong.values.size, 2 if whole_kernels else 1
+    for axis in wrong.axes:
+        labels = case.mapping.selection.get(axis, ())
+        if size <= most or axis in fixed or len(labels) <= count or whole_kernels and axis == "kij":
+            continue
+        each = wrong.values.sum(axis=tuple(at for at, name in enumerate(wrong.axes) if name != axis), dtype=np.int64)
+        last = max(int(each.argmax()), count - 1)
+        kept[axis] = tuple(labels[last - count + 1 : last + 1])
+        size = size * count // len(labels)
+    return kept
 
 
 def rank(case: Case, table: Sequence[Hypothesis], top: int) -> tuple[Finding, ...]:
@@ -157,15 +177,35 @@ class _Ranking:
             names = first.finding.hypotheses + second.finding.hypotheses
             detail = _joined(first.finding.detail, second.finding.detail)
             yield self._tried(names, detail, bits, Guess("", values), first.matches | second.matches)
-        case, work = self.case, 0
-        for inner in self.table if case.recomputes else ():
+        yield from self._stacked()
+
+    def _stacked(self) -> Iterator[_Tried]:
+        """Yield changes of words on top of other sums: tried on a part, and those that explain it on the whole."""
+        case = self.case
+        if not case.recomputes:
+            return
+        part, pick = case.part(smaller(case, _PART, whole_kernels=False))
+        few = _Ranking(part, _region(part), _worth(part), self.table)
+        for inner in self.table:
             for base in inner.predict(case) if inner.computes else ():
-                below = replace(case, expected=base.values)
-                for outer in self.table:
-                    for guess in outer.predict(below) if not outer.computes and work < _MOST_WORK else ():
-                        work += case.expected.size
-                        bits = log2(base.choices * guess.choices * len(self.table) ** 2)
-                        yield self._try((inner, outer), _joined(base.detail, guess.detail), bits, guess)
+                below = replace(part, expected=pick(base.values), on_top=True)
+                for tried in few.on_top(inner, base, below):
+                    if tried.finding.score >= LEAST:
+                        yield from self._whole(inner, base, tried)
+
+    def on_top(self, inner: Hypothesis, base: Guess, below: Case) -> Iterator[_Tried]:
+        """Yield what each change of words makes of what one guess expects."""
+        for outer in self.table:
+            for guess in outer.predict(below) if not outer.computes else ():
+                bits = log2(base.choices * guess.choices * len(self.table) ** 2)
+                yield self._try((inner, outer), _joined(base.detail, guess.detail), bits, guess)
+
+    def _whole(self, inner: Hypothesis, base: Guess, found: _Tried) -> Iterator[_Tried]:
+        """Yield what was found on a part, on the whole."""
+        below = replace(self.case, expected=base.values, on_top=True)
+        for tried in replace(self, table=(found.finding.hypotheses[1],)).on_top(inner, base, below):
+            if tried.finding.detail == found.finding.detail:
+                yield replace(tried, bits=found.bits)
 
     def digest(self, guess: Guess) -> bytes:
         """Return what tells predictions apart, where something was given."""

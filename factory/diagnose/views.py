@@ -15,6 +15,7 @@ from factory.diagnose.dump import UNDEFINED
 _LATE = 8
 _PAIRS = 6
 _JUMP = 8
+_MOST_ALIGNED = 1 << 14
 _FILLS = ("zero", "wraps", "stays")
 
 
@@ -85,12 +86,12 @@ def late(case: Case) -> Iterator[Guess]:
     placement = case.group.files.placement
     inner = placement.placed[placement.layout.lines[-1].name] if placement.layout.lines else 1
     runs = {run: None for run in (inner, lines, files * lines) if run > 1}
-    limit = min(_LATE, max(runs, default=1) - 1)
-    choices = 2 * limit * len(runs) * (len(_FILLS) + 1)
+    most = 2 if case.on_top else _LATE
+    choices = 2 * min(most, max(runs, default=1) - 1) * len(runs) * (len(_FILLS) + 1)
     for run in runs:
         words = case.expected.reshape(-1, run, lanes)
         span = "" if run == lines else " of all files" if run > lines else f" of each {placement.layout.lines[-1]}"
-        for by in (sign * n for n in range(1, min(_LATE, run - 1) + 1) for sign in (1, -1)):
+        for by in (sign * n for n in range(1, min(most, run - 1) + 1) for sign in (1, -1)):
             new = slice(0, by) if by > 0 else slice(by, None)
             rolled = np.roll(words, by, 1)
             what = f"{'late' if by > 0 else 'early'} by {abs(by)} {'word' if abs(by) == 1 else 'words'}{span}"
@@ -225,7 +226,7 @@ def handshake(case: Case) -> Iterator[Guess]:
     lanes = case.expected.shape[2]
     words, given = case.expected.reshape(-1, lanes), case.given.reshape(-1, lanes)
     known = (case.state.reshape(-1, lanes) == 0).all(axis=1)
-    if not 2 <= len(words) <= 1 << 14:
+    if case.on_top or not 2 <= len(words) <= _MOST_ALIGNED:
         return
     files, lines, _ = case.expected.shape
     for name, step in (("lost", 1), ("taken twice", -1)):

@@ -1,0 +1,60 @@
+"""Dumps of faults, as a simulator would write them, and what a diagnosis names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from mutants.faults import Plain, X
+
+from factory.fileplan import read_plan
+
+
+def plain_layer(store, folder: Path, image: int = 0) -> Plain:
+    """Return the exported part of a layer for plain arithmetic, from the store's own arrays."""
+    plan = read_plan(folder)
+    mapping = plan.layers[0].mapping
+    spec, layer = mapping.spec, store.layer(mapping.spec.name)
+    stationary = "it" not in mapping.selection
+    rows = 1 if stationary else plan.array.rows
+    its = range(mapping.input_channels) if stationary else mapping.selection["it"]
+    weight = np.asarray(layer.weight[...]).reshape(spec.out_channels, spec.in_channels, -1)
+    if not mapping.fields["weight"].signed:
+        raise AssertionError
+    pad = lambda a, n, axis: np.pad(a, [(0, -a.shape[axis] % n if i == axis else 0) for i in range(a.ndim)])  # noqa: E731
+    tiles = pad(pad(weight, plan.array.cols, 0), rows, 1)
+    tiles = tiles.reshape(-1, plan.array.cols, tiles.shape[1] // rows, rows, tiles.shape[2]).transpose(2, 0, 4, 1, 3)
+    tiles = tiles[list(its)][:, list(mapping.selection["ot"])]
+    top, left, bottom, right = spec.padding
+
+    def cut(codes: np.ndarray) -> np.ndarray:
+        codes = np.asarray(codes).astype(np.int64)
+        if mapping.fields["activation"].signed:
+            codes = (codes + 8) % 16 - 8
+        padded = pad(np.pad(codes, ((0, 0), (top, bottom), (left, right))), rows, 0)
+        return padded.reshape(-1, rows, spec.nij_count).swapaxes(1, 2)[list(its)]
+
+    border = np.ones((spec.padded_height, spec.padded_width), bool)
+    border[top : spec.padded_height - bottom, left : spec.padded_width - right] = False
+    return Plain(
+        tiles.astype(np.int64), cut(layer.activation[image]), cut(layer.activation[1]), spec.kernel[0], spec.stride[0],
+        spec.padded_width, (spec.out_height, spec.out_width), border.reshape(-1), mapping.tile_pixels,
+    )  # fmt: skip
+
+
+def table_lines() -> list[str]:
+    """Return the lines of the measured table of the documentation."""
+    return (Path(__file__).parent.parent / "docs" / "diagnosis.md").read_text().splitlines()
+
+
+def write_words(path: Path, words: np.ndarray, tile: int, bits: int = 16) -> Path:
+    """Write `(..., ot, onij, col)` or psums as words of a lane for each col, in the order of the notebook's files."""
+    if words.ndim == 3 and words.shape[1] != tile:  # pixel tiles outside
+        ots, pixels, cols = words.shape
+        words = words.reshape(ots, pixels // tile, tile, cols).swapaxes(0, 1)
+    lines = []
+    for word in words.reshape(-1, words.shape[-1]).tolist():
+        lanes = ["x" * bits if value == X else format(value % (1 << bits), f"0{bits}b") for value in reversed(word)]
+        lines.append("".join(lanes))
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
