@@ -84,7 +84,7 @@ def test_two_faults_at_once_are_named_both(exports, tmp_path, fault):
     "noise",
     [
         lambda rng, words: words ^ 1 << rng.integers(0, 16, words.shape),  # one bit of each
-        lambda rng, words: np.where(rng.random(words.shape) < 0.1, words ^ 1 << rng.integers(0, 16, words.shape), words),
+        lambda rng, words: words ^ (rng.random(words.shape) < 0.1) << rng.integers(0, 16, words.shape),
         lambda rng, words: np.where(rng.random(words.shape) < 0.3, rng.integers(-300, 300, words.shape), words),
         lambda rng, words: rng.integers(0, 300, words.shape),
         lambda rng, words: rng.permuted(words.reshape(-1)).reshape(words.shape),
@@ -117,7 +117,9 @@ def test_a_large_layer_is_looked_into_by_parts(store, tmp_path):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small") / "x"
-    export(random_store(SystolicArray(3, 4)), folder, layers="layer", images="all", include="activation,weight,psum,out")
+    export(
+        random_store(SystolicArray(3, 4)), folder, layers="layer", images="all", include="activation,weight,psum,out"
+    )
     return folder
 
 
@@ -126,9 +128,7 @@ def test_a_right_dump_passes(small):
     assert found.passes and found.causes == () and found.case is None
     counts = found.counts
     assert (counts.expected, counts.equal, counts.given) == (counts.expected,) * 3
-    assert report(found) == (
-        "all: 2,208 words expected, 2,208 given, 2,208 equal, 0 wrong, 0 undefined, 0 missing"
-    )
+    assert report(found) == ("all: 2,208 words expected, 2,208 given, 2,208 equal, 0 wrong, 0 undefined, 0 missing")
 
 
 @pytest.mark.parametrize(("kept", "missing"), [(0, 12), (7, 5), (11, 1)])
@@ -241,8 +241,8 @@ def test_what_a_dump_must_be(small, tmp_path):
     dump.write_text("0\n")
     assert said() == "a dump must be given"
     assert said(tmp_path / "none") == f"{tmp_path / 'none'}: must be a dump, there is no such file or folder"
-    assert said(dump) == f"{dump}: role must be given, one of psum out: no file of the export is called so"
-    assert said(dump, role="next") == "role must be one that the export holds, psum out, not next"
+    assert said(dump) == f"{dump}: role must be given, one of out psum: no file of the export is called so"
+    assert said(dump, role="next") == "role must be one that the export holds, out psum, not next"
     assert said(tmp_path).endswith(
         "given.txt: must be called as a file of the export, such as layer/image0/psum_itile0_otile0_kij0.txt"
     )

@@ -27,16 +27,30 @@ def diagnose(
     store: Annotated[
         Path | None, typer.Option(help="The store of the export, for codes that the export does not include.")
     ] = None,
+    vcd: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A waveform, VCD or FST, in place of dumps, of one role's words."),
+    ] = None,
+    signal: Annotated[str, typer.Option(metavar="PATH", help="The signal of it that holds the words.")] = "",
+    clock: Annotated[str, typer.Option(metavar="PATH", help="Its clock: words are taken at rising edges.")] = "",
+    valid: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="What must be 1 then; again for a ready.")
+    ] = None,
     top: Annotated[int, typer.Option(help="How many causes are named.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare what a simulator or a board gave with an export, and name the causes that explain a mismatch."""
     import json as text
 
-    from factory.diagnose import diagnose
+    from factory.diagnose import Waveform, diagnose
     from factory.diagnose.report import report, to_json
+    from factory.spec import InputError
 
-    found = diagnose(directory, dumps or (), role=role, store=store, top=top)
+    named = bool(vcd), bool(signal), bool(clock), bool(valid)
+    if any(named) and not all(named) or any(named) and dumps:
+        raise InputError("a waveform must be given as --vcd, --signal, --clock and --valid, without a DUMP")
+    waveform = Waveform(vcd, signal, clock, tuple(valid)) if vcd else None
+    found = diagnose(directory, dumps or (), role=role, store=store, top=top, waveform=waveform)
     print(text.dumps(to_json(found), indent=1) if json else report(found))
     if not found.passes:
         raise typer.Exit(1)

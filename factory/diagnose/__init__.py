@@ -6,3 +6,4 @@ from factory.diagnose.diagnosis import Diagnosis as Diagnosis
 from factory.diagnose.diagnosis import diagnose as diagnose
 from factory.diagnose.hypotheses import TABLE as TABLE
 from factory.diagnose.hypotheses import Hypothesis as Hypothesis
+from factory.diagnose.waveform import Waveform as Waveform

@@ -17,6 +17,7 @@ from factory.diagnose.golden import Group, groups, operands
 from factory.diagnose.hypotheses import TABLE, Hypothesis
 from factory.diagnose.matching import Given, of_role, read_all
 from factory.diagnose.rank import Finding, rank, smaller
+from factory.diagnose.waveform import Waveform, dumped
 from factory.fileplan import read_plan
 from factory.spec import InputError
 from factory.store import Store, open_store
@@ -39,9 +40,9 @@ class Compared:
 class Diagnosis:
     """What dumps are, against an export.
 
-    `compared` are the groups of files. `case` is the group whose mismatch was looked into, None where all is right:
-    the first role on the way through the array that is wrong, and of its groups the one with most wrong values. `causes`
-    are the best explanations, none where none explains enough. `notes` say what could not be tried, `on_border` that
+    `compared` are the groups of files. `case` is the group that was looked into, None where all is right: the first
+    role on the way through the array that is wrong, and of its groups the one with most wrong values. `causes` are
+    the best explanations, none where none explains enough. `notes` say what could not be tried, `on_border` that
     only pixels of the map's border are wrong.
     """
 
@@ -72,18 +73,26 @@ def diagnose(
     store: Store | str | Path | None = None,
     top: int = 3,
     hypotheses: Sequence[Hypothesis] = TABLE,
+    waveform: Waveform | None = None,
 ) -> Diagnosis:
     """Compare dumps with an export, and find what explains a mismatch.
 
     `dumps` are folders or files that are called as the export's, or one file of all words of `role` (`out`, `psum`,
-    `accumulator`, or another role or layout that the export holds). `store` is what the export was made from: it has the
-    codes where the export does not include them. `top` causes are kept. Raise InputError for what is no export or dump.
+    `accumulator`, or another role or layout that the export holds). A `waveform` has the words of one role, and takes
+    the place of dumps. `store` is what the export was made from, for codes that the export does not include. `top`
+    causes are kept. Raise InputError for what is no export or dump.
     """
     directory = Path(directory)
     plan = read_plan(directory)
     wanted = of_role(list(groups(directory, plan)), role)
     if not wanted:
         raise InputError(f"{directory}: must hold something to compare, such as out")
+    if waveform is not None:
+        roles = list(dict.fromkeys(group.files.role.name for group in wanted))
+        if len(roles) > 1:
+            raise InputError(f"role must be given with a waveform, one of {' '.join(roles)}", options=("role",))
+        with dumped(plan, roles[0], waveform) as folder:
+            return diagnose(directory, [folder], role, store, top, hypotheses)
     compared, case = [], None
     for given in read_all(map(Path, dumps), wanted):
         found, extra = _case(given)

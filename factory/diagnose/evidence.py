@@ -17,8 +17,8 @@ from factory.diagnose.dump import GIVEN, MISSING, UNDEFINED
 class Counts:
     """How many words of memory there are of each kind: a word counts as what its worst value is.
 
-    `expected` is what the export has; of those, `missing` are not in the dump, some bit of `undefined` is x or z, `wrong`
-    have another value and `equal` do not. `extra` came beyond them.
+    `expected` is what the export has. Of those `missing` are not in the dump, some bit of `undefined` is x or z,
+    `wrong` have another value and `equal` do not. `extra` came beyond them.
     """
 
     expected: int = 0

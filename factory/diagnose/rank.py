@@ -1,9 +1,9 @@
 """Which causes explain a mismatch: the share of the wrong values that each predicts, less what its freedom costs.
 
-All in bits, as a description's length. A guess gains the wrong values that it predicts, and loses the right ones that it
-predicts otherwise; a value is worth -log2 of how often it is there, so that a 0 among zeros says little. What is free
-costs log2 of the guesses that there are and, where a guess is held against the region of the wrong values alone, log2 of
-the regions. So a hypothesis with a free parameter cannot win by fitting noise, and few values name no cause.
+All in bits, as a description's length. A guess gains the wrong values that it predicts, and loses the right ones that
+it predicts otherwise; a value is worth -log2 of how often it is there, so that a 0 among zeros says little. Freedom
+costs log2 of the guesses that there are and, where a guess is held against the region of the wrong values alone, log2
+of the regions. So a hypothesis with a free parameter cannot win by fitting noise, and few values name no cause.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
+from jaxtyping import Bool, Int64
 
 from factory.arithmetic.bits import Field
 from factory.dataflow import PIXELS
-from factory.diagnose.case import Case, Guess, Words, kernel_orders, moved, permuted
+from factory.diagnose.case import Case, Guess, kernel_orders, moved, permuted
 from factory.diagnose.dump import UNDEFINED
 
 _LATE = 8
@@ -90,7 +91,9 @@ def late(case: Case) -> Iterator[Guess]:
     choices = 2 * min(most, max(runs, default=1) - 1) * len(runs) * (len(_FILLS) + 1)
     for run in runs:
         words = case.expected.reshape(-1, run, lanes)
-        span = "" if run == lines else " of all files" if run > lines else f" of each {placement.layout.lines[-1]}"
+        span = {lines: "", files * lines: " through all files"}.get(
+            run, f" in each run of {placement.layout.lines[-1]}"
+        )
         for by in (sign * n for n in range(1, min(most, run - 1) + 1) for sign in (1, -1)):
             new = slice(0, by) if by > 0 else slice(by, None)
             rolled = np.roll(words, by, 1)
@@ -235,7 +238,13 @@ def handshake(case: Case) -> Iterator[Guess]:
         yield Guess(name, values.reshape(case.expected.shape), 2 * (_JUMP * max(lines, 2)) ** jumps)
 
 
-def _aligned(words: Words, given: Words, known: np.ndarray, step: int, run: int) -> tuple[np.ndarray, int]:
+def _aligned(
+    words: Int64[np.ndarray, "word lane"],
+    given: Int64[np.ndarray, "word lane"],
+    known: Bool[np.ndarray, " word"],
+    step: int,
+    run: int,
+) -> tuple[Int64[np.ndarray, "word lane"], int]:
     """Follow the given words: each is the right one, or one further on (`step` 1) or back, for good, in its run."""
     values, jumps, ahead = words.copy(), 0, 0
     for place in range(len(words)):

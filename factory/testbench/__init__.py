@@ -1,6 +1,7 @@
 """Self-checking testbenches: what is fed, what is compared, and the SystemVerilog that does it."""
 
 from factory.testbench.bench import bench_of as bench_of
+from factory.testbench.dump import streamed_files as streamed_files
 from factory.testbench.dump import write_given as write_given
 from factory.testbench.emit import DEVICE_LIST as DEVICE_LIST
 from factory.testbench.emit import DEVICE_SOURCES as DEVICE_SOURCES

@@ -88,6 +88,25 @@ def given_files(bench: Bench, log: Path) -> Iterator[tuple[str, bytes]]:
         yield from memory.files()
 
 
+def streamed_files(bench: Bench, name: str, words: UInt8[np.ndarray, "word bit"]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of one stream from all of its words in the order of time; too many are at the end of the last."""
+    memory, path, data = None, "", b""
+    for step in bench.steps:
+        if isinstance(step, Load) and step.stream == name:
+            if memory is not None:
+                yield from memory.files()
+            memory = GivenMemory.of(bench.streams[name], step)
+        elif isinstance(step, Job) and name in step.walks:
+            memory.put(step, words, words.shape[1] // bench.device.cols)
+            words = words[step.walks[name].words :]
+    for path, data in memory.files() if memory else ():
+        yield path, data
+    if len(words):
+        width = bench.streams[name].line_bits
+        digits = 4 if bench.streams[name].hexadecimal else 1
+        yield path, data + (b"x" * -(-width // digits) + b"\n") * len(words)
+
+
 def _jobs(log: Path) -> Iterator[tuple[int, dict[str, UInt8[np.ndarray, "word bit"]]]]:
     """Yield each job that gave words, and the words of each stream."""
     with log.open("rb") as file:

@@ -13,8 +13,9 @@ X = 1 << 40
 
 @dataclass(frozen=True)
 class Plain:
-    """A layer cut for an array: `weight` (it, ot, kij, col, row), `act` (it, nij, row), where an output-stationary array
-    has one input channel for each `it`, and `tile` pixels in a file of outputs. `other` are another image's codes.
+    """A layer cut for an array: `weight` (it, ot, kij, col, row), `act` (it, nij, row) and `other`, another image's.
+
+    An output-stationary array has one input channel for each `it`, and `tile` pixels in a file of outputs.
     """
 
     weight: np.ndarray
