@@ -33,9 +33,9 @@ def main() -> None:
         options = dict(layers="features.3", tiles=tiles, format=radix, files="layer", include="activation,weight,psum")
         export(store, folder / "x", **options)
         (path,) = (folder / "x").rglob("psum*")
-        base = 16 if radix == "hex" else 2
-        words = np.array([[int(line[at : at + 4 * (4 if base == 2 else 1)], base) for at in
-                           range(0, len(line), 16 if base == 2 else 4)] for line in path.read_text().split()])  # fmt: skip
+        base, width = (16, 4) if radix == "hex" else (2, 16)
+        lines = path.read_text().split()
+        words = np.array([[int(line[at : at + width], base) for at in range(0, len(line), width)] for line in lines])
         for fault, change in FAULTS.items():
             dump = folder / "given.txt"
             digits = "04x" if base == 16 else "016b"
@@ -46,9 +46,8 @@ def main() -> None:
             took, worked = time.perf_counter() - begun, time.process_time() - worked
             named = found.causes[0].name if found.causes else "right" if found.passes else "unknown"
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-            print(
-                f"{fault:<16} {dump.stat().st_size / 1e6:5.1f} MB  {took:5.1f} s  {worked:5.1f} s of CPU  {peak} MiB  {named}"
-            )
+            size = dump.stat().st_size / 1e6
+            print(f"{fault:<16} {size:5.1f} MB  {took:5.1f} s ({worked:.1f} s of CPU)  {peak} MiB  {named}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,23 @@ from mutants.faults import Plain, X
 
 from factory.fileplan import read_plan
 
+SQUEEZED = {
+    "ws": dict(dataflow="ws", include="activation,weight,out,psum"),
+    "os": dict(dataflow="os", include="activation,weight,out"),
+}
+"""Options of the exports of the squeezed layer, by dataflow."""
+NOISE = {
+    "a bit of each": lambda rng, words: words ^ 1 << rng.integers(0, 16, words.shape),
+    "a bit of some": lambda rng, words: words ^ (rng.random(words.shape) < 0.1) << rng.integers(0, 16, words.shape),
+    "some random": lambda rng, words: np.where(
+        rng.random(words.shape) < 0.3, rng.integers(-300, 300, words.shape), words
+    ),
+    "all random": lambda rng, words: rng.integers(0, 300, words.shape),
+    "shuffled": lambda rng, words: rng.permuted(words.reshape(-1)).reshape(words.shape),
+    "one word is one more": lambda rng, words: words + (np.arange(words.size).reshape(words.shape) == 70),
+}
+"""Words that no fault explains."""
+
 
 def plain_layer(store, folder: Path, image: int = 0) -> Plain:
     """Return the exported part of a layer for plain arithmetic, from the store's own arrays."""
@@ -40,11 +57,6 @@ def plain_layer(store, folder: Path, image: int = 0) -> Plain:
         tiles.astype(np.int64), cut(layer.activation[image]), cut(layer.activation[1]), spec.kernel[0], spec.stride[0],
         spec.padded_width, (spec.out_height, spec.out_width), border.reshape(-1), mapping.tile_pixels,
     )  # fmt: skip
-
-
-def table_lines() -> list[str]:
-    """Return the lines of the measured table of the documentation."""
-    return (Path(__file__).parent.parent / "docs" / "diagnosis.md").read_text().splitlines()
 
 
 def write_words(path: Path, words: np.ndarray, tile: int, bits: int = 16) -> Path:

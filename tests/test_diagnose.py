@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_bench import random_store
-from helpers_diagnose import plain_layer, table_lines, write_words
+from helpers_diagnose import NOISE, SQUEEZED, plain_layer, write_words
 from helpers_export import files_of
-from mutants.faults import FAULTS, PAIRS, Fault, relu
+from mutants.faults import FAULTS, Fault, relu
 
 from factory.build import build
 from factory.diagnose import TABLE, Case, Guess, Hypothesis, diagnose
@@ -19,11 +19,6 @@ from factory.diagnose.report import report, to_json
 from factory.export import export
 from factory.spec import InputError, SystolicArray
 from factory.store import open_store
-
-SQUEEZED = {
-    "ws": dict(dataflow="ws", include="activation,weight,out,psum"),
-    "os": dict(dataflow="os", include="activation,weight,out"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -55,47 +50,18 @@ def planted(folder: Path, plain, fault: Fault, tmp_path: Path):
     return diagnose(folder, [dump], role=fault.role)
 
 
-CASES = [(fault, flow) for fault in FAULTS for flow in fault.flows]
-
-
-@pytest.mark.parametrize(("fault", "flow"), CASES, ids=lambda value: getattr(value, "what", value))
-def test_the_cause_of_a_planted_fault_is_named_first(exports, tmp_path, fault, flow):
-    folder, plain = exports[flow]
-    found = planted(folder, plain, fault, tmp_path)
-    if not found.case.wrong.any():
-        assert fault.what == "activations have the other sign"  # none of this image's codes has the top bit
-        return
-    named = next(name for name in names_of(found) if name.split(":")[0] in fault.causes)
-    first = found.causes[0]
-    assert (first.explained, first.contradicted) == (first.wrong, 0)
-    assert f"| {fault.what} | {flow} | {named} | {first.explained:,} of {first.wrong:,} |" in table_lines()
-
-
-@pytest.mark.parametrize("fault", PAIRS, ids=lambda fault: fault.what)
-def test_two_faults_at_once_are_named_both(exports, tmp_path, fault):
-    found = planted(*exports["ws"], fault, tmp_path)
-    first = found.causes[0]
-    assert tuple(hypothesis.name for hypothesis in first.hypotheses) == fault.causes
-    assert first.explained == first.wrong
-
-
 @pytest.mark.parametrize("flow", SQUEEZED)
-@pytest.mark.parametrize(
-    "noise",
-    [
-        lambda rng, words: words ^ 1 << rng.integers(0, 16, words.shape),  # one bit of each
-        lambda rng, words: words ^ (rng.random(words.shape) < 0.1) << rng.integers(0, 16, words.shape),
-        lambda rng, words: np.where(rng.random(words.shape) < 0.3, rng.integers(-300, 300, words.shape), words),
-        lambda rng, words: rng.integers(0, 300, words.shape),
-        lambda rng, words: rng.permuted(words.reshape(-1)).reshape(words.shape),
-        lambda rng, words: words + (np.arange(words.size).reshape(words.shape) == 70),  # one word is one more
-    ],
-    ids=["a bit of each", "a bit of some", "some random", "all random", "shuffled", "one"],
-)  # fmt: skip
-def test_noise_has_no_cause(exports, tmp_path, flow, noise):
-    folder, plain = exports[flow]
-    fault = Fault("noise", (), lambda plain: noise(np.random.default_rng(1), relu(plain.acc())))
-    found = planted(folder, plain, fault, tmp_path)
+@pytest.mark.parametrize("what", ["output lanes are rotated", "kij 4 is missing", "accumulators are not cleared"])
+def test_the_cause_of_a_planted_fault_is_named_first(exports, tmp_path, what, flow):
+    fault = next(fault for fault in FAULTS if fault.what == what)
+    found = planted(*exports[flow], fault, tmp_path)
+    assert names_of(found)[0].split(":")[0] in fault.causes
+    assert found.causes[0].explained == found.causes[0].wrong
+
+
+def test_noise_has_no_cause(exports, tmp_path):
+    noise = Fault("noise", (), lambda plain: NOISE["a bit of some"](np.random.default_rng(1), relu(plain.acc())))
+    found = planted(*exports["os"], noise, tmp_path)
     assert found.causes == ()
     assert "cause: unknown, nothing explains half of it" in report(found)
 
@@ -128,7 +94,8 @@ def test_a_right_dump_passes(small):
     assert found.passes and found.causes == () and found.case is None
     counts = found.counts
     assert (counts.expected, counts.equal, counts.given) == (counts.expected,) * 3
-    assert report(found) == ("all: 2,208 words expected, 2,208 given, 2,208 equal, 0 wrong, 0 undefined, 0 missing")
+    said = "all: 2,208 words expected, 2,208 given, 2,208 equal, 0 wrong, 0 undefined, 0 missing"
+    assert " ".join(report(found).split()) == said
 
 
 @pytest.mark.parametrize(("kept", "missing"), [(0, 12), (7, 5), (11, 1)])
@@ -149,7 +116,7 @@ def test_words_too_many_are_a_mismatch(small, tmp_path):
     dump = tmp_path / "layer/image0/out_otile1.txt"
     dump.parent.mkdir(parents=True)
     dump.write_text(text + text[: text.index("\n") + 1])
-    found = diagnose(small, [tmp_path])
+    found = diagnose(small, [dump])
     assert not found.passes and found.counts.extra == 1
     assert report(found).endswith("every word that is wanted is right, and more came")
 
@@ -166,8 +133,8 @@ def test_the_first_wrong_value_has_its_address_and_its_bits(small, tmp_path):
     assert str(first.address) == "layer, image 1, it 1, ot 0, kij 2, nij 7, col 1"
     assert (first.path, first.line, first.word, first.high, first.low, first.bits) == (path, 8, 7, 31, 16, (1,))
     wrong, each = found.axes["col"]
-    assert wrong.values.tolist() == [0, 1, 0, 0] and each.values.tolist() == [1 * 30] * 4 or each.values[0] > 0
-    assert "     col: all in col 1" in report(found) or "   col: all in col 1" in report(found)
+    assert wrong.values.tolist() == [0, 1, 0, 0]
+    assert "   col: all in col 1" in report(found)
     assert found.causes == ()
 
 
@@ -218,14 +185,30 @@ def test_a_threshold_that_is_compared_wrongly(store, tmp_path):
 
 def test_a_hypothesis_of_ones_own(exports, tmp_path):
     def plus_one(case: Case):
-        yield Guess("one more", case.expected + 1)
+        yield Guess("one more", 3 * case.expected + 7)
 
     mine = Hypothesis("mine", "each is one more", "the increment", plus_one, computes=False)
-    fault = Fault("", (), lambda plain: relu(plain.acc()) + 1)
+    fault = Fault("", (), lambda plain: 3 * relu(plain.acc()) + 7)
     folder, plain = exports["ws"]
     dump = write_words(tmp_path / "given.txt", fault.words(plain), plain.tile)
     assert diagnose(folder, [dump], role="out").causes == ()
     assert names_of(diagnose(folder, [dump], role="out", hypotheses=(*TABLE, mine)))[0] == "mine: one more"
+
+
+def test_a_dump_in_the_layout_of_another_profile(exports, tmp_path):
+    folder, plain = exports["ws"]
+    words = relu(plain.acc()).reshape(-1, 4)
+    text = ["".join(format(int(value), "016b") for value in word) for word in words]  # lane 0 leftmost
+    (tmp_path / "given.txt").write_text("".join(f"{line}\n" for line in text))
+    found = diagnose(folder, [tmp_path / "given.txt"], role="out", profile="ws-reversed")
+    assert found.counts.equal == found.counts.given == len(words)
+    text[5] = text[5][:15] + str(1 - int(text[5][15])) + text[5][16:]
+    (tmp_path / "given.txt").write_text("".join(f"{line}\n" for line in text))
+    found = diagnose(folder, [tmp_path / "given.txt"], role="out", profile="ws-reversed")
+    assert str(found.first.address) == "features.27, image 0, ot 0, onij 5, col 0"
+    assert (found.first.high, found.first.low, found.first.bits) == (63, 48, (0,))
+    with pytest.raises(InputError, match="^profile must be one of"):
+        diagnose(folder, [tmp_path / "given.txt"], role="out", profile="none")
 
 
 # Bad input
@@ -244,7 +227,7 @@ def test_what_a_dump_must_be(small, tmp_path):
     assert said(dump) == f"{dump}: role must be given, one of out psum: no file of the export is called so"
     assert said(dump, role="next") == "role must be one that the export holds, out psum, not next"
     assert said(tmp_path).endswith(
-        "given.txt: must be called as a file of the export, such as layer/image0/psum_itile0_otile0_kij0.txt"
+        "given.txt: must be called as a file of the export, such as layer/image0/out_otile0.txt"
     )
     dump.rename(other := tmp_path / "out_otile0.txt")
     assert said(other) == (

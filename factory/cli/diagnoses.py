@@ -24,6 +24,9 @@ def diagnose(
     role: Annotated[
         str | None, typer.Option(metavar="[out|psum|accumulator]", help="What a dump of another name holds.")
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="The profile that the dumps are laid out in; default: as the export.")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(help="The store of the export, for codes that the export does not include.")
     ] = None,
@@ -50,7 +53,7 @@ def diagnose(
     if any(named) and not all(named) or any(named) and dumps:
         raise InputError("a waveform must be given as --vcd, --signal, --clock and --valid, without a DUMP")
     waveform = Waveform(vcd, signal, clock, tuple(valid)) if vcd else None
-    found = diagnose(directory, dumps or (), role=role, store=store, top=top, waveform=waveform)
+    found = diagnose(directory, dumps or (), role=role, store=store, top=top, waveform=waveform, profile=profile)
     print(text.dumps(to_json(found), indent=1) if json else report(found))
     if not found.passes:
         raise typer.Exit(1)

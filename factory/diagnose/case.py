@@ -133,7 +133,7 @@ class Case:
         """Return values as the files' lanes hold them."""
         return self.group.files.layout.field.wrap(values)[0].astype(np.int64).reshape(self.expected.shape)
 
-    def part(self, kept: Mapping[str, tuple[int, ...]]) -> tuple[Case, Callable[[Words], Words]]:
+    def part(self, kept: Mapping[str, tuple[int, ...]]) -> tuple[Case, Callable[[np.ndarray], np.ndarray]]:
         """Return the case of some labels of axes alone, and what takes its words from those of the whole."""
         group = self.group.part(kept)
 
@@ -145,7 +145,7 @@ class Case:
             labels = {axis: kept.get(axis, labels) for axis, labels in array.labels.items()}
             return LabelledArray(values, array.axes, labels)
 
-        def pick(words: Words) -> Words:
+        def pick(words: np.ndarray) -> np.ndarray:
             return group.place(cut(self.group.vector(words)))
 
         operands = None if self.operands is None else {role: cut(codes) for role, codes in self.operands.items()}

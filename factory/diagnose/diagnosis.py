@@ -13,12 +13,13 @@ from factory.arithmetic.labelled import Address, LabelledArray
 from factory.dataflow import ROLES, LayerVectors
 from factory.diagnose.case import Case, QuantizerSource
 from factory.diagnose.evidence import Counts, First, by_axis, count, first_wrong, only_on_border
-from factory.diagnose.golden import Group, groups, operands
+from factory.diagnose.golden import Group, groups, in_profile, operands
 from factory.diagnose.hypotheses import TABLE, Hypothesis
 from factory.diagnose.matching import Given, of_role, read_all
 from factory.diagnose.rank import Finding, rank, smaller
 from factory.diagnose.waveform import Waveform, dumped
 from factory.fileplan import read_plan
+from factory.memfile import load_profile
 from factory.spec import InputError
 from factory.store import Store, open_store
 
@@ -74,19 +75,25 @@ def diagnose(
     top: int = 3,
     hypotheses: Sequence[Hypothesis] = TABLE,
     waveform: Waveform | None = None,
+    profile: str | Path | None = None,
 ) -> Diagnosis:
     """Compare dumps with an export, and find what explains a mismatch.
 
     `dumps` are folders or files that are called as the export's, or one file of all words of `role` (`out`, `psum`,
     `accumulator`, or another role or layout that the export holds). A `waveform` has the words of one role, and takes
     the place of dumps. `store` is what the export was made from, for codes that the export does not include. `top`
-    causes are kept. Raise InputError for what is no export or dump.
+    causes are kept. `profile`, a name or a TOML file, says how dumps are laid out that are not as the export. Raise
+    InputError for what is no export or dump.
     """
     directory = Path(directory)
     plan = read_plan(directory)
-    wanted = of_role(list(groups(directory, plan)), role)
+    every = list(groups(directory, plan))
+    wanted = of_role(every, role)
     if not wanted:
         raise InputError(f"{directory}: must hold something to compare, such as out")
+    if profile is not None:
+        named = load_profile(profile, plan.profile.dataflow)
+        wanted = [in_profile(group, named) for group in wanted]
     if waveform is not None:
         roles = list(dict.fromkeys(group.files.role.name for group in wanted))
         if len(roles) > 1:
@@ -94,7 +101,7 @@ def diagnose(
         with dumped(plan, roles[0], waveform) as folder:
             return diagnose(directory, [folder], role, store, top, hypotheses)
     compared, case = [], None
-    for given in read_all(map(Path, dumps), wanted):
+    for given in read_all(map(Path, dumps), wanted, every):
         found, extra = _case(given)
         compared.append(Compared(given.group.where, count(found, extra)))
         case = found if case is None or _looks_first(found) > _looks_first(case) else case
@@ -132,7 +139,7 @@ def _looks_first(case: Case) -> tuple[bool, int, int]:
 
 def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ...]]:
     """Return the case with what its words follow from."""
-    group, spec = case.group, case.mapping.spec
+    group, role, spec = case.group, case.group.files.role, case.mapping.spec
     found, source = operands(group), _quantizer(group)
     if store is not None:
         layer = store.layer(spec.name)
@@ -143,6 +150,8 @@ def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ..
     if found is None:
         names = " and ".join(case.mapping.fields)
         return case, (f"causes inside the array were not tried: the export has no {names}; name its store",)
+    if role.of_next and (source.threshold is None or source.direction is None):
+        return replace(case, operands=None), ("causes inside the array were not tried: the thresholds are not known",)
     if not case.recomputes:
         return case, ("causes inside the array were not tried: the codes do not give the words that are expected",)
     return case, ()
@@ -150,15 +159,16 @@ def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ..
 
 def _quantizer(group: Group) -> QuantizerSource:
     """Return the next layer's quantizer, where the export has it."""
+    group = group.own or group
     mapping, found = group.layer.mapping, {}
     for files in group.layer.own:
         if files.role.of_next:
             own = Group(group.root, group.plan, group.layer, None, files)
             held = mapping.untile(own.vector(own.read())).values
-            whole = np.zeros((mapping.spec.out_channels, *held.shape[1:]), np.int32)
-            whole[mapping.channels] = held
-            found[files.role.name] = whole
-    return QuantizerSource(mapping.spec, found.get("threshold"), found.get("direction"))
+            found[files.role.name] = np.zeros((mapping.spec.out_channels, *held.shape[1:]), np.int32)
+            found[files.role.name][mapping.channels] = held
+    threshold, direction = found.get("threshold"), found.get("direction")
+    return QuantizerSource(mapping.spec, threshold, None if direction is None else direction.astype(np.int8))
 
 
 def _others(case: Case, every: Sequence[Group]) -> Iterator[tuple[str, np.ndarray]]:

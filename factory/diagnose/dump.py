@@ -18,8 +18,8 @@ from factory.arithmetic import bits
 from factory.memfile import Memory, WordFormat
 from factory.spec import InputError
 
-GIVEN, UNDEFINED, MISSING = 0, 1, 2
-"""The state of a value: it was given; some bits of it are x or z; the dump does not have it."""
+GIVEN, UNDEFINED, MISSING, ASIDE = 0, 1, 2, 3
+"""The state of a value: it was given; some bits of it are x or z; the dump does not have it; it need not have it."""
 _COMMENTS = re.compile(rb"//[^\n]*|/\*.*?\*/|^\s*#[^\n]*|^\s*--[^\n]*", re.DOTALL | re.MULTILINE)
 _COE = re.compile(rb"memory_initialization_radix\s*=\s*(\d+)\s*;\s*memory_initialization_vector\s*=", re.IGNORECASE)
 _MIF = re.compile(rb"CONTENT\s*BEGIN(.*)END\s*;", re.DOTALL | re.IGNORECASE)

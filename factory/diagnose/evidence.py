@@ -10,7 +10,7 @@ import numpy as np
 from factory.arithmetic.labelled import Address, LabelledArray
 from factory.dataflow import PIXELS
 from factory.diagnose.case import Case
-from factory.diagnose.dump import GIVEN, MISSING, UNDEFINED
+from factory.diagnose.dump import ASIDE, GIVEN, MISSING, UNDEFINED
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,14 @@ class First:
 
 def count(case: Case, extra: int) -> Counts:
     """Return what the words of a case are."""
-    state = np.where(case.group.padding, GIVEN, case.state)
+    state = np.where(case.group.padding & (case.state != ASIDE), GIVEN, case.state)
     differs = (case.wrong & (case.state == GIVEN)).any(axis=2)
     missing, undefined = (state == MISSING).any(axis=2), (state == UNDEFINED).any(axis=2)
     undefined &= ~missing
     wrong = differs & ~missing & ~undefined
     numbers = [int(np.count_nonzero(mask)) for mask in (wrong, undefined, missing)]
-    return Counts(wrong.size, wrong.size - sum(numbers), *numbers, extra)
+    expected = wrong.size - int(np.count_nonzero((state == ASIDE).all(axis=2)))
+    return Counts(expected, expected - sum(numbers), *numbers, extra)
 
 
 def first_wrong(case: Case) -> First | None:

@@ -14,19 +14,23 @@ from jaxtyping import Bool, Int64, Integer, Shaped
 from factory.arithmetic.labelled import Address, LabelledArray, Selection
 from factory.dataflow import ROLES, LayerVectors
 from factory.fileplan import ExportPlan, FileSet, LayerFiles, layer_files
-from factory.memfile import FORMATS, Memory, decode
+from factory.memfile import FORMATS, Memory, Profile, decode
 from factory.spec import InputError
 
 
 @dataclass(frozen=True)
 class Group:
-    """The files of one layout, of one layer and image (None: the layer's own), in the export `root`."""
+    """The files of one layout, of one layer and image (None: the layer's own), in the export `root`.
+
+    `own` are the export's own files of the same words, where these are another profile's, in which a dump is.
+    """
 
     root: Path
     plan: ExportPlan
     layer: LayerFiles
     image: int | None
     files: FileSet
+    own: Group | None = None
 
     @property
     def where(self) -> Address:
@@ -58,6 +62,8 @@ class Group:
 
     def read(self) -> Int64[np.ndarray, "file line lane"]:
         """Return what the export's own files hold; raise InputError where one is not what the manifest says."""
+        if self.own is not None:
+            return self.place(self.own.vector(self.own.read()))
         return np.stack([self._read(path) for path in self.paths])
 
     def _read(self, path: str) -> Int64[np.ndarray, "line lane"]:
@@ -129,9 +135,22 @@ def groups(root: Path, plan: ExportPlan) -> Iterator[Group]:
             yield Group(root, plan, layer, image, files)
 
 
+def in_profile(group: Group, profile: Profile) -> Group:
+    """Return the words of a group as the files of another profile hold them."""
+    role = group.files.role.name
+    layouts = [layout for layout in profile.layouts if layout.role == role]
+    if not layouts:
+        raise InputError(f"profile {profile.name} must have a layout of role {role}, it has none", options=("profile",))
+    levels = group.files.placement.sizes["level"]
+    layer = layer_files(tuple(layouts[:1]), group.layer.mapping, group.plan.profile.post, levels)
+    (files,) = (*layer.own, *layer.of_image)
+    return replace(group, layer=layer, files=files, own=group)
+
+
 def operands(group: Group) -> dict[str, LabelledArray] | None:
     """Return the codes that the array reads, by the role of an operand, from the export's files; None without them."""
     found: dict[str, LabelledArray] = {}
+    group = group.own or group
     for image in (None, group.image):
         for files in group.layer.sets(image):
             if files.role.operand is not None and files.role.name not in found:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from factory.dataflow import ROLES, role_name
-from factory.diagnose.dump import MISSING, GivenWords, nothing_given, read_dump
+from factory.diagnose.dump import ASIDE, MISSING, GivenWords, read_dump
 from factory.diagnose.golden import Group
 from factory.memfile import Memory
 from factory.spec import InputError
@@ -17,15 +17,16 @@ from factory.spec import InputError
 
 @dataclass
 class Given:
-    """What dumps hold of one group: `(file, line, lane)` values and states, and how many words are too many."""
+    """What dumps hold of one group, by its files; those without a dump are `lacking`: MISSING, or ASIDE."""
 
     group: Group
     dumps: dict[int, GivenWords] = field(default_factory=dict)
+    lacking: int = MISSING
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return the values, the states, and the words beyond the last."""
+        """Return the values and the states, `(file, line, lane)`, and how many words are too many."""
         shape = self.group.shape
-        values, state = np.zeros(shape, np.int64), np.full(shape, MISSING, np.uint8)
+        values, state = np.zeros(shape, np.int64), np.full(shape, self.lacking, np.uint8)
         for file, words in self.dumps.items():
             values[file], state[file] = words.values[: shape[1]], words.state[: shape[1]]
         return values, state, sum(words.extra for words in self.dumps.values())
@@ -43,13 +44,16 @@ def of_role(groups: Sequence[Group], role: str | None) -> list[Group]:
     return found
 
 
-def read_all(dumps: Iterable[Path], groups: Sequence[Group]) -> Iterator[Given]:
+def read_all(dumps: Iterable[Path], groups: Sequence[Group], others: Sequence[Group]) -> Iterator[Given]:
     """Yield what the dumps give, group by group; raise InputError where it is not clear what one holds.
 
     A dump is a folder of files that are called as the export's, a file that is, or a file of another name, which holds
-    all words of the role, from its first file to its last.
+    all words of the role, from its first file to its last. Files of a folder that are called as those of `others`,
+    which are not compared, are left aside.
     """
-    places = {path: (group, file) for group in groups for file, path in enumerate(group.paths)}
+    compared = set(map(id, groups))
+    every = [*groups, *(group for group in others if group.paths[0] not in groups[0].paths)]
+    places = {path: (group, file) for group in every for file, path in enumerate(group.paths)}
     named: dict[int, dict[int, Path]] = {}
     whole: list[Path] = []
     for dump in dumps:
@@ -62,6 +66,11 @@ def read_all(dumps: Iterable[Path], groups: Sequence[Group]) -> Iterator[Given]:
                 whole.append(path)
                 continue
             group, file = places[found]
+            if id(group) not in compared:
+                if not dump.is_dir():
+                    role = group.files.role.name
+                    raise InputError(f"{path}: must be called as a file that is compared, {found} holds {role}")
+                continue
             taken = named.setdefault(id(group), {})
             if file in taken:
                 raise InputError(f"{path}: {found} must be given once, {taken[file]} is that too")
@@ -94,7 +103,8 @@ def _named(named: Mapping[int, Mapping[int, Path]], groups: Sequence[Group]) -> 
     for group in groups:
         files = named.get(id(group), {})
         if group.files.layout.name in roles and (files or not single):
-            yield Given(group, {file: read_dump(path, group.memory) for file, path in files.items()})
+            words = {file: read_dump(path, group.memory) for file, path in files.items()}
+            yield Given(group, words, ASIDE if single else MISSING)
 
 
 def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
@@ -122,8 +132,3 @@ def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
         }  # fmt: skip
         first += count
         yield Given(group, parts)
-
-
-def empty(group: Group) -> Given:
-    """Return a group of which nothing is given."""
-    return Given(group, {file: nothing_given(group.memory) for file in range(len(group.paths))})

@@ -224,6 +224,6 @@ def code_bits(case: Case) -> Iterator[Guess]:
     for role, codes in case.operands.items():
         held = case.mapping.fields[role]
         for bit, stuck in product(range(held.bits), (1, 0)):
-            forced = codes.values | (1 << bit) if stuck else codes.values & ~(1 << bit)
-            values = held.wrap(forced.astype(np.int32))[0]
+            plain = codes.values.astype(np.int32)
+            values = held.wrap(plain | 1 << bit if stuck else plain & ~(1 << bit))[0]
             yield Guess(f"{role} bit {bit} at {stuck}", case.values(**{role: changed(codes, values)}), choices)

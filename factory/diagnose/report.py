@@ -25,7 +25,7 @@ def report(found: Diagnosis) -> str:
 
 
 def _lines(found: Diagnosis) -> Iterator[str]:
-    yield _counted("all", found.counts)
+    yield from _wrapped(_counted("all", found.counts))
     wrong = [each for each in found.compared if not each.counts.passes]
     if len(found.compared) > 1:
         for each in wrong[:_MOST_GROUPS]:

@@ -379,6 +379,7 @@ module factory_tb;
     end
     repeat (100) @(negedge clk);  // a word too many still has time to come
     compared = psum_sink.compared + partial_sink.compared + acc_sink.compared + out_sink.compared;
+    if (!report) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
     if (mismatches != 0) $fatal(1, "FAIL %0d mismatches", mismatches);
     if (jobs != jobs_must || compared != compared_must || compared == 0)
       $fatal(1, "FAIL jobs must be %0d, not %0d, and compared words %0d, not %0d", jobs_must, jobs, compared_must,

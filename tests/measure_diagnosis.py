@@ -1,0 +1,107 @@
+"""What a diagnosis names for planted faults, noise and wrong arrays: a program, `faults` or `arrays`, JSON lines.
+
+It is a program so that it runs without the checks of shapes and types, which take longer than the diagnoses.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from helpers_bench import export_bench, random_store
+from helpers_diagnose import NOISE, SQUEEZED, plain_layer, write_words
+from mutants.array import MUTANTS
+from mutants.causes import CAUSES
+from mutants.faults import FAULTS, PAIRS, Fault, relu
+
+from factory.build import build
+from factory.diagnose import Diagnosis, diagnose
+from factory.export import export
+from factory.simulate import simulate
+from factory.spec import ComparisonError, SystolicArray
+from factory.store import open_store
+
+RTL = Path(str(files("factory") / "rtl"))
+STALLED = {
+    "the mesh moves while a psum waits",
+    "an activation is taken while the mesh waits",
+    "an activation does not wait for its weight",
+    "an output does not wait to be taken",
+}
+FIELDS = {"stride": dict(stride=2, kernel=2, padding=0, height=7, width=6), "simd": dict(activation_bits=2)}
+OPTIONS = {
+    "stride": dict(post="leaky", include="activation,weight,out,accumulator"),
+    "simd": dict(profile="simd2-even"),
+    "saturate": dict(overflow="saturate"),
+    "partial": dict(overflow="saturate", include="activation,weight,out,accumulator"),
+}
+
+
+def row(what: str, flow: str, found: Diagnosis) -> dict:
+    """Return what is named, as plain values."""
+    first = found.causes[0] if found.causes else None
+    return {
+        "what": what,
+        "flow": flow,
+        "wrong": int(np.count_nonzero(found.case.wrong)) if found.case else 0,
+        "names": [first.name, *first.same] if first else [],
+        "pair": [hypothesis.name for hypothesis in first.hypotheses] if first else [],
+        "explained": first.explained if first else 0,
+        "contradicted": first.contradicted if first else 0,
+    }
+
+
+def faults(folder: Path) -> Iterator[dict]:
+    """Yield what is named for every planted fault, pair and noise, on the squeezed layer of an array of 4 x 4."""
+    store = build(folder / "store.h5", images="samples", pick="0:2", layers="features.27")
+    noises = [Fault(what, (), lambda p, n=noise: n(np.random.default_rng(1), relu(p.acc())))
+              for what, noise in NOISE.items()]  # fmt: skip
+    for flow, options in SQUEEZED.items():
+        export(store, folder / flow, layers="features.27", images="all", rows=4, cols=4, **options)
+        with open_store(store) as opened:
+            plain = plain_layer(opened, folder / flow)
+        for fault in (*FAULTS, *PAIRS, *noises):
+            if flow in fault.flows:
+                dump = write_words(folder / "given.txt", fault.words(plain), plain.tile)
+                yield row(fault.what, flow, diagnose(folder / flow, [dump], role=fault.role))
+
+
+def arrays(folder: Path) -> Iterator[dict]:
+    """Yield what is named for every wrong array, simulated."""
+    by_name = {mutant.what: mutant for mutant in MUTANTS}
+    for what, flow in CAUSES:
+        place = folder / f"{what} {flow}"
+        place.mkdir()
+        yield row(what, flow, _simulated(place, by_name[what], flow))
+        shutil.rmtree(place)
+
+
+def _simulated(folder: Path, mutant, flow: str) -> Diagnosis:
+    options = dict(dataflow=flow, include="activation,weight,out") | OPTIONS.get(mutant.case, {})
+    if flow == "ws":
+        options["include"] += ",psum"
+    fields = dict(height=6) | FIELDS.get(mutant.case, {})
+    made = export_bench(random_store(SystolicArray(3, 4, psum_bits=9), 1, 5, **fields), folder / "x", **options)
+    bench = made / "testbench" / "factory_tb.sv"
+    bench.write_text(bench.read_text().replace("PATIENCE = 100000", "PATIENCE = 1000"))
+    sources = Path(shutil.copytree(RTL, folder / "rtl"))
+    path = sources / f"factory_{mutant.file}.sv"
+    path.write_text(path.read_text().replace(mutant.old, mutant.new))
+    stall = 3 if mutant.what in STALLED else None
+    try:
+        simulate(made, "icarus", dut=sorted(sources.glob("*.sv")), stall=stall, dump=folder / "given")
+    except ComparisonError as error:
+        assert str(error).splitlines()[-1].startswith("factory diagnose "), error
+    return diagnose(made, [folder / "given"])
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        for found in {"faults": faults, "arrays": arrays}[sys.argv[1]](Path(name)):
+            print(json.dumps(found), flush=True)
