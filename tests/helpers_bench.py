@@ -6,9 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-from helpers_export import MemoryLayer, MemoryStore
+from helpers_export import MemoryStore
 from helpers_simulator import need
 
+from factory.dataflow import KnownLayer
 from factory.export import export
 from factory.fileplan import read_plan
 from factory.simulate import SimulationResult, compile_bench, run_bench
@@ -27,7 +28,7 @@ def random_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields)
     weight = rng.integers(-spec.weight_qmax, spec.weight_qmax + 1, spec.weight_shape)
     colours = (0.5,) * spec.in_channels
     network = Network("random", (spec,), mean=colours, std=colours)
-    return _store(network, MemoryLayer(spec, weight.astype(np.int8), activation), array)
+    return _store(network, KnownLayer(spec, weight.astype(np.int8), activation), array)
 
 
 def given_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields) -> MemoryStore:
@@ -37,7 +38,7 @@ def given_store(array: SystolicArray, images: int = 2, seed: int = 0, **fields) 
     activation = random_activation(rng, spec, images)
     weight = random_weight(rng, spec)
     weight[0, 0, 0, 0] = -spec.weight_qmax - 1
-    return _store(LayerSet("given", (spec,)), MemoryLayer(spec, weight, activation), array)
+    return _store(LayerSet("given", (spec,)), KnownLayer(spec, weight, activation), array)
 
 
 def random_activation(rng: np.random.Generator, spec: ConvLayer, images: int) -> np.ndarray:
@@ -55,7 +56,7 @@ def random_weight(rng: np.random.Generator, spec: ConvLayer) -> np.ndarray:
     return (weight * same[:, :, None, None]).astype(np.int8)
 
 
-def _store(network: LayerSet, layer: MemoryLayer, array: SystolicArray) -> MemoryStore:
+def _store(network: LayerSet, layer: KnownLayer, array: SystolicArray) -> MemoryStore:
     places = SimpleNamespace(source_index=np.arange(len(layer.activation)))
     return MemoryStore(network, {layer.spec.name: layer}, array, images=places)
 

@@ -11,22 +11,8 @@ from helpers_network import integer_network, odd_network, random_pixels
 
 from factory.arithmetic.integer import max_pool, threshold_codes
 from factory.arithmetic.tiling import tile_activation, tile_weight
+from factory.dataflow import KnownLayer
 from factory.spec import ConvLayer, InputError, LayerSet, SystolicArray, part1, part2
-
-
-@dataclass(frozen=True)
-class MemoryLayer:
-    """One layer's integers, as an export needs them."""
-
-    spec: ConvLayer
-    weight: np.ndarray
-    activation: np.ndarray
-    threshold: np.ndarray | None = None
-    direction: np.ndarray | None = None
-    accumulator: np.ndarray | None = None
-    weight_tile: np.ndarray | None = None
-    activation_tile: np.ndarray | None = None
-    psum: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -34,7 +20,7 @@ class MemoryStore:
     """Layers and images that lie in no file."""
 
     network: LayerSet
-    layers: dict[str, MemoryLayer]
+    layers: dict[str, KnownLayer]
     array: SystolicArray = SystolicArray()
     path: Path = Path("memory.h5")
     image_source: str = "memory"
@@ -45,7 +31,7 @@ class MemoryStore:
     def image_count(self) -> int:
         return next(iter(self.layers.values())).activation.shape[0]
 
-    def layer(self, name: str) -> MemoryLayer:
+    def layer(self, name: str) -> KnownLayer:
         if name not in self.layers:
             raise InputError(f"{self.path}: layer must be one of {' '.join(self.layers)}, not {name}")
         return self.layers[name]
@@ -56,7 +42,7 @@ def reference_store(folder: Path, name: str) -> MemoryStore:
     network = {"w4a4": part1, "w4a2": part2}[name]()
     with np.load(folder / f"reference_{name}.npz") as data:
         layers = {
-            spec.name: MemoryLayer(spec, data[f"{spec.name}.weight_code"], data[f"{spec.name}.activation_code"])
+            spec.name: KnownLayer(spec, data[f"{spec.name}.weight_code"], data[f"{spec.name}.activation_code"])
             for spec in network.layers
         }
         images = SimpleNamespace(source_index=data["index"])
@@ -81,7 +67,7 @@ def odd_store(images: int = 2, array: SystolicArray | None = None, activation_bi
     layers = {}
     for spec in network.layers:
         layer = integer.layers[spec.name]
-        layers[spec.name] = MemoryLayer(spec, layer.weight, codes, layer.threshold, layer.direction)
+        layers[spec.name] = KnownLayer(spec, layer.weight, codes, layer.threshold, layer.direction)
         if layer.threshold is not None:
             acc = np.stack([plain_conv(spec, layer.weight, image) for image in codes])
             codes = max_pool(threshold_codes(acc, layer.threshold, layer.direction), spec.pool)

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from helpers_bench import Builds, export_bench
-from helpers_export import MemoryLayer, MemoryStore
+from helpers_export import MemoryStore
 from helpers_simulator import need
 from mutants import array, vectors
 
+from factory.dataflow import KnownLayer
 from factory.fileplan import read_plan
 from factory.simulate import compile_bench, run_bench
 from factory.spec import ComparisonError, LayerSet, SystolicArray
@@ -88,7 +89,7 @@ RAMP = "conv.ramp/ramp"
 def corner_store(**codes) -> MemoryStore:
     network = corner_network(ARRAY, base_layer(ARRAY, **codes))
     layers = {
-        layer.spec.name: MemoryLayer(layer.spec, layer.weight, layer.activation, layer.threshold, layer.direction)
+        layer.spec.name: KnownLayer(layer.spec, layer.weight, layer.activation, layer.threshold, layer.direction)
         for layer in network.layers
     }
     described = LayerSet(network.name, tuple(layer.spec for layer in network.layers))

@@ -14,7 +14,7 @@ from mutants.causes import CAUSES, NOT_NAMED
 from mutants.faults import FAULTS, PAIRS
 
 HERE = Path(__file__).parent
-DOCUMENTED = (HERE.parent / "docs" / "diagnosis.md").read_text().splitlines()
+DOCUMENTED = (HERE.parent / "factory" / "diagnose" / "measured.md").read_text().splitlines()
 NOT_SEEN = {"activations have the other sign"}
 """Faults that change no word: none of this image's codes has the top bit."""
 

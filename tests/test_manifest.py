@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import jsonschema
 import numpy as np
 import pytest
-from helpers_export import MemoryLayer, MemoryStore, files_of, odd_store, tiled
+from helpers_export import MemoryStore, files_of, odd_store, tiled
 
 import factory
 from factory.arithmetic.bits import Field
 from factory.arithmetic.tiling import tile_weight
-from factory.dataflow import DATAFLOWS
+from factory.dataflow import DATAFLOWS, KnownLayer
 from factory.export import export
 from factory.memfile import Memory, WordFormat, decode, profile_names
 from factory.spec import ConvLayer
@@ -177,7 +177,7 @@ def formula_store() -> MemoryStore:
     activation = (np.arange(20 * 5 * 7) * 29 % 16).astype(np.uint8).reshape(1, 20, 5, 7)
     threshold = (np.arange(9)[:, None] * 5 - 200 + np.arange(15) * 40).astype(np.int32)
     direction = np.where(np.arange(9) % 3, 1, -1).astype(np.int8)
-    layer = MemoryLayer(conv, weight, activation, threshold, direction)
+    layer = KnownLayer(conv, weight, activation, threshold, direction)
     return MemoryStore(STORE.network, {conv.name: layer}, images=SimpleNamespace(source_index=np.arange(1)))
 
 

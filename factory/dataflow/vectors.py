@@ -67,6 +67,21 @@ class LayerSource(Protocol):
 
 
 @dataclass(frozen=True)
+class KnownLayer:
+    """What is known of a layer, as a source of vectors: from its codes all else is computed."""
+
+    spec: ConvLayer
+    weight: Any = None
+    activation: Any = None
+    threshold: Any = None
+    direction: Any = None
+    accumulator: Any = None
+    weight_tile: Any = None
+    activation_tile: Any = None
+    psum: Any = None
+
+
+@dataclass(frozen=True)
 class LayerVectors:
     """One layer's vectors, and one image's (`image` None: those that no image changes), read or computed.
 

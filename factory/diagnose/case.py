@@ -15,28 +15,12 @@ from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import PIXELS, LayerMapping, LayerVectors
 from factory.diagnose.dump import GIVEN, MISSING, UNDEFINED
 from factory.diagnose.golden import Group
-from factory.spec import ConvLayer
 
 Words = Int64[np.ndarray, "file line lane"]
 """Values in the order of the bits: files, the words of each, the lanes of a word, lane 0 first."""
 
 
 _WORDS = ("expected", "given", "state")
-
-
-@dataclass(frozen=True)
-class QuantizerSource:
-    """A layer's source of which only the next layer's quantizer is known, if that."""
-
-    spec: ConvLayer
-    threshold: Any = None
-    direction: Any = None
-    weight: Any = None
-    activation: Any = None
-    accumulator: Any = None
-    weight_tile: Any = None
-    activation_tile: Any = None
-    psum: Any = None
 
 
 @dataclass(frozen=True)

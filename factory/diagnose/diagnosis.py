@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from factory.arithmetic.labelled import Address, LabelledArray
-from factory.dataflow import ROLES, LayerVectors
-from factory.diagnose.case import Case, QuantizerSource
+from factory.dataflow import ROLES, KnownLayer, LayerVectors
+from factory.diagnose.case import Case
 from factory.diagnose.evidence import Counts, First, by_axis, count, first_wrong, only_on_border
 from factory.diagnose.golden import Group, groups, in_profile, operands
 from factory.diagnose.hypotheses import TABLE, Hypothesis
@@ -145,7 +145,7 @@ def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ..
         layer = store.layer(spec.name)
         vectors = LayerVectors(case.mapping, layer, post=case.post).of_image(group.image)
         found = found or vectors.operands()
-        source = QuantizerSource(spec, layer.threshold, layer.direction)
+        source = KnownLayer(spec, threshold=layer.threshold, direction=layer.direction)
     case = replace(case, operands=found, source=source)
     if found is None:
         names = " and ".join(case.mapping.fields)
@@ -157,7 +157,7 @@ def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ..
     return case, ()
 
 
-def _quantizer(group: Group) -> QuantizerSource:
+def _quantizer(group: Group) -> KnownLayer:
     """Return the next layer's quantizer, where the export has it."""
     group = group.own or group
     mapping, found = group.layer.mapping, {}
@@ -168,7 +168,8 @@ def _quantizer(group: Group) -> QuantizerSource:
             found[files.role.name] = np.zeros((mapping.spec.out_channels, *held.shape[1:]), np.int32)
             found[files.role.name][mapping.channels] = held
     threshold, direction = found.get("threshold"), found.get("direction")
-    return QuantizerSource(mapping.spec, threshold, None if direction is None else direction.astype(np.int8))
+    signs = None if direction is None else direction.astype(np.int8)
+    return KnownLayer(mapping.spec, threshold=threshold, direction=signs)
 
 
 def _others(case: Case, every: Sequence[Group]) -> Iterator[tuple[str, np.ndarray]]:

@@ -12,9 +12,9 @@ import numpy as np
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
-from factory.dataflow import PIXELS
+from factory.dataflow import PIXELS, KnownLayer
 from factory.dataflow.pixels import activate
-from factory.diagnose.case import Case, Guess, QuantizerSource, at_place, changed
+from factory.diagnose.case import Case, Guess, at_place, changed
 from factory.memfile import POSTS
 
 _MOST_PASSES = 144
@@ -205,6 +205,6 @@ def thresholds(case: Case) -> Iterator[Guess]:
     step = source.direction[...].astype(np.int32)[:, None]
     for name, by in (("> for >=", 1), ("one too low", -1)):
         threshold = (source.threshold[...] + by * step).astype(np.int32)
-        moved_source = QuantizerSource(case.mapping.spec, threshold, source.direction[...])
+        moved_source = KnownLayer(case.mapping.spec, threshold=threshold, direction=source.direction[...])
         (vector,) = role.values(replace(case.vectors(), source=moved_source), "")
         yield Guess(name, case.group.arrange(vector), 2)

@@ -7,37 +7,21 @@ be, and say of each lane which value it holds. In the same way they say which co
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, Integer
+from jaxtyping import Int64
 
 from factory.arithmetic.labelled import Axis, LabelledArray
-from factory.dataflow import ROLES, LayerMapping, LayerVectors
+from factory.dataflow import ROLES, KnownLayer, LayerMapping, LayerVectors
 from factory.fileplan import ExportOptions, ExportPlan, FileSet, LayerFiles, layer_files, read_plan
 from factory.manifest import MANIFEST
 from factory.memfile.named import BIT
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, SystolicArray, read_toml, typed_values
 
 _BITS = range(2, 9)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A layer's codes as a source of vectors, from which all else is computed."""
-
-    spec: ConvLayer
-    weight: Integer[np.ndarray, "oc ic ki kj"]
-    activation: Integer[np.ndarray, "image ic y x"]
-    threshold: Any = None
-    direction: Any = None
-    accumulator: Any = None
-    weight_tile: Any = None
-    activation_tile: Any = None
-    psum: Any = None
 
 
 def read_export(
@@ -212,7 +196,7 @@ def _coded_layer(directory: Path, plan: ExportPlan, layer: LayerFiles) -> CodedL
 def _compared(directory: Path, plan: ExportPlan, layer: LayerFiles, made: CodedLayer) -> Iterator[str]:
     """Yield a line for each set of files that follow from the codes: how many of its values they give."""
     mapping: LayerMapping = replace(layer.mapping, spec=made.spec)
-    vectors = LayerVectors(mapping, _Source(made.spec, made.weight, made.activation), post=plan.profile.post)
+    vectors = LayerVectors(mapping, KnownLayer(made.spec, made.weight, made.activation), post=plan.profile.post)
     for files in layer.of_image:
         if not files.role.follows or files.role.of_next:
             continue
