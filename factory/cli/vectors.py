@@ -36,7 +36,10 @@ def export(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="[bin|hex|coe|coe-hex|mif|mif-hex|npy|raw]", help="Default: the profile's (bin)."),
+        typer.Option(
+            metavar="FORMAT",
+            help="Of `bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns c sv sv-packed npy raw`.",
+        ),
     ] = None,
     header: Annotated[
         str | None,

@@ -11,6 +11,8 @@ from math import prod
 from factory.arithmetic.labelled import Address
 from factory.dataflow import PIXELS, ROLES, LayerMapping, Role, axes_of
 from factory.memfile import FORMATS, Layout, Memory, Placement, Profile, Split, complete_template, template_fields
+from factory.memfile.record import Format
+from factory.memfile.written import check_written, format_of
 from factory.spec import InputError, SystolicArray
 
 
@@ -30,6 +32,11 @@ class FileSet:
     def role(self) -> Role:
         """What the files hold."""
         return ROLES[self.layout.role]
+
+    @cached_property
+    def format(self) -> Format:
+        """The format of the files, as the layout has it."""
+        return format_of(self.layout)
 
     @property
     def memory(self) -> Memory:
@@ -55,6 +62,14 @@ class FileSet:
         """Yield each file's name and its labels on the axes that select files, in the order of the bits."""
         for labels in product(*self.labels.values()):
             yield self.name(image, labels), labels
+
+    def labels_of(self, number: int) -> tuple[int, ...]:
+        """Return the labels of the `number`-th file."""
+        found = []
+        for labels in reversed(self.labels.values()):
+            number, position = divmod(number, len(labels))
+            found.append(labels[position])
+        return tuple(reversed(found))
 
     def name(self, image: int | None, labels: tuple[int, ...]) -> str:
         """Return the name of the file with these labels."""
@@ -90,7 +105,7 @@ def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> F
     if role.states:
         last = layout.base + spec.kij_count * spec.nij_count - 1
         layout = replace(layout, lane_bits=max(layout.lane_bits, last.bit_length()))
-    layout.check_written()
+    check_written(layout)
     pixels, tile_pixels, width = role.pixels(mapping, post)
     layout.check_map({"nij": spec.padded_width, PIXELS: width}, spec.name)
     sizes = mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)

@@ -57,7 +57,8 @@ def _plan(manifest: Manifest) -> ExportPlan:
 
 
 def _layout(record: Mapping[str, Any]) -> Layout:
-    values = dict(record) | {name: axes(*record[name]) for name in ("files", "lines", "lanes")}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    values |= {name: axes(*record[name]) for name in ("files", "lines", "lanes")}
     return Layout(**values | {"split": tuple(Split(**split) for split in record["split"])})
 
 

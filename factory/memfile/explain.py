@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, axes_of
 from factory.memfile.formats import FORMATS, HEADERS
-from factory.memfile.layout import Layout, Split, complete_template
+from factory.memfile.layout import ENDIANS, Layout, Split, complete_template
 from factory.memfile.placement import Placement
 from factory.memfile.profile import POSTS, Profile, load_profile, profile_names
 from factory.spec import SystolicArray
@@ -63,6 +63,7 @@ def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> li
     return [
         f"{layout.include}: {layout.file}" + ("" if template == layout.file else f" (several: {template})"),
         f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {layout.lane_bits} bits {sign}",
+        *(f"  {key}: {value}" for key, value in layout.format_keys().items()),
         *(f"  {line}" for line in _draw(lanes, layout.lane_bits)),
     ]
 
@@ -125,6 +126,25 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "header": (
             f"three lines before the words, {_of(HEADERS)} (three %s read tokens, $readmemb verilog, $fgets short)"
         ),
+        "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
+        "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
+        "head": (
+            'lines before the words, in every text format, such as ["#Format=Bin", "#Depth={depth}"], with fields '
+            "{depth} {words} {width} {lanes} {lane_bits} {radix} {base} {file} {name}"
+        ),
+        "foot": "lines after the words, like head",
+        "blocks": (
+            "axes of files, and then the first of lines, at each place of which a block of words begins: with its "
+            "address as @hex in bin and hex; in a mif every word has its own"
+        ),
+        "block_lines": "lines of a block, in place of blocks: 1 for an address line for every word",
+        "block_stride": "addresses from a block to the next, the first being base; 0: as many as a block has words",
+        "shape": (
+            'dimensions of the array in c, sv and sv-packed, such as ["ot col", "it row", "kij"]: the axes of lines '
+            "and lanes that each counts; default: one for each axis"
+        ),
+        "endian": _of(ENDIANS) + ": the order of the bytes of a word in raw",
+        "align": "what the bytes of a raw file are a multiple of, zeros at the end",
     }
 )
 

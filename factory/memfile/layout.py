@@ -11,7 +11,8 @@ from factory.arithmetic.bits import MOST_BITS, Field
 from factory.arithmetic.labelled import Axis
 from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow, axes_of
 from factory.memfile.formats import FORMATS, HEADERS, header
-from factory.memfile.word import Memory, WordFormat
+from factory.memfile.text import check_texts
+from factory.memfile.word import WordFormat
 from factory.spec import InputError, check_range
 
 MOST_WORD_BITS = 1 << 20
@@ -20,9 +21,19 @@ MOST_WORDS = 1 << 20
 """Words of the longest file that is asked for: deeper than memories on a chip, and its zeros still fit in memory."""
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
+MOST_ALIGN = 1 << 20
 TEXT_EXTENSION = ".txt"
+ENDIANS = ("little", "big")
 MAP_AXES = ("y", "x")
 """Names of the rows and columns of a map, which a split of its pixels by its width makes."""
+_RANGES = (
+    ("word_bits", 0, MOST_WORD_BITS), ("words", 0, MOST_WORDS), ("depth", 0, MOST_WORDS), ("base", 0, MOST_BASE),
+    ("block_lines", 0, MOST_WORDS), ("block_stride", 0, MOST_BASE), ("align", 1, MOST_ALIGN),
+)  # fmt: skip
+FORMAT_KEYS = (
+    "separator", "radix_prefix", "head", "foot", "blocks", "block_lines", "block_stride", "shape", "endian", "align"
+)  # fmt: skip
+"""Keys that only some formats have; manifests have them where they say something."""
 _AXIS = re.compile(r"[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
 _TIME_AXES = ("nij", PIXELS, "px", "kij")
@@ -56,6 +67,13 @@ class Layout:
     `words` is the least number of words, zeros after the last line, `depth` the largest (0: any). `base` is the address
     of the first word; of role `address`, what is added to every address that the file holds. Codes are two's complement
     where `signed`.
+
+    `separator` is what stands between lanes, `radix_prefix` what stands before each number; `head` and `foot` are lines
+    before and after the words. A block of words begins at each place on the axes `blocks`, of files and then of the
+    outer lines, or every `block_lines` lines; addresses of blocks lie `block_stride` apart (0: the words of a block).
+    `shape` has, for each dimension of an array in a language, the axes of lines and lanes that it counts (none: one
+    for each axis). `endian` is the order of the bytes of a word, and `align` what the bytes of a file are a multiple
+    of.
     """
 
     name: str
@@ -75,6 +93,16 @@ class Layout:
     base: int = 0
     format: str = "bin"
     header: str = "none"
+    separator: str = ""
+    radix_prefix: str = ""
+    head: tuple[str, ...] = ()
+    foot: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    block_lines: int = 0
+    block_stride: int = 0
+    shape: tuple[str, ...] = ()
+    endian: str = ENDIANS[0]
+    align: int = 1
 
     def __post_init__(self):
         try:
@@ -90,6 +118,7 @@ class Layout:
             ("include", self.include or INCLUDES[0], INCLUDES),
             ("format", self.format, FORMATS),
             ("header", self.header, HEADERS),
+            ("endian", self.endian, ENDIANS),
         ):
             if value not in known:
                 raise InputError(f"{field} must be one of {' '.join(known)}, not {value}")
@@ -98,8 +127,15 @@ class Layout:
             object.__setattr__(self, "include", include)
         if not 1 <= self.lane_bits <= MOST_BITS:
             raise InputError(f"lane_bits must be 1 to {MOST_BITS}, not {self.lane_bits}")
-        for field, most in dict(word_bits=MOST_WORD_BITS, words=MOST_WORDS, depth=MOST_WORDS, base=MOST_BASE).items():
-            check_range(field, getattr(self, field), 0, most)
+        for field, least, most in _RANGES:
+            check_range(field, getattr(self, field), least, most)
+        if self.blocks and self.block_lines:
+            raise InputError(
+                f"one of blocks and block_lines must be given, not {list(self.blocks)} and {self.block_lines}"
+            )
+        if self.block_stride and not (self.blocks or self.block_lines):
+            raise InputError(f"block_stride must be given with blocks or block_lines, {self.block_stride} is alone")
+        check_texts(self.separator, self.radix_prefix, self.head, self.foot)
         for split in self.split:
             check_range("split: size", split.size, 1, MOST_WORDS)
             if split.outer == split.inner:
@@ -108,14 +144,21 @@ class Layout:
         for axis in (*map(str, (*self.files, *self.lines, *self.lanes)), *parts):
             if not _AXIS.fullmatch(axis.removeprefix("-")):
                 raise InputError(f"axes must be of the letters a to z, or that after a -, not {axis!r}")
-        if self.header != "none" and not FORMATS[self.format].header:
+        if self.header != "none" and "header" not in FORMATS[self.format].keys:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
 
     def to_record(self) -> dict[str, Any]:
-        """Return the layout as plain values, axes as their texts."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        """Return the layout as plain values, axes as their texts, without the keys of its format that say nothing."""
+        values = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in FORMAT_KEYS}
         values |= {name: [str(axis) for axis in values[name]] for name in ("files", "lines", "lanes")}
-        return values | {"split": [vars(split) for split in self.split]}
+        return values | {"split": [vars(split) for split in self.split]} | self.format_keys()
+
+    def format_keys(self) -> dict[str, Any]:
+        """Return the keys that only some formats have, without those that say nothing."""
+        given = {key.name: getattr(self, key.name) for key in fields(self) if key.name in FORMAT_KEYS}
+        defaults = {key.name: key.default for key in fields(self)}
+        given = {name: value for name, value in given.items() if value != defaults[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     @property
     def field(self) -> Field:
@@ -156,14 +199,24 @@ class Layout:
                 f"files, lines and lanes must be the axes {' '.join(sorted(expected))}, "
                 f"not {' '.join(sorted(self.axes))}"
             )
-
-    def check_written(self) -> None:
-        """Raise InputError where the layout asks for what its files cannot state."""
-        if self.base and not FORMATS[self.format].addresses and not ROLES[self.role].states:
+        lines, lanes = ([axis.name for axis in part] for part in (self.lines, self.lanes))
+        counted = [name for name in lines if name in self.blocks]
+        if [*self.blocks] != [name for name in self.file_axes if name in self.blocks] + lines[: len(counted)]:
             raise InputError(
-                f"layout {self.name}: base must be 0 in format {self.format}, which states no addresses, "
-                f"not {self.base}"
+                f"blocks must be axes of files ({' '.join(self.file_axes) or 'none'}), and then the first of lines "
+                f"({' '.join(lines) or 'none'}), not {' '.join(self.blocks)}"
             )
+        if self.shape and " ".join(self.shape).split() != [*lines, *lanes]:
+            raise InputError(
+                f"shape must be the axes of lines and lanes, {' '.join((*lines, *lanes))}, in dimensions, "
+                f"not {list(self.shape)}"
+            )
+
+    def optional_keys(self) -> dict[str, Any]:
+        """Return the keys that only some formats have, without those that say nothing."""
+        values = {x.name: (getattr(self, x.name), x.default) for x in fields(self) if x.name in _REASONS}
+        given = {name: value for name, (value, default) in values.items() if value != default and name != "base"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     def check_map(self, widths: Mapping[str, int], layer: str) -> None:
         """Raise InputError where pixels are divided into `y` and `x`, but not into the rows of the layer's own map."""
@@ -178,13 +231,6 @@ class Layout:
     def word(self, lanes: int) -> WordFormat:
         """Return the format of a word of `lanes` lanes."""
         return WordFormat(lanes, self.field, self.lane0_left, self.word_bits)
-
-    def memory(self, lines: int, word: WordFormat) -> Memory:
-        """Return the memory that a file of `lines` lines describes; raise InputError where it is not deep enough."""
-        words = max(lines, self.words)
-        if self.depth and words > self.depth:
-            raise InputError(f"layout {self.name}: the memory's depth must be at least {words}, not {self.depth}")
-        return Memory(words, word, 0 if ROLES[self.role].states else self.base)
 
     def header_lines(self, lane_names: tuple[str, ...]) -> bytes:
         """Return the comment lines of one file."""

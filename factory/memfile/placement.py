@@ -17,6 +17,7 @@ from typing import NamedTuple
 from factory.arithmetic.labelled import Axis, LabelledArray
 from factory.memfile.layout import Layout, Split
 from factory.memfile.word import Memory, WordFormat
+from factory.memfile.written import memory_of
 
 
 class Spot(NamedTuple):
@@ -98,7 +99,7 @@ class Placement:
     @cached_property
     def memory(self) -> Memory:
         """The memory that each file describes."""
-        return self.layout.memory(self.lines, self.word)
+        return memory_of(self.layout, self.lines, self.word, self.placed)
 
     @cached_property
     def steps(self) -> dict[str, tuple[Offset, Offset]]:

@@ -93,7 +93,7 @@ class StreamFiles:
     def stream(self) -> Stream:
         """The stream that reads the files as words."""
         layout, word = self.files.layout, self.files.memory.word
-        plain = [name for name, made in FORMATS.items() if made.radix in _RADIXES and made.header]
+        plain = [name for name, made in FORMATS.items() if made.radix in _RADIXES and "header" in made.keys]
         if layout.format not in plain:
             raise self.fail(f"format must be one of {' '.join(plain)}, not {layout.format}")
         if self.files.memory.base:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,16 @@ from factory.verify.decode import RADIX, LayoutRecord, WordRule, check_name, dec
 from factory.verify.selected import SelectedLayer
 
 MOST_LANE_BITS = 32
-STATES_ADDRESSES = ("bin", "hex", "mif", "mif-hex")
+STATES_ADDRESSES = ("bin", "hex", "mif", "mif-hex", "mif-dec", "mif-uns")
+KEYS = {
+    "separator": ("bin", "hex", "dec"),
+    "radix_prefix": ("bin", "hex"),
+    **dict.fromkeys(("head", "foot"), [name for name, radix in RADIX.items() if radix]),
+    **dict.fromkeys(("blocks", "block_lines", "block_stride"), STATES_ADDRESSES),
+    "shape": ("c", "sv", "sv-packed"),
+    **dict.fromkeys(("endian", "align"), ["raw"]),
+}
+"""The formats that have each key which not every layout has."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,7 @@ class ListedFiles:
         where = self.layer if self.image is None else f"{self.layer}, image {self.image}"
         return f"{where}, {self.layout['name']}"
 
-    @property
+    @cached_property
     def word_rule(self) -> WordRule:
         """How each file holds its words."""
         record, layout = self.record, self.layout
@@ -66,7 +77,61 @@ class ListedFiles:
             signed=record["signed"],
             lane0_left=layout["lane0_left"],
             base=0 if self.rule.addresses else layout["base"],
+            separator=layout.get("separator", ""),
+            radix_prefix=layout.get("radix_prefix", ""),
+            head=tuple(layout.get("head", ())),
+            foot=tuple(layout.get("foot", ())),
+            endian=layout.get("endian", "little"),
+            align=layout.get("align", 1),
+            dimensions=self._dimensions(),
+            depth=layout["depth"],
+            **self._blocks(),
         )
+
+    def _dimensions(self) -> tuple[int, ...]:
+        counted = [str(axes).split() for axes in self.layout.get("shape", ())]
+        counted = counted or [[axis.removeprefix("-")] for axis in (*self.layout["lines"], *self.layout["lanes"])]
+        return tuple(prod(self._size(axis) for axis in axes) for axes in counted)
+
+    def _size(self, axis: str) -> int:
+        if axis not in self.record["axes"]:
+            raise ComparisonError(f"{MANIFEST}: {self.address}: axes must have {axis}")
+        return self.record["axes"][axis]
+
+    def _blocks(self) -> dict[str, int]:
+        """Return what a rule says of blocks."""
+        layout, words = self.layout, self.record["words"]
+        lines = [axis.removeprefix("-") for axis in layout["lines"]]
+        counted = [axis for axis in lines if axis in layout.get("blocks", ())]
+        size = layout.get("block_lines", 0)
+        if "blocks" in layout:
+            size = prod(self._size(axis) for axis in lines if axis not in counted)
+        if not size:
+            return {}
+        stride = layout.get("block_stride", size)
+        each = prod(self._size(axis) for axis in counted) if "blocks" in layout else -(-words // size)
+        blocks = each * prod(self._size(axis) for axis in self.file_axes if axis in layout.get("blocks", ()))
+        extent = (blocks - 1) * stride + words - (each - 1) * size
+        return dict(block_words=size, block_stride=stride, extent=extent)
+
+    @cached_property
+    def _places(self) -> dict[str, list[int]]:
+        """What the places on each axis of files stand for, ascending."""
+        return {axis: sorted({entry[axis] for entry in self.record["files"]}) for axis in self.file_axes}
+
+    def rule_of(self, entry: Mapping[str, Any]) -> WordRule:
+        """Return how one file holds its words: what depends on its name, and on its place among the files."""
+        rule = self.word_rule
+        if rule.is_plain or not RADIX[rule.format]:
+            return rule
+        number, counted = 0, self.layout.get("blocks", ())
+        for axis, signed in zip(self.file_axes, self.layout["files"], strict=True):
+            if axis in counted:
+                labels = self._places[axis]
+                place = labels.index(entry[axis])
+                number = number * len(labels) + (len(labels) - 1 - place if signed.startswith("-") else place)
+        blocks = rule.words // rule.block_words if rule.block_words else 0
+        return replace(rule, file=entry["name"], first_block=number * blocks)
 
     @property
     def file_axes(self) -> tuple[str, ...]:
@@ -205,7 +270,7 @@ class FileReader:
         if self._progress:
             self._progress(self.done, self._total, path)
         try:
-            return decode(data, files.word_rule)
+            return decode(data, files.rule_of(entry))
         except ComparisonError as error:
             raise ComparisonError(f"{path}: {error}") from None
 
@@ -236,13 +301,27 @@ def check_record(
     for name, value in expected.items():
         if record[name] != value:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
-    if layout["depth"] and record["words"] > layout["depth"]:
-        raise ComparisonError(f"{MANIFEST}: {files.address}: depth must be at least {record['words']}")
-    if layout["base"] and not (files.rule.addresses or layout["format"] in STATES_ADDRESSES):
-        raise ComparisonError(f"{MANIFEST}: {files.address}: base must be 0 in format {layout['format']}")
+    _check_keys(files)
     if record["lane_bits"] > MOST_LANE_BITS:
         raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
     _check_places(files, selected, sizes)
+
+
+def _check_keys(files: ListedFiles) -> None:
+    """Raise ComparisonError where a layout says what its format cannot, or what its words cannot be."""
+    layout, rule, format = files.layout, files.word_rule, files.layout["format"]
+    extent = rule.extent or rule.words
+    if layout["depth"] and extent > layout["depth"]:
+        raise ComparisonError(f"{MANIFEST}: {files.address}: depth must be at least {extent}")
+    if layout["base"] and not (files.rule.addresses or format in STATES_ADDRESSES):
+        raise ComparisonError(f"{MANIFEST}: {files.address}: base must be 0 in format {format}")
+    for key, formats in KEYS.items():
+        if key in layout and format not in formats:
+            raise ComparisonError(f"{MANIFEST}: {files.address}: {key} must not be there in format {format}")
+    if rule.block_words and rule.block_stride < rule.block_words:
+        raise ComparisonError(f"{MANIFEST}: {files.address}: block_stride must be at least {rule.block_words}")
+    if rule.lanes_apart and rule.word_bits > rule.lanes * rule.lane_bits:
+        raise ComparisonError(f"{MANIFEST}: {files.address}: word_bits must be those of lanes that stand apart")
 
 
 def _source(files: ListedFiles) -> dict[str, Any] | None:
