@@ -25,7 +25,7 @@ SHORT_WIDTH = 29
 _LAST_LINE = "#................#"
 
 _LINES = frozenset({"head", "foot"})
-_PLAIN = _LINES | {"header", "separator", "radix_prefix"}
+_PLAIN = _LINES | {"header", "separator"}
 _ADDRESSES = frozenset({"base", "blocks", "block_lines", "block_stride"})
 
 
@@ -125,8 +125,8 @@ class Raw(Format):
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "bin": Text(2, ".txt", _PLAIN | _ADDRESSES),
-        "hex": Text(16, ".hex", _PLAIN | _ADDRESSES),
+        "bin": Text(2, ".txt", _PLAIN | _ADDRESSES | {"radix_prefix"}),
+        "hex": Text(16, ".hex", _PLAIN | _ADDRESSES | {"radix_prefix"}),
         "dec": Text(10, ".txt", _PLAIN, separator=" "),
         "coe": _coe(2),
         "coe-hex": _coe(16),

@@ -22,7 +22,7 @@ from factory.memfile.word import Memory, WordFormat
 from factory.spec import InputError
 
 _FIELD = re.compile(r"\{(\w+)\}")
-_SEPARATOR = re.compile(r"[ \t,;:|_/]*")
+_SEPARATOR = re.compile(r"[ ,;:|_/]*")
 _RADIX_PREFIX = re.compile(r"[0-9A-Za-z'\\$#&{}_]*")
 _COMMENTS = (b"#", b"//")
 _ADDRESS_LINE = re.compile(rb"^@[0-9a-f]+\n", re.MULTILINE)
@@ -292,7 +292,7 @@ TEMPLATE_FIELDS = template_values(Memory(1, WordFormat(1, bits.Field(1, False)))
 def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Sequence[str]) -> None:
     """Raise InputError for texts of a layout that a file cannot have."""
     if not _SEPARATOR.fullmatch(separator):
-        raise InputError(f"separator must be of blanks, tabs and , ; : | _ /, not {separator!r}")
+        raise InputError(f"separator must be of blanks and , ; : | _ /, not {separator!r}")
     if not _RADIX_PREFIX.fullmatch(radix_prefix):
         raise InputError(f"radix_prefix must be such as 0x, $ or {{lane_bits}}'h, not {radix_prefix!r}")
     for key, lines in (("head", head), ("foot", foot)):
