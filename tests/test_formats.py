@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers_bench import random_store
-from helpers_export import files_of
+from helpers_bench import Builds, random_store
+from helpers_export import files_of, odd_store
 from helpers_simulator import need
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -432,3 +432,66 @@ def test_a_manifest_has_no_keys_that_say_nothing(tmp_path):
     export(random_layer(), tmp_path / "x", layers="layer")
     (keys,) = {tuple(layout) for layout in json.loads((tmp_path / "x/manifest.json").read_text())["layouts"].values()}
     assert not set(keys) & set(FORMAT_KEYS)
+
+
+# Fixed names
+
+
+def test_a_testbench_with_fixed_names_runs_any_tile(tmp_path):
+    options = dict(layers="features.9", flat=True, images="1", tiles="it=1:3,ot=1", kij="0,3")
+    export(odd_store(), tmp_path / "labels", **options)
+    export(odd_store(), tmp_path / "places", **options, renumber=True)
+    labels, places = files_of(tmp_path / "labels"), files_of(tmp_path / "places")
+    assert list(places) == [
+        "activation_tile0.txt", "activation_tile1.txt", "out.txt",
+        *(f"weight_itile{it}_otile0_kij{kij}.txt" for it in range(2) for kij in range(2)),
+    ]  # fmt: skip
+    assert places["weight_itile1_otile0_kij1.txt"] == labels["weight_itile2_otile1_kij3.txt"]
+    assert list(places.values()) == list(labels.values())
+    verify_export(tmp_path / "places")
+    said = json.loads((tmp_path / "places" / "manifest.json").read_text())
+    entries = [entry for group in said["groups"] for one in group["sets"] for entry in one["files"]]
+    weights = [(x["it"], x["ot"], x["kij"]) for x in entries if x["name"].startswith("weight")]
+    assert weights == [(1, 1, 0), (1, 1, 3), (2, 1, 0), (2, 1, 3)]
+    assert {group["image"] for group in said["groups"]} == {None, 1}
+    plan = read_plan(tmp_path / "places")
+    sets = [(files, image) for of_layer, image in plan.groups() for files in of_layer.sets(image)]
+    assert [name for files, image in sets for name, _ in files.files(image)] == [x["name"] for x in entries]
+
+
+def test_images_are_numbered_from_0_in_names_and_folders(tmp_path):
+    store = odd_store(images=4)
+    options = dict(layers="features.9", images="1,3", tiles="ot=1", include="activation,out", renumber=True)
+    for name in ("notebook", "ws-multimap"):
+        export(store, tmp_path / name, profile=name, rows=8, cols=8, **options)
+        verify_export(tmp_path / name)
+    assert {path.split("/")[1] for path in files_of(tmp_path / "notebook")} == {"image0", "image1"}
+    assert {path.split("/")[1] for path in files_of(tmp_path / "ws-multimap")} >= {"out0.txt", "out1.txt"}
+    path = tmp_path / "notebook" / "manifest.json"
+    path.write_text(path.read_text().replace('"renumber": true', '"renumber": false'))
+    with pytest.raises(ComparisonError, match="directory must be features.9/image1, not features.9/image0"):
+        verify_export(tmp_path / "notebook")
+
+
+def test_a_testbench_reads_renumbered_files(tmp_path):
+    need("icarus")
+    store = random_store(SystolicArray(3, 4), images=3)
+    export(store, tmp_path / "x", images="1:3", tiles="it=1", testbench=True, renumber=True)
+    assert Builds(tmp_path).run(tmp_path / "x").jobs == 4
+
+
+def test_a_header_is_for_the_roles_that_are_named(tmp_path):
+    store = random_layer()
+    options = dict(layers="layer", include="activation,weight,address,out", flat=True, kij="0", header="tokens")
+    export(store, tmp_path / "x", header_roles="activation,weight,out", **options)
+    verify_export(tmp_path / "x")
+    headed = {name: data.startswith(b"#") for name, data in files_of(tmp_path / "x").items()}
+    assert [name for name, has in headed.items() if not has] == ["address.txt"] and sum(headed.values()) == 3
+    for roles, message in (
+        ("activation,x", "header_roles must be of activation weight out psum accumulator"),
+        ("", "header_roles must name at least one role, it is empty"),
+    ):
+        with pytest.raises(InputError, match=message):
+            export(store, tmp_path / "y", header_roles=roles, **options)
+    with pytest.raises(InputError, match="^header_roles must be given with header$"):
+        export(store, tmp_path / "y", header_roles="weight", layers="layer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -20,13 +20,15 @@ from factory.spec import InputError, SystolicArray
 class FileSet:
     """All files of one layout, for one layer and one image (or none).
 
-    `template` is the files' name, of their labels, of `numbers` and of the image.
+    `template` is the files' name, of their labels, of `numbers` and of the image. `renumbered` has, for each axis (and
+    `image`) of which names hold not the label but its place among those kept, that place; none: names hold labels.
     """
 
     layout: Layout
     placement: Placement
     template: str
     numbers: Mapping[str, int]
+    renumbered: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
     @property
     def role(self) -> Role:
@@ -73,9 +75,14 @@ class FileSet:
 
     def name(self, image: int | None, labels: tuple[int, ...]) -> str:
         """Return the name of the file with these labels."""
-        at = dict(zip(self.labels, labels, strict=True))
+        at = {axis: self.number(axis, label) for axis, label in zip(self.labels, labels, strict=True)}
+        image = None if image is None else self.number("image", image)
         tile = at.get("ot", 0) * self.numbers["input_tiles"] + at.get("it", 0)
         return self.template.format(**at, image=image, n=self.numbers["n"], tile=tile)
+
+    def number(self, axis: str, label: int) -> int:
+        """Return the number that names hold for a label on an axis."""
+        return self.renumbered[axis][label] if axis in self.renumbered else label
 
     def longest_name(self, image: int | None) -> str:
         """Return the longest of the files' names."""
@@ -96,7 +103,9 @@ class FileSet:
         return None if labels is None else Address(where.layer, where.image, self.role.name, labels)
 
 
-def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> FileSet:
+def file_set(
+    layout: Layout, mapping: LayerMapping, post: str, levels: int, renumbered: Mapping[str, Mapping[int, int]]
+) -> FileSet:
     """Return the files of a layout for the selected part of a layer; `levels` are the thresholds of a channel.
 
     Addresses are as wide as the layer's last one, where that does not fit the layout's lanes.
@@ -114,13 +123,14 @@ def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> F
     split = None if pixel is None else Split(PIXELS, pixel.outer, pixel.inner, sizes[pixel.inner])
     placement = Placement(layout, axes, sizes, labels, split)
     several = {axis for axis, kept in placement.file_labels().items() if len(kept) > 1}
-    numbers = dict(n=mapping.input_channels, input_tiles=mapping.array.input_tiles(spec.in_channels))
+    tiles = len(renumbered["it"]) if "it" in renumbered else mapping.array.input_tiles(spec.in_channels)
+    numbers = dict(n=mapping.input_channels, input_tiles=tiles)
     template = complete_template(layout.file, layout.file_axes, several, FORMATS[layout.format].extension)
     try:
         placement.memory  # noqa: B018 (what its words cannot be is known before a file is written)
     except InputError as error:
         raise InputError(f"{spec.name}: {error}") from None
-    return FileSet(layout, placement, template, numbers)
+    return FileSet(layout, placement, template, numbers, renumbered)
 
 
 @dataclass(frozen=True)
@@ -145,9 +155,20 @@ class LayerFiles:
         return any(files.layout.role == role for files in (*self.own, *self.of_image))
 
 
-def layer_files(layouts: tuple[Layout, ...], mapping: LayerMapping, post: str, levels: int) -> LayerFiles:
-    """Return one layer's files in some layouts."""
-    sets = [file_set(layout, mapping, post, levels) for layout in layouts]
+def layer_files(
+    layouts: tuple[Layout, ...],
+    mapping: LayerMapping,
+    post: str,
+    levels: int,
+    renumbered: tuple[int, ...] | None,
+) -> LayerFiles:
+    """Return one layer's files in some layouts.
+
+    `renumbered` are the images of an export whose names number what is kept of each axis, and images, from 0.
+    """
+    kept = {} if renumbered is None else dict(mapping.selection) | {"image": renumbered}
+    places = {axis: {label: place for place, label in enumerate(labels)} for axis, labels in kept.items()}
+    sets = [file_set(layout, mapping, post, levels, places) for layout in layouts]
     of_image = tuple(files for files in sets if files.role.per_image)
     return LayerFiles(mapping, tuple(files for files in sets if not files.role.per_image), of_image)
 
@@ -156,7 +177,8 @@ def layer_files(layouts: tuple[Layout, ...], mapping: LayerMapping, post: str, l
 class ExportPlan:
     """All files of an export, by layer and image.
 
-    `array` is the tile that the profile's array takes at a time, `merge` whether a layer and role is one file.
+    `array` is the tile that the profile's array takes at a time, `merge` whether a layer and role is one file,
+    `renumber` whether names number what is kept from 0.
     """
 
     profile: Profile
@@ -168,6 +190,7 @@ class ExportPlan:
     layers: tuple[LayerFiles, ...]
     images: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    renumber: bool = False
 
     @property
     def file_count(self) -> int:
@@ -194,4 +217,5 @@ class ExportPlan:
         """Return the directory of a set of files, from the export's own, without a slash at its end."""
         if self.flat:
             return ""
-        return layer.name if image is None or files.names_image else f"{layer.name}/image{image}"
+        shared = image is None or files.names_image
+        return layer.name if shared else f"{layer.name}/image{files.number('image', image)}"

@@ -44,6 +44,7 @@ def _plan(manifest: Manifest) -> ExportPlan:
         pixel_block=tuple(facts["pixel_block"]),
     )  # fmt: skip
     written, images = _written(manifest)
+    renumber = facts.get("renumber", False)
     return ExportPlan(
         profile=profile,
         layouts=layouts,
@@ -51,8 +52,13 @@ def _plan(manifest: Manifest) -> ExportPlan:
         overflow=pe["overflow"],
         merge=facts["one_file_per"] == "layer",
         flat=facts["flat"],
-        layers=tuple(_layer(facts, name, profile, array, written[name]) for name in facts["layers"] if name in written),
+        layers=tuple(
+            _layer(facts, name, profile, array, written[name], images if renumber else None)
+            for name in facts["layers"]
+            if name in written
+        ),
         images=images,
+        renumber=renumber,
     )
 
 
@@ -75,7 +81,12 @@ def _written(manifest: Manifest) -> tuple[dict[str, dict[str, int]], tuple[int, 
 
 
 def _layer(
-    facts: Mapping[str, Any], name: str, profile: Profile, array: SystolicArray, written: Mapping[str, int]
+    facts: Mapping[str, Any],
+    name: str,
+    profile: Profile,
+    array: SystolicArray,
+    written: Mapping[str, int],
+    renumbered: tuple[int, ...] | None,
 ) -> LayerFiles:
     record, pe = facts["layers"][name], facts["pe"]
     spec = ConvLayer.from_dict(record["spec"], f"{MANIFEST}: {name}: spec: ")
@@ -83,4 +94,4 @@ def _layer(
     adder = Adder(pe["psum_bits"], pe["overflow"])
     mapping = LayerMapping(profile.flow, spec, array, selection, profile.fields, adder, profile.pixel_block)
     layouts = tuple(layout for layout in profile.layouts if layout.name in written)
-    return layer_files(layouts, mapping, profile.post, max(written.values(), default=0))
+    return layer_files(layouts, mapping, profile.post, max(written.values(), default=0), renumbered)

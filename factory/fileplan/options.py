@@ -33,7 +33,9 @@ class ExportOptions:
     `psum_bits`, `rows` and `cols` the store's. `tiles` is `all` or such as
     `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os), `it=0,pt=1,oc=0:8` (is); `input_channels` are the first ones to sum over
     (os). `files` is `tile`, or `layer` for one file a layer and role. `testbench` adds a self-checking SystemVerilog
-    testbench. `flat` puts one layer and image straight into the folder.
+    testbench. `flat` puts one layer and image straight into the folder. `renumber` numbers what is kept of tiles,
+    images and kij from 0 in names of files. `header_roles` are the roles or words of `include` that have `header`
+    (None: all).
     """
 
     dataflow: str | None = None
@@ -56,6 +58,8 @@ class ExportOptions:
     address_base: int | None = None
     testbench: bool = False
     flat: bool = False
+    renumber: bool = False
+    header_roles: str | Iterable[str] | None = None
 
     def __post_init__(self):
         for name, known in (("files", FILES), ("pe_activation", (None, *PE_ACTIVATIONS))):
@@ -72,6 +76,9 @@ class ExportOptions:
                 options=("address_base", "include"),
             )
 
+        if self.header_roles is not None and self.header is None:
+            raise InputError("header_roles must be given with header", options=("header_roles", "header"))
+
     @property
     def merge(self) -> bool:
         """Whether a layer and role is one file."""
@@ -80,8 +87,7 @@ class ExportOptions:
     @cached_property
     def included(self) -> tuple[str, ...]:
         """The words of `include`, each once."""
-        words = self.include.split(",") if isinstance(self.include, str) else self.include
-        return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+        return _words(self.include)
 
     @cached_property
     def chosen(self) -> Profile:
@@ -109,6 +115,7 @@ class ExportOptions:
             self.array(own).psum_bits,
             format=self.format,
             header=self.header,
+            header_roles=None if self.header_roles is None else _words(self.header_roles),
             activation_signed=None if self.pe_activation is None else self.pe_activation == PE_ACTIVATIONS[1],
             post=self.post,
             base=self.address_base,
@@ -145,6 +152,12 @@ class ExportOptions:
                 f"{where}input_channels must be 1 to {spec.in_channels}, not {wanted}", options=("input_channels",)
             )
         return {"ic": tuple(range(wanted))}
+
+
+def _words(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the words of a text with commas, or of a list, each once."""
+    words = given.split(",") if isinstance(given, str) else given
+    return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
 
 def parse_indices(text: str, count: int, what: str) -> tuple[int, ...]:

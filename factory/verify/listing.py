@@ -38,7 +38,8 @@ KEYS = {
 class ListedFiles:
     """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's.
 
-    `source_index` is the image's, as the manifest's group says.
+    `source_index` is the image's, as the manifest's group says. With `renumber`, names hold places among what is kept:
+    `place` is the image's, among those of the layer.
     """
 
     layer: str
@@ -46,6 +47,8 @@ class ListedFiles:
     layout: LayoutRecord
     record: Mapping[str, Any]
     source_index: int | None
+    renumber: bool = False
+    place: int = 0
 
     @property
     def role(self) -> str:
@@ -151,11 +154,13 @@ def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
     its own and then those of its images, ascending.
     """
     layers, layouts = manifest.facts["layers"], manifest.facts["layouts"]
-    done, last = set(), ("", -1)
+    done, last, place = set(), ("", -1), -1
+    renumber = manifest.facts.get("renumber", False)
     for group in manifest.groups():
         layer, image = group["layer"], -1 if group["image"] is None else group["image"]
         if layer in done or (layer == last[0] and image <= last[1]):
             raise ComparisonError(f"{MANIFEST}: the groups of {layer} must follow each other, its images ascending")
+        place = -1 if image < 0 else place + 1 if layer == last[0] else 0
         done, last = done | {last[0]} - {layer}, (layer, image)
         for record in group["sets"]:
             name = record["layout"]
@@ -172,7 +177,7 @@ def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
             if per_image != (group["image"] is not None):
                 owner = "an image, not of the layer itself" if per_image else "the layer itself, not of an image"
                 raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {owner}")
-            yield ListedFiles(layer, group["image"], layout, record, group.get("source_index"))
+            yield ListedFiles(layer, group["image"], layout, record, group.get("source_index"), renumber, place)
 
 
 @dataclass(frozen=True)
@@ -283,8 +288,8 @@ def check_record(
     `sizes` are those of the layout's axes, `lines` and `lanes` those of each file.
     """
     record, layout = files.record, files.layout
-    shared = files.image is None or "{image}" in layout["file"]
-    directory = "" if flat else files.layer if shared else f"{files.layer}/image{files.image}"
+    shared, image = files.image is None or "{image}" in layout["file"], files.place if files.renumber else files.image
+    directory = "" if flat else files.layer if shared else f"{files.layer}/image{image}"
     expected = {
         "directory": directory,
         "radix": RADIX[layout["format"]],
@@ -345,14 +350,19 @@ def _check_places(files: ListedFiles, selected: SelectedLayer, sizes: Mapping[st
     missing = set(product(*labels))
     channels = selected.selection.get("ic", range(selected.spec.in_channels))
     tiles = selected.array.input_tiles(selected.spec.in_channels)
+    if files.renumber:
+        tiles = len(selected.selection.get("it", ()))
     for entry in files.record["files"]:
         place = tuple(entry.get(axis) for axis in axes)
         if place not in missing:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {entry['name']} must hold a selected place of its own")
         missing.remove(place)
         numbers = dict(zip(axes, place, strict=True))
+        if files.renumber:
+            kept = selected.selection
+            numbers = {axis: kept[axis].index(label) if axis in kept else label for axis, label in numbers.items()}
         numbers["tile"] = numbers.get("ot", 0) * tiles + numbers.get("it", 0)
-        numbers |= {"image": files.image, "n": len(channels)}
+        numbers |= {"image": files.place if files.renumber else files.image, "n": len(channels)}
         check_name(entry["name"], layout["file"], layout["format"], axes, numbers)
     if missing:
         place = dict(zip(axes, min(missing), strict=True))
