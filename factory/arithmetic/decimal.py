@@ -12,9 +12,10 @@ from jaxtyping import UInt8, UInt64
 
 NOTHING = 0
 """The byte in a table of characters that stands for no character, which makes its lines as long as they need be."""
-_GROUP, _UNIT = 9, np.uint64(10**9)
+_GROUP, _UNIT = 4, np.uint64(10**4)
 _LIMB, _MASK = np.uint64(32), np.uint64(0xFFFFFFFF)
 _POWERS = 10 ** np.arange(_GROUP - 1, -1, -1, dtype=np.uint64)
+_DIGITS = np.frombuffer(b"".join(b"%04d" % value for value in range(10**_GROUP)), np.uint32)
 
 Limbs = UInt64[np.ndarray, "limb number"]
 """The limbs of numbers, the most significant first."""
@@ -34,17 +35,23 @@ def to_decimal(packed: UInt8[np.ndarray, "number byte"], bits: int, signed: bool
     negative = _is_set(limbs, bits - 1) if signed else np.zeros(packed.shape[0], bool)
     limbs = _negated(limbs, bits, negative)
     groups = []
-    for _ in range(-(-width // _GROUP)):  # a part of a word divided by 10**9 < 2**30 leaves room for the next limb
+    for _ in range(-(-width // _GROUP)):  # what is left of a limb, less than 10**4, leaves room for the next limb
         rest = np.zeros(packed.shape[0], np.uint64)
         for at in range(len(limbs)):
-            limbs[at], rest = np.divmod(rest << _LIMB | limbs[at], _UNIT)
-        groups.append(rest)
-    digits = (np.stack(groups[::-1], axis=1)[..., None] // _POWERS % np.uint64(10)).astype(np.uint8)
-    digits = digits.reshape(len(digits), len(groups) * _GROUP)[:, -width:]
-    leading = np.maximum.accumulate(digits, axis=1) == 0
-    leading[:, -1] = False
-    text = np.where(leading, np.uint8(NOTHING), digits | np.uint8(ord("0")))
-    return np.hstack([np.where(negative, ord("-"), NOTHING).astype(np.uint8)[:, None], text]) if signed else text
+            part = rest << _LIMB | limbs[at]
+            limbs[at] = part // _UNIT
+            rest = part - limbs[at] * _UNIT
+        groups.append(np.take(_DIGITS, rest))
+    columns = np.stack(groups[::-1], axis=1).view(np.uint8)
+    text = np.empty((len(columns), width + signed), np.uint8)
+    text[:, signed:] = columns[:, columns.shape[1] - width :]
+    leading = np.ones(len(text), bool)
+    for digit in text[:, signed:-1].T:
+        leading &= digit == ord("0")
+        digit[leading] = NOTHING
+    if signed:
+        text[:, 0] = np.where(negative, np.uint8(ord("-")), np.uint8(NOTHING))
+    return text
 
 
 def from_decimal(tokens: Sequence[bytes], bits: int) -> UInt8[np.ndarray, "number byte"]:

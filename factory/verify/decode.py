@@ -34,9 +34,9 @@ def decode(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
         return _codes(_read_text(data, rule), rule)
     numbers = read_numbers(data, rule)
     if rule.lanes_apart:
-        return np.array(numbers, np.int64)
+        return np.array(numbers, np.int64).reshape(rule.words, rule.lanes)
     size = (rule.word_bits + 7) // 8
-    words = np.frombuffer(b"".join(word.to_bytes(size, "big") for (word,) in numbers), np.uint8)
+    words = np.frombuffer(b"".join(word.to_bytes(size, "big") for word in numbers), np.uint8)
     return _codes(np.unpackbits(words.reshape(rule.words, size), axis=1), rule)
 
 

@@ -18,7 +18,7 @@ _BRACKETS = {"c": ("{", "}"), "sv": ("'{", "}"), "sv-packed": ("{", "}")}
 _DECIMAL = r"0|-?[1-9][0-9]*"
 
 
-def read_numbers(data: bytes, rule: WordRule) -> list[list[int]]:
+def read_numbers(data: bytes, rule: WordRule) -> list[int]:
     """Return the numbers of a file's words: its lanes, lane 0 first, or each whole word as one, from 0 upwards.
 
     Raise ComparisonError at the first line that breaks a rule.
@@ -36,13 +36,15 @@ def read_numbers(data: bytes, rule: WordRule) -> list[list[int]]:
     stop = len(lines) - len(last)
     for number, (pattern, line) in enumerate(zip(first + last, lines[: len(first)] + lines[stop:], strict=True)):
         check_line(pattern, line, 1 + (number if number < len(first) else number - len(first) + stop))
-    body = list(_without_addresses(lines[len(first) : stop], rule, len(first)))
-    if len(body) != rule.words:
-        raise ComparisonError(f"must hold {rule.words} words, not {len(body)}")
-    rows = [_row(line, word, number, rule) for word, (number, line) in enumerate(body)]
+    body = _without_addresses(lines[len(first) : stop], rule, len(first))
+    numbers, values, word = _Numbers(rule), [], 0  # one list of integers, which the garbage collector passes over
+    for word, (number, line) in enumerate(body, 1):
+        values += numbers.row(line, word - 1, number)
+    if word != rule.words:
+        raise ComparisonError(f"must hold {rule.words} words, not {word}")
     if rule.format in _BRACKETS:
-        _check_brackets("".join(line for _, line in body), rule)
-    return rows
+        _check_brackets("".join(lines[len(first) : stop]), rule)
+    return values
 
 
 def check_line(pattern: str, line: str, number: int) -> None:
@@ -132,25 +134,60 @@ def _without_addresses(lines: Sequence[str], rule: WordRule, skipped: int) -> It
         word, stated = word + 1, False
 
 
-def _row(line: str, word: int, number: int, rule: WordRule) -> list[int]:
-    """Return the numbers of one word's line."""
-    before, after = "", ""
-    if rule.format.startswith("mif"):
-        before, after = f"{rule.address(word):0{len(f'{rule.end - 1:x}')}x} : ", ";"
-    elif rule.format.startswith("coe") or rule.format in _BRACKETS:
-        after = ";" if word == rule.words - 1 else ","
-    if not (line.startswith(before) and line.endswith(after)):
-        raise ComparisonError(f"line {number}: must be {before}WORD{after}, not {line[:80]!r}")
-    text = line[len(before) : len(line) - len(after)]
-    separator = rule.separator or _SEPARATORS.get(rule.format, "")
-    if rule.format in _BRACKETS:
-        tokens = re.findall(_number(rule), text)
-    else:
-        tokens = text.split(separator) if separator else [text]
-    if len(tokens) != (rule.lanes if rule.lanes_apart else 1):
-        raise ComparisonError(f"line {number}: must hold {rule.lanes} lanes, not {len(tokens)}: {line[:80]!r}")
-    values = [_value(token, number, rule) for token in tokens]
-    return values if not rule.lanes_apart or rule.lane0_left or rule.format in _BRACKETS else values[::-1]
+class _Numbers:
+    """The numbers of lines: each is `pattern`, `separator` between them, from `low` to `high`."""
+
+    def __init__(self, rule: WordRule):
+        radix, bits = RADIX[rule.format], rule.lane_bits if rule.lanes_apart else rule.word_bits
+        count = bits if radix == 2 else -(-bits // 4)
+        digits = {2: f"[01]{{{count}}}", 10: _DECIMAL, 16: f"[0-9a-f]{{{count}}}"}[radix]
+        self._rule, self._radix, self._bits, self._count = rule, radix, bits, rule.lanes if rule.lanes_apart else 1
+        self._signed = rule.signed if rule.lanes_apart else rule.format == "mif-dec"
+        self._high = (1 << bits - (self._signed and radix == 10)) - 1
+        self._low = -self._high - 1 if self._signed and radix == 10 else 0
+        self._separator = rule.separator or _SEPARATORS.get(rule.format, "")
+        self._prefix, self._digits = _prefix(rule), digits
+        number = f"{re.escape(self._prefix)}(?:{digits})"
+        others = f"(?:{re.escape(self._separator)}{number}){{{self._count - 1}}}"
+        self._pattern, self._line, self._any = map(re.compile, (number, number + others, _number(rule)))
+
+    def row(self, line: str, word: int, number: int) -> list[int]:
+        """Return the numbers of one word's line: codes of lanes, lane 0 first, or the word from 0 upwards."""
+        rule = self._rule
+        before, after = self._frame(word)
+        if not (line.startswith(before) and line.endswith(after)):
+            raise ComparisonError(f"line {number}: must be {before}WORD{after}, not {line[:80]!r}")
+        text = line[len(before) : len(line) - len(after)]
+        if rule.format in _BRACKETS:
+            tokens = self._any.findall(text)
+        else:
+            tokens = text.split(self._separator) if self._separator else [text]
+        if len(tokens) != self._count:
+            raise ComparisonError(f"line {number}: must hold {rule.lanes} lanes, not {len(tokens)}: {line[:80]!r}")
+        if not self._line.fullmatch(text):
+            for token in tokens:
+                if not self._pattern.fullmatch(token):
+                    expected = f"{self._prefix}{self._digits}"
+                    raise ComparisonError(f"line {number}: must hold numbers such as {expected}, not {token[:80]!r}")
+        skipped = len(self._prefix)
+        values = [int(token[skipped:], self._radix) for token in tokens]
+        if min(values) < self._low or max(values) > self._high:
+            wrong = next(value for value in values if not self._low <= value <= self._high)
+            raise ComparisonError(f"line {number}: must hold numbers of {self._low} to {self._high}, not {wrong}")
+        if not rule.lanes_apart:
+            return [values[0] % (1 << self._bits)]
+        if self._signed and self._radix != 10:
+            values = [value - (value >> self._bits - 1 << self._bits) for value in values]
+        return values if rule.lane0_left or rule.format in _BRACKETS else values[::-1]
+
+    def _frame(self, word: int) -> tuple[str, str]:
+        """Return what stands before and after the numbers of a word."""
+        rule = self._rule
+        if rule.format.startswith("mif"):
+            return f"{rule.address(word):0{len(f'{rule.end - 1:x}')}x} : ", ";"
+        if rule.format.startswith("coe") or rule.format in _BRACKETS:
+            return "", ";" if word == rule.words - 1 else ","
+        return "", ""
 
 
 def _number(rule: WordRule) -> str:
@@ -161,22 +198,6 @@ def _prefix(rule: WordRule) -> str:
     if rule.format == "sv-packed":
         return f"{rule.lane_bits}'h"
     return _filled([rule.radix_prefix], rule)[0]
-
-
-def _value(token: str, number: int, rule: WordRule) -> int:
-    """Return what a number of a line stands for: a lane's code, or a word from 0 upwards."""
-    radix, prefix, bits = RADIX[rule.format], _prefix(rule), rule.lane_bits if rule.lanes_apart else rule.word_bits
-    count = bits if radix == 2 else -(-bits // 4)
-    digits = {2: f"[01]{{{count}}}", 10: _DECIMAL, 16: f"[0-9a-f]{{{count}}}"}[radix]
-    if not re.fullmatch(f"{re.escape(prefix)}({digits})", token):
-        raise ComparisonError(f"line {number}: must hold numbers such as {prefix}{digits}, not {token[:80]!r}")
-    value, signed = int(token[len(prefix) :], radix), rule.signed if rule.lanes_apart else rule.format == "mif-dec"
-    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed and radix == 10 else (0, (1 << bits) - 1)
-    if not low <= value <= high:
-        raise ComparisonError(f"line {number}: must hold numbers of {low} to {high}, not {value}")
-    if not rule.lanes_apart:
-        return value % (1 << bits)
-    return value - (1 << bits) if signed and value > (1 << bits - 1) - 1 else value
 
 
 def _check_brackets(text: str, rule: WordRule) -> None:
