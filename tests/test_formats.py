@@ -434,6 +434,17 @@ def test_a_manifest_has_no_keys_that_say_nothing(tmp_path):
     assert not set(keys) & set(FORMAT_KEYS)
 
 
+def test_a_profile_is_drawn_with_its_text(tmp_path):
+    keys = 'format = "hex"\nseparator = "_"\nblocks = ["it", "ot", "kij"]\nhead = ["// {words} words"]\n'
+    text = f"[layouts.weight]\n{KERNELS}{keys}"
+    drawn = explain_profile(profile(tmp_path, text))
+    lines = ["hex, such as weight.mem:", "  // 64 words", "  @0", *["  0_0_0_0_0_0_0_0"] * 3, "  ..."]
+    assert "".join(f"  {line}\n" for line in lines) in drawn
+    assert "such as" not in explain_profile("notebook")
+    drawn = explain_profile(profile(tmp_path, f"{text}depth = 2\n"))
+    assert "  hex, not shown for this array: layout weight: the memory's depth must be at least 64, not 2\n" in drawn
+
+
 # Fixed names
 
 

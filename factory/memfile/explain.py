@@ -6,15 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from types import MappingProxyType
 
+import numpy as np
+
 from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, axes_of
 from factory.memfile.formats import FORMATS, HEADERS
-from factory.memfile.layout import ENDIANS, Layout, Split, complete_template
+from factory.memfile.layout import ENDIANS, Layout, Split, complete_template, template_fields
 from factory.memfile.placement import Placement
 from factory.memfile.profile import POSTS, Profile, load_profile, profile_names
-from factory.spec import SystolicArray
+from factory.memfile.written import format_of
+from factory.spec import InputError, SystolicArray
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
+_SAMPLE_WORDS = 3
 
 
 def list_profiles() -> str:
@@ -63,9 +67,27 @@ def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> li
     return [
         f"{layout.include}: {layout.file}" + ("" if template == layout.file else f" (several: {template})"),
         f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {layout.lane_bits} bits {sign}",
-        *(f"  {key}: {value}" for key, value in layout.format_keys().items()),
         *(f"  {line}" for line in _draw(lanes, layout.lane_bits)),
+        *(f"  {line}".rstrip() for line in _sample(placement)),
     ]
+
+
+def _sample(placement: Placement) -> list[str]:
+    """Return a file of zeros in a text format, its first words alone, where that is more than lines of digits."""
+    layout, made = placement.layout, format_of(placement.layout)
+    if not made.radix or not (layout.format_keys() or layout.format != Layout.format):
+        return []
+    try:
+        memory = placement.memory
+    except InputError as error:  # what is drawn is an example, and not of the size that the layout is for
+        return [f"{layout.format}, not shown for this array: {error}"]
+    file = complete_template(layout.file, layout.file_axes, (), made.extension)
+    file = file.format(**dict.fromkeys(template_fields(file), 0))
+    zeros = np.zeros((min(memory.words, _SAMPLE_WORDS), memory.word.lanes), memory.word.field.dtype)
+    more = b"...\n" if memory.words > _SAMPLE_WORDS else b""
+    parts = placement.header_lines(), made.prefix(memory, file), made.body(memory, zeros).tobytes(), more
+    text = b"".join((*parts, made.ending(memory, file))).decode()
+    return [f"{layout.format}, such as {file}:", *(f"  {line}" for line in text.splitlines())]
 
 
 def _draw(lanes: Sequence[str], lane_bits: int) -> list[str]:

@@ -323,6 +323,10 @@ def _check_keys(files: ListedFiles) -> None:
     for key, formats in KEYS.items():
         if key in layout and format not in formats:
             raise ComparisonError(f"{MANIFEST}: {files.address}: {key} must not be there in format {format}")
+    lines = [axis.removeprefix("-") for axis in layout["lines"]]
+    blocks = [axis for axis in layout.get("blocks", ()) if axis not in files.file_axes]
+    if blocks != lines[: len(blocks)] or ("blocks" in layout and "block_lines" in layout):
+        raise ComparisonError(f"{MANIFEST}: {files.address}: blocks must be of axes of files and of the first of lines")
     if rule.block_words and rule.block_stride < rule.block_words:
         raise ComparisonError(f"{MANIFEST}: {files.address}: block_stride must be at least {rule.block_words}")
     if rule.lanes_apart and rule.word_bits > rule.lanes * rule.lane_bits:
