@@ -254,7 +254,8 @@ REFUSED = {
         "separator must be '' in format mif, which has no lines of numbers alone, not ' '"
     ),
     'separator = "_"\nword_bits = 32': "word_bits must be at most 20 where lanes stand apart, not 32",
-    'radix_prefix = "{bits}"': "fields of head, foot and radix_prefix must be of depth",
+    'radix_prefix = "{bits}"': "fields of radix_prefix must be of width lanes lane_bits radix, not bits",
+    'head = ["{ctype}"]': "fields of head must be of depth end words width lanes lane_bits radix base file name",
     'format = "dec"\nradix_prefix = "0x"': "radix_prefix must be '' in format dec",
     'head = ["a\\tb"]': "head must be lines of printable ASCII, not 'a\\tb'",
     'format = "raw"\nhead = ["a"]': "head must be [] in format raw, which is no text, not ['a']",

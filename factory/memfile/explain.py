@@ -152,7 +152,7 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
         "head": (
             'lines before the words, in every text format, such as ["#Format=Bin", "#Depth={depth}"], with fields '
-            "{depth} {words} {width} {lanes} {lane_bits} {radix} {base} {file} {name}"
+            "{depth} {words} {width} {lanes} {lane_bits} {radix} {base} {end} {file} {name} {NAME}"
         ),
         "foot": "lines after the words, like head",
         "blocks": (

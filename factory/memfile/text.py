@@ -24,6 +24,8 @@ from factory.spec import InputError
 _FIELD = re.compile(r"\{(\w+)\}")
 _SEPARATOR = re.compile(r"[ ,;:|_/]*")
 _RADIX_PREFIX = re.compile(r"[0-9A-Za-z'\\$#&{}_]*")
+_NUMBER_FIELDS = ("width", "lanes", "lane_bits", "radix")
+_FILE_FIELDS = ("depth", "end", "words", *_NUMBER_FIELDS, "base", "file", "name", "NAME")
 _COMMENTS = (b"#", b"//")
 _ADDRESS_LINE = re.compile(rb"^@[0-9a-f]+\n", re.MULTILINE)
 _PATTERNS = {2: rb"[01]+", 10: rb"-?[0-9]+", 16: rb"[0-9a-f]+"}
@@ -35,12 +37,12 @@ Table = UInt8[np.ndarray, "word column"]
 class Text(Format):
     """A format of lines of text.
 
-    Fields in braces (`template_values`) may be in `begin` and `suffix`, which are the format's own, and in `head` and
-    `foot`, the lines before and after those, and in `radix_prefix`, before each number. A word's numbers are its lanes,
-    leftmost first, with `separator` between them; without one, a word is one number, two's complement where
-    `signed_words` (in radix 10). `brackets` open and close each dimension of an array of all lanes, lane 0 first. A
-    line ends in `end`, the last one in `last`. `address` stands between a hexadecimal address, with which each line
-    then begins, and the word; a format without it states addresses as lines such as `@1f`.
+    `begin` and `suffix` are the format's own first and last lines, `head` and `foot` those before and after them, and
+    `radix_prefix` comes before each number; but for `suffix` they have fields in braces (`template_values`). A word's
+    numbers are its lanes, leftmost first, with `separator` between them; without one, a word is one number, two's
+    complement where `signed_words` (in radix 10). `brackets` open and close each dimension of an array of all lanes,
+    lane 0 first. A line ends in `end`, the last one in `last`. `address` stands between a hexadecimal address, with
+    which each line then begins, and the word; a format without it states addresses as lines such as `@1f`.
     """
 
     begin: str = ""
@@ -204,9 +206,11 @@ class Text(Format):
         numbers = self._count(memory)
         if len(tokens) != memory.words * numbers:
             raise ValueError(f"the file must hold {memory.words} words, not {len(tokens) / numbers:g}")
-        if self.radix == 10:
-            return from_decimal(tokens, self._number(memory)[0].width)
         count = self._digit_count(memory)
+        if self.radix == 10:
+            if (longest := max(map(len, tokens))) > count:
+                raise ValueError(f"numbers must be of at most {count} characters, not {longest}")
+            return from_decimal(tokens, self._number(memory)[0].width)
         for place, token in enumerate(tokens):
             if len(token) != count:
                 raise ValueError(f"number {place} must be {count} digits, not {token.decode()}")
@@ -281,12 +285,8 @@ def template_values(memory: Memory, radix: int, file: str) -> dict[str, object]:
 
 
 def fill_template(text: str, values: Mapping[str, object]) -> str:
-    """Return a text with what its fields in braces stand for; raise KeyError for a field that is not there."""
+    """Return a text with what its fields in braces stand for."""
     return _FIELD.sub(lambda match: str(values[match[1]]), text)
-
-
-TEMPLATE_FIELDS = template_values(Memory(1, WordFormat(1, bits.Field(1, False))), 2, "")
-"""The names of those fields, each with an example."""
 
 
 def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Sequence[str]) -> None:
@@ -299,8 +299,9 @@ def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Se
         for line in lines:
             if not (line.isascii() and line.isprintable()):
                 raise InputError(f"{key} must be lines of printable ASCII, not {line!r}")
-    try:
-        fill_template("".join((radix_prefix, *head, *foot)), TEMPLATE_FIELDS)
-    except KeyError as error:
-        known = " ".join(TEMPLATE_FIELDS)
-        raise InputError(f"fields of head, foot and radix_prefix must be of {known}, not {error.args[0]}") from None
+    given = [("radix_prefix", radix_prefix, _NUMBER_FIELDS)]
+    given += [(key, line, _FILE_FIELDS) for key, lines in (("head", head), ("foot", foot)) for line in lines]
+    for key, text, known in given:
+        for name in _FIELD.findall(text):
+            if name not in known:
+                raise InputError(f"fields of {key} must be of {' '.join(known)}, not {name}")

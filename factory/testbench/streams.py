@@ -98,8 +98,8 @@ class StreamFiles:
             raise self.fail(f"format must be one of {' '.join(plain)}, not {layout.format}")
         if self.files.memory.base:
             raise self.fail(f"base must be 0, because files are loaded one behind the other, not {layout.base}")
-        for key in layout.format_keys():
-            raise self.fail(f"{key} must not be given, because files are read as lines of words alone")
+        if given := list(layout.format_keys()):
+            raise self.fail(f"{given[0]} must not be given, because files are read as lines of words alone")
         if layout.header not in _HEADERS:
             raise self.fail(f"header must be none or verilog ($readmemb takes no # lines), not {layout.header}")
         offsets = [other + own for other, own in product(self._offsets(self.others), self._offsets(self.pieces))]
