@@ -70,6 +70,29 @@ def test_packing_never_wraps(bad):
         bits.pack(np.array([[0, bad]], np.int16), 4)
 
 
+@given(st.sampled_from(bits.CODES[1:]), st.integers(2, 32), st.data())
+def test_biased_and_signed_codes_read_back_and_wrap(code, width, data):
+    field, half = bits.Field(width, True, code), 1 << width - 1
+    values = np.array(data.draw(st.lists(st.integers(-3 * half, 3 * half), max_size=8)), np.int64)
+    held, count = field.wrap(values)
+    expected = [
+        (value + half) % (2 * half) - half if code == "offset" else (abs(value) % half) * (-1 if value < 0 else 1)
+        for value in values.tolist()
+    ]
+    assert held.tolist() == expected and count == sum(a != b for a, b in zip(values.tolist(), expected, strict=True))
+    assert held.dtype == field.dtype and field.holds(held) and count == np.count_nonzero(held != values)
+    fields = field.encode(held)
+    offset = [value + half if code == "offset" else value if value >= 0 else half - value for value in expected]
+    assert fields.tolist() == offset
+    np.testing.assert_array_equal(field.decode(fields), held)
+
+
+def test_a_zero_in_sign_and_magnitude_has_no_sign():
+    with pytest.raises(ValueError, match="^a code in sign and magnitude must be 0 without a sign, not 1000$"):
+        bits.Field(4, True, "sign_magnitude").decode(np.array([1, 8], np.uint8))
+    assert str(bits.Field(4, True, "sign_magnitude")) == "4 bits signed in sign magnitude"
+
+
 def test_other_characters_are_no_digits():
     text = np.frombuffer(b"0101x101", np.uint8).reshape(2, 4)
     with pytest.raises(ValueError, match=r"^word 1 must be 4 digits of radix 2, not b'x101'$"):

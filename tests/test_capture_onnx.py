@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from helpers_onnx import MICROSOFT, ModelMaker, TensorProto, all_values, helper, onnx, plain_sums, runtime_values
 
-from factory.build.codes import store_codes
+from factory.build.captured import capture
+from factory.cli.app import app
 from factory.export import export
 from factory.readers.onnx import read_onnx
 from factory.spec import InputError
@@ -409,11 +410,27 @@ def test_a_model_is_stored_verified_and_exported(tmp_path):
     scales = np.linspace(0.1, 0.3, 4, dtype=F32)
     bias = np.arange(4, dtype=np.int32)
     qlinear_pair(maker, x, np.uint8(131), int8(4, 3, 3, 2), bias, scales, group=2, pads=[1, 0, 2, 3], strides=[2, 1])
-    network = read_onnx(maker.save(tmp_path / "m.onnx"), rng().normal(0, 3, (2, 6, 7, 5)).astype(F32))
-    store = store_codes(network, tmp_path / "s.h5", "captured")
+    images = rng().normal(0, 3, (2, 6, 7, 5)).astype(F32)
+    path = maker.save(tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", images)
+    np.savez(tmp_path / "x.npz", x=images)
+    network, store = read_onnx(path, images), tmp_path / "s.h5"
+    app(["capture", str(path), "--images", str(tmp_path / "x.npy"), "-o", str(store)], standalone_mode=False)
+    capture(path, tmp_path / "x.npz", tmp_path / "other.h5")
+    assert store.read_bytes() == (tmp_path / "other.h5").read_bytes()
     with open_store(store) as opened:
         for layer in network.layers:
             border = layer.spec.zero_point * layer.weight.astype(int).sum(axis=(1, 2, 3))[:, None, None]
             assert (opened.layer(layer.spec.name).accumulator[:] == plain_sums(layer) + border).all()
         export(opened, tmp_path / "ws", dataflow="ws", layers="all")
     assert verify_store(store, "all").compared and verify(tmp_path / "ws", store=store).compared
+
+
+def test_a_model_needs_inputs_and_arrays_take_none(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"m\.onnx: images must be given: the inputs of the model$"):
+        capture(tmp_path / "m.onnx", output=tmp_path / "s.h5")
+    with pytest.raises(InputError, match=r"none\.npy: must be an \.npy or an \.npz, there is no such file$"):
+        capture(tmp_path / "m.onnx", tmp_path / "none.npy", tmp_path / "s.h5")
+    with pytest.raises(InputError, match=r"^images must be given with a model, not with .*x\.npz$"):
+        capture(tmp_path / "x.npz", tmp_path / "x.npy", tmp_path / "s.h5")

@@ -377,7 +377,7 @@ def test_raw_words_have_an_order_of_bytes_a_size_and_an_alignment(tmp_path):
     text = '[layouts.weight]\nformat = "raw"\n{}'
     for size in (40, 512):
         little = written(store, tmp_path, text.format(f"word_bits = {size}\n"), kij="0")
-        big = written(store, tmp_path, text.format(f'word_bits = {size}\nendian = "big"\nalign = 128\n'), kij="0")
+        big = written(store, tmp_path, text.format(f'word_bits = {size}\nendian = "big"\nalign_bytes = 128\n'), kij="0")
         for name, data in little.items():
             words = [data[at : at + size // 8] for at in range(0, len(data), size // 8)]
             assert len(words) == 3
@@ -412,7 +412,7 @@ def test_whatever_a_layout_says_is_read_back(tmp_path_factory, data):
         elif data.draw(st.booleans()):
             keys.append(f"block_lines = {data.draw(st.integers(1, 5))}\nblock_stride = 9")
     if format == "raw":
-        keys.append(f'endian = "big"\nalign = {data.draw(st.integers(1, 9))}')
+        keys.append(f'endian = "big"\nalign_bytes = {data.draw(st.integers(1, 9))}')
     plain = ["[layouts.weight]", *keys[:3]]
     keys += [f'format = "{format}"', f"lane0_left = {json.dumps(data.draw(st.booleans()))}"]
     store = random_store(SystolicArray(2, 2), 1, in_channels=3, out_channels=3, kernel=2, height=2, width=2, padding=0)
@@ -426,7 +426,7 @@ def test_whatever_a_layout_says_is_read_back(tmp_path_factory, data):
         content = (folder / "out" / name).read_bytes()
         expected = np.load(folder / "npy" / f"{name.partition('.')[0]}.npy")
         np.testing.assert_array_equal(decode(content, files.memory, files.format, name, number), expected)
-        np.testing.assert_array_equal(verifier.decode(content, listed.rule_of(entry)), expected)
+        np.testing.assert_array_equal(verifier.decode(content, listed.rule_of(entry, {})), expected)
 
 
 def test_a_manifest_has_no_keys_that_say_nothing(tmp_path):
@@ -507,3 +507,125 @@ def test_a_header_is_for_the_roles_that_are_named(tmp_path):
             export(store, tmp_path / "y", header_roles=roles, **options)
     with pytest.raises(InputError, match="^header_roles must be given with header$"):
         export(store, tmp_path / "y", header_roles="weight", layers="layer")
+
+
+# Layouts and formats together
+
+
+def test_a_bus_takes_words_at_addresses_of_beats(tmp_path):
+    store = random_layer()  # words of 20 bits, three for each kij: 3 beats of 8 bits each
+    text = f"[layouts.weight]\n{KERNELS}bus_bits = 8\n"
+    (plain,) = written(store, tmp_path, f"{text}format = 'hex'\n", kij="0:2").values()
+    beats = plain.split()
+    assert len(beats) == 2 * 3 * 3
+    blocks = "blocks = ['it', 'ot', 'kij']\nblock_stride = 16\nbase = 1\n"
+    (data,) = written(store, tmp_path, f"{text}format = 'hex'\n{blocks}", kij="0:2").values()
+    assert data.split() == [b"@1", *beats[:9], b"@11", *beats[9:]]
+    (data,) = written(store, tmp_path, f"{text}format = 'mif-uns'\n{blocks}", kij="0:2").values()
+    lines = data.decode().splitlines()
+    assert lines[:2] == ["DEPTH = 26;", "WIDTH = 8;"]
+    places = [*range(1, 10), *range(17, 26)]
+    assert lines[5:-1] == [f"{at:02x} : {int(beat, 16)};" for at, beat in zip(places, beats, strict=True)]
+    text += "format = 'hex'\nradix_prefix = \"{width}'h\"\nhead = ['{words} of {width}']\nblock_lines = 3\n"
+    (data,) = written(store, tmp_path, text, kij="0:2").values()
+    prefixed = [b"8'h" + beat for beat in beats]
+    expected = [x for at, beat in enumerate(prefixed) for x in ([b"@%x" % at] * (at % 3 == 0) + [beat])]
+    assert data.split() == [b"18", b"of", b"8", *expected]
+
+
+def test_blocks_hold_the_words_between_aligned_lines(tmp_path):
+    text = f"[layouts.weight]\n{KERNELS}align = [{{ axis = 'kij', words = 4 }}]\nformat = 'hex'\nblock_stride = 8\n"
+    plain = written(random_layer(), tmp_path, f"[layouts.weight]\n{KERNELS}format = 'hex'\n", kij="0:2")
+    (data,) = written(random_layer(), tmp_path, f"{text}blocks = ['it', 'ot', 'kij']\n", kij="0:2").values()
+    words = plain["weight.mem"].split()
+    assert data.split() == [b"@0", *words[:3], b"00000", b"@8", *words[3:], b"00000"]
+    mine = profile(tmp_path, text.replace("'kij', w", "'it', w") + "blocks = ['it', 'ot', 'kij']\n")
+    with pytest.raises(InputError, match="align must not be of an axis of blocks but the last, kij, so that .* of it$"):
+        export(random_layer(), tmp_path / "x", layers="layer", include="weight", profile=mine)
+
+
+def test_bits_of_codes_stand_apart(tmp_path):
+    store = random_layer()
+    weight = store.layers["layer"].weight[:, ::-1, 0, 0].tolist()
+    text = '[layouts.weight]\ncode = "{}"\nformat = "{}"\nseparator = " "\n'
+    for code, bits in (("offset", lambda x: x + 8), ("sign_magnitude", lambda x: 8 - x if x < 0 else x)):
+        fitting = [[max(x, -7) if code == "sign_magnitude" else x for x in line] for line in weight]
+        store.layers["layer"].weight[:, ::-1, 0, 0] = fitting
+        (data,) = written(store, tmp_path, text.format(code, "hex"), kij="0").values()
+        lines = [" ".join(f"{bits(x):x}" for x in line) for line in fitting]
+        assert data.decode().splitlines() == lines
+        packed = text.replace('separator = " "\n', "").format(code, "sv-packed")
+        (data,) = written(store, tmp_path, packed, kij="0").values()
+        assert f"{{4'h{bits(fitting[0][-1]):x}, 4'h" in data.decode()
+    planes = '[layouts.weight]\nlines = ["col", "row"]\nlanes = ["-bit"]\nlane0_left = true\nformat = "dec"\n'
+    (data,) = written(store, tmp_path, planes, kij="0").values()
+    assert data.decode().splitlines() == [" ".join(f"{x % 16:04b}") for line in fitting for x in line[::-1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        *((f'format = "{x}"\nbus_bits = 8', f"bus_bits must be 0 in format {x}, which holds lanes, not bits")
+          for x in ("dec", "c", "sv", "sv-packed", "npy")),
+        ('bus_bits = 8\nseparator = "_"', "separator must be '' with bus_bits, whose beats have no lanes, not '_'"),
+        ('bus_bits = 8\nhead = ["{lanes}"]', "NAME where a bus takes words in beats, not lanes"),
+        *((f'format = "{x}"\ncode = "offset"', f"code must be twos_complement in format {x}, which holds values, "
+           "not bits, not offset") for x in ("dec", "c", "sv")),
+        *((f'format = "{x}"\nalign = [{{ axis = "col", words = 2 }}]', f"align must be [] in format {x}, whose "
+           "dimensions have no room between lines, not [{'axis': 'col', 'words': 2}]") for x in ("c", "sv-packed")),
+        ('format = "hex"\nalign_bytes = 4', "align_bytes must be 1 in format hex, which is no raw bytes, not 4"),
+        ("bus_bits = 8\nblocks = ['kij']\nblock_stride = 8", "block_stride must be at least the words of a block, 9, "),
+        ("bus_bits = 8\ndepth = 8", "the memory's depth must be at least 9, not 8"),
+    ],
+)  # fmt: skip
+def test_what_a_layout_and_its_format_contradict_is_one_line(tmp_path, text, message):
+    mine = profile(tmp_path, f"[layouts.weight]\n{text}\n")
+    with pytest.raises(InputError) as caught:
+        export(random_layer(), tmp_path / "x", layers="layer", include="weight", profile=mine)
+    assert message in str(caught.value) and "layout weight: " in str(caught.value) and "\n" not in str(caught.value)
+
+
+@given(st.data())
+@settings(max_examples=15)
+def test_axes_and_formats_are_read_back_together(tmp_path_factory, data):
+    folder, draw = tmp_path_factory.mktemp("both"), data.draw
+    format = draw(st.sampled_from(["bin", "hex", "dec", "coe-hex", "mif-dec", "sv", "sv-packed", "npy", "raw"]))
+    code = draw(st.sampled_from(["twos_complement", "sign_magnitude"]))
+    own = ["ic", "kij", "oc"] if draw(st.booleans()) else ["ic", "kij", "ot", "col"]
+    own += ["bit"] * draw(st.booleans()) + ["pt"] * draw(st.booleans())
+    names, cuts = draw(st.permutations(own)), sorted(draw(st.tuples(st.integers(0, 2), st.integers(0, len(own)))))
+    files, lines, lanes = names[: cuts[0]], names[cuts[0] : cuts[1]], names[cuts[1] :]
+    keys = [f"files = {json.dumps(files)}", f"lines = {json.dumps(lines)}", f"lanes = {json.dumps(lanes)}"]
+    aligned = [f'{{ axis = "{axis}", words = {draw(st.integers(1, 4))} }}' for axis in lines if draw(st.booleans())]
+    plain = [*keys, 'file = "w.txt"', f"align = [{', '.join(aligned) if 'sv' not in format else ''}]"]
+    if format not in ("dec", "sv") or "bit" in names:
+        plain.append(f'code = "{code}"')
+    keys = [*plain, f'format = "{format}"', f"lane0_left = {json.dumps(draw(st.booleans()))}"]
+    if format in ("bin", "hex", "coe-hex", "mif-dec", "raw"):
+        keys.append(f"bus_bits = {draw(st.integers(0, 9))}")
+    if format in ("bin", "hex", "mif-dec"):
+        keys.append(draw(st.sampled_from(["base = 3", "block_lines = 2\nblock_stride = 5"])))
+    if format == "raw":
+        keys.append(f'endian = "big"\nalign_bytes = {draw(st.integers(1, 9))}')
+    store = random_store(SystolicArray(2, 2), 1, in_channels=3, out_channels=3, kernel=2, height=3, width=3, padding=0)
+    store.layers["layer"].weight[store.layers["layer"].weight == -8] = 1
+    options = dict(layers="layer", include="weight", flat=True)
+    for name, said in (("said", keys), ("plain", [*plain, 'format = "npy"'])):
+        mine = profile(folder, "\n".join(["[layouts.weight]", *said, ""]), "os")
+        export(store, folder / name, profile=mine, **options)
+        verify_export(folder / name)
+    (files,) = read_plan(folder / "said").layers[0].own
+    for number, (name, _) in enumerate(files.files(None)):
+        expected = np.load(folder / "plain" / f"{name.partition('.')[0]}.npy")
+        np.testing.assert_array_equal(files.read((folder / "said" / name).read_bytes(), number), expected)
+
+
+def test_channels_are_numbered_from_0_in_names(tmp_path):
+    mine = profile(tmp_path, '[layouts.weight]\nfile = "w{oc}.txt"\nfiles = ["oc"]\nlines = ["it", "kij"]\n')
+    options = dict(layers="features.9", profile=mine, include="weight", tiles="it=1,ot=1", flat=True)
+    for renumber in (False, True):
+        export(odd_store(), tmp_path / f"{renumber}", **options, renumber=renumber)
+        verify_export(tmp_path / f"{renumber}")
+    labels, places = (files_of(tmp_path / f"{renumber}") for renumber in (False, True))
+    first = min(int(name[1:].partition(".")[0]) for name in labels)
+    assert first and places == {f"w{int(name[1:-4]) - first}.txt": data for name, data in labels.items()}

@@ -13,7 +13,8 @@ from factory.arithmetic.labelled import Address, LabelledArray, axes
 from factory.dataflow import DATAFLOWS, ROLES
 from factory.export import ExportOptions, export, plan_export
 from factory.fileplan import FileSet, read_plan
-from factory.memfile import Layout, Placement, Split, Spot, decode, profile_names
+from factory.memfile import Align, Layout, Placement, Split, Spot, decode, profile_names
+from factory.memfile.regroup import Join, Keep, Repeat
 from factory.spec import InputError, SystolicArray
 
 SHIPPED = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
@@ -101,6 +102,82 @@ def test_values_lie_where_locate_says(drawn, seed):
             assert values[index] == value and placement.locate(address) == spot
             seen += 1
     assert seen == values.size
+
+
+@st.composite
+def regrouped(draw):
+    """Any layout of activations whose axes have other names, with line strides and beats, and its vector's steps."""
+    rows, cols, row, top = draw(st.tuples(*[st.integers(1, 3)] * 3, st.integers(0, 1)))
+    sizes = dict(it=draw(st.integers(1, 2)), nij=(rows + top) * (cols + 1), row=row, bit=draw(st.integers(1, 4)))
+    joined, border, mapped, copies, bits = draw(st.tuples(*[st.booleans()] * 5))
+    vector = ("it", "nij", "row", *["bit"] * bits)
+    inner = tuple((y + top) * (cols + 1) + x for y in range(rows) for x in range(cols))
+    steps = [(Join, "it", "row", "ic", draw(st.integers(1, sizes["it"] * row)))] if joined else []
+    steps += [] if border else [(Keep, "nij", inner)]
+    steps += [(Split, "nij", "y", "x", cols + border)] if mapped else []
+    steps += [(Repeat, "ot", draw(st.integers(1, 3)))] if copies else []
+    names = [*(["ic"] if joined else ["it", "row"]), *(["y", "x"] if mapped else ["nij"]), *["ot"] * copies]
+    names = draw(st.permutations([*names, *["bit"] * bits]))
+    cuts = sorted(draw(st.tuples(st.integers(0, len(names)), st.integers(0, len(names)))))
+    texts = [f"{draw(st.sampled_from(('', '-')))}{name}" for name in names]
+    lines = names[cuts[0] : cuts[1]]
+    align = tuple((axis, draw(st.integers(1, 5))) for axis in lines if draw(st.booleans()))
+    bus = draw(st.integers(0, 9))
+    pow2, code = draw(st.booleans()), draw(st.sampled_from(("twos_complement", "sign_magnitude")))
+    keys = dict(
+        lane_bits=sizes["bit"], lane0_left=draw(st.booleans()), code=code, align=align, bus_bits=bus, border=border,
+        beats=draw(st.integers(0, 3)) if bus and not pow2 else 0, beats_pow2=bus > 0 and pow2,
+        highest_beat_first=bus > 0 and draw(st.booleans()), words=draw(st.integers(0, 9)),
+    )  # fmt: skip
+    return vector, sizes, steps, (texts[: cuts[0]], texts[cuts[0] : cuts[1]], texts[cuts[1] :]), keys
+
+
+@settings(max_examples=40)
+@given(regrouped(), st.integers(0, 2**32 - 1))
+def test_every_bit_of_regrouped_axes_is_found_again(drawn, seed):
+    vector, sizes, steps, (files, lines, lanes), keys = drawn
+    layout = Layout(
+        name="a", role="activation", file="a.txt", files=axes(*files), lines=axes(*lines), lanes=axes(*lanes),
+        signed=True, **keys | {"align": tuple(Align(*align) for align in keys["align"])},
+    )  # fmt: skip
+    labels = {"it": tuple(range(3, 3 + sizes["it"]))}
+    placement = Placement(layout, vector, sizes, labels, tuple(step(*values) for step, *values in steps))
+    field, word, memory = placement.layout.field, placement.word, placement.memory
+    own = ("it", "nij", "row")
+    shape = tuple(placement.sizes[axis] for axis in own)
+    values = np.random.default_rng(seed).integers(field.low, field.high + 1, shape)
+    patterns = field.encode(values).astype(np.int64) % (1 << field.bits)
+    split = "bit" in placement.axes
+    held = patterns[..., None] >> np.arange(field.bits) & 1 if split else values
+    lines = placement.fill(LabelledArray(held, placement.axes, {"it": placement.labels["it"]}))
+    packed = word.pack(lines)
+    digits = np.unpackbits(packed, axis=1)[:, ::-1] if placement.beats is None else placement.beats.cut(packed)
+    digits = digits.reshape(placement.file_count, -1, digits.shape[-1])  # file, word of the file, bit
+    seen = np.zeros(digits.shape, bool)
+    for index in np.ndindex(*shape):
+        labels = dict(zip(own, (index[0] + 3, *index[1:]), strict=True))
+        try:
+            spots = list(placement.spots(labels))
+        except InputError:  # a lane without a channel, or the border
+            continue
+        assert spots[0] == placement.locate(labels)
+        assert len(spots) == np.prod([*placement.copies.values(), field.bits if split else 1])
+        for spot in spots:
+            at = placement.address_at(*spot)
+            assert {**at, **labels} == at and placement.locate(at) in spots
+            for place in (at["bit"],) if split else range(field.bits):
+                beat, bit = spot.word, spot.bit + (0 if split else place)
+                if placement.beats is not None:  # a field may go on in the next beat, or end in the one before
+                    line, beat = divmod(spot.word, placement.beats.count)
+                    bit = placement.beats.bit(beat, spot.bit) + (0 if split else place)
+                    beat, bit = placement.beats.spot(bit)
+                    beat += line * placement.beats.count
+                assert placement.address_at(spot.file, beat, bit) == at
+                assert digits[spot.file, beat, bit] == patterns[index] >> place & 1
+                seen[spot.file, beat, bit] = True
+    assert not digits[~seen].any() and memory.words >= digits.shape[1]
+    for file, beat, bit in np.argwhere(~seen):
+        assert placement.address_at(int(file), int(beat), int(bit)) is None
 
 
 def test_an_address_is_found_in_the_written_file(tmp_path):

@@ -425,7 +425,10 @@ def test_sums_all_must_be_true_of_the_selection(pack, built):
         (top(network="a\nb"), r"manifest.json.network: must be text that can be printed, not 'a\nb'"),
         (first_set(directory="\ud800"), "manifest.json.groups[0].sets[0].directory: must be text that can be printed"),
         (lambda manifest: manifest["layers"].update({"\x1b": {}}), "manifest.json.layers: must have keys that can be "),
-        (conv(kernel="3"), f"manifest.json: {MIDDLE}: spec: kernel must be a whole number, not '3'"),
+        (
+            conv(kernel="3"),
+            f"manifest.json: {MIDDLE}: spec: kernel must be a whole number, or a list (y, x) of some, not '3'",
+        ),
         (lambda manifest: manifest["layers"][MIDDLE]["spec"].popitem(), f"manifest.json: {MIDDLE}: spec: the key "),
     ],
 )  # fmt: skip

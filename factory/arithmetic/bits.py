@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 MOST_BITS = 32
+CODES = ("twos_complement", "offset", "sign_magnitude")
+"""How the bits of a signed field stand for its value; see `Field`."""
 _HEX = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
 _NOT_A_DIGIT = 255
 _DIGIT_VALUE = np.full(256, _NOT_A_DIGIT, np.uint8)
@@ -43,15 +45,20 @@ def wrap(values: Integer[np.ndarray, "*shape"], bits: int, signed: bool) -> Inte
 
 @dataclass(frozen=True)
 class Field:
-    """A lane: `bits` wide, two's complement where `signed`; `low <= value <= high` is what it holds as it is."""
+    """A lane: `bits` wide, with negative values where `signed`; `low <= value <= high` is what it holds as it is.
+
+    The bits of a signed field are, by its `code`, the value's two's complement; `offset`: the value plus
+    `2**(bits - 1)`; `sign_magnitude`: a 1 on the left of negative values, then the magnitude; 0 has no sign.
+    """
 
     bits: int
     signed: bool
+    code: str = CODES[0]
 
     @property
     def low(self) -> int:
         """The least value."""
-        return field_range(self.bits, self.signed)[0]
+        return -self.high if self.code == "sign_magnitude" else field_range(self.bits, self.signed)[0]
 
     @property
     def high(self) -> int:
@@ -71,15 +78,50 @@ class Field:
         """Return what the field reads back of each value's low bits, in `dtype`, and how many are others then."""
         if self.holds(values):
             return values.astype(self.dtype, copy=False), 0
-        held = wrap(values, self.bits, self.signed)
+        held = self._wrap_magnitude(values) if self.code == "sign_magnitude" else wrap(values, self.bits, self.signed)
         return held, int(np.count_nonzero(held != values))
+
+    def _wrap_magnitude(self, values: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+        """Return the values whose sign is kept and whose magnitudes are cut to their low bits."""
+        exact = values.astype(np.int64)
+        return (np.sign(exact) * (np.abs(exact) & self.high)).astype(self.dtype)
+
+    @property
+    def _half(self) -> int:
+        return 1 << (self.bits - 1)
+
+    def encode(self, values: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+        """Return the bits of values that the field holds, as integers that `pack` takes."""
+        if self.code == "offset":
+            return (values.astype(np.int64) + self._half).astype(code_dtype(self.bits, False))
+        if self.code == "sign_magnitude":
+            exact = values.astype(np.int64)
+            return np.where(exact < 0, self._half - exact, exact).astype(code_dtype(self.bits, False))
+        return values
+
+    def decode(self, fields: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
+        """Invert `encode`, for bits as unsigned integers; raise ValueError for a zero that has a sign."""
+        if self.code == "offset":
+            return (fields.astype(np.int64) - self._half).astype(self.dtype)
+        if self.code == "sign_magnitude":
+            exact = fields.astype(np.int64)
+            if (exact == self._half).any():
+                raise ValueError(f"a code in sign and magnitude must be 0 without a sign, not {self._half:b}")
+            return np.where(exact > self._half, self._half - exact, exact).astype(self.dtype)
+        return wrap(fields, self.bits, self.signed)
 
     def saturate(self, values: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
         """Return the nearest value that the field holds, in the dtype of `values`."""
         return np.clip(values, self.low, self.high)
 
+    def to_record(self) -> dict[str, int | bool | str]:
+        """Return the field as plain values, its code where that is not two's complement."""
+        code = {} if self.code == CODES[0] else {"code": self.code}
+        return {"bits": self.bits, "signed": self.signed} | code
+
     def __str__(self) -> str:
-        return f"{self.bits} bits {'signed' if self.signed else 'unsigned'}"
+        code = "" if self.code == CODES[0] else f" in {self.code.replace('_', ' ')}"
+        return f"{self.bits} bits {'signed' if self.signed else 'unsigned'}{code}"
 
 
 def _fits(dtype: np.dtype, low: int, high: int) -> bool:

@@ -123,6 +123,30 @@ class LabelledArray:
         labels = {name: kept for name, kept in self.labels.items() if name != axis}
         return LabelledArray(values.reshape(shape), axes, labels, self.inexact)
 
+    def join(self, outer: str, inner: str, axis: str, count: int) -> LabelledArray:
+        """Invert `split`: two axes as one, of whose positions the first `count` are kept."""
+        at = self.axes.index(outer)
+        rest = [name for name in self.axes if name not in (outer, inner)]
+        at -= self.axes.index(inner) < at
+        names = (*rest[:at], outer, inner, *rest[at:])
+        values = self.values.transpose([self.axes.index(name) for name in names])
+        joined = values.reshape(*values.shape[:at], -1, *values.shape[at + 2 :])
+        kept = joined[(slice(None),) * at + (slice(count),)]
+        labels = {name: held for name, held in self.labels.items() if name not in (outer, inner)}
+        return LabelledArray(kept, (*rest[:at], axis, *rest[at:]), labels, self.inexact)
+
+    def keep(self, axis: str, positions: Sequence[int]) -> LabelledArray:
+        """Return the array with some positions of an axis, in their order."""
+        at, labels = self.axes.index(axis), dict(self.labels)
+        if axis in labels:
+            labels[axis] = tuple(labels[axis][position] for position in positions)
+        return LabelledArray(self.values.take(positions, axis=at), self.axes, labels, self.inexact)
+
+    def repeat(self, axis: str, count: int) -> LabelledArray:
+        """Return the array with one more axis, along which it is `count` times the same."""
+        values = np.broadcast_to(self.values, (count, *self.values.shape))
+        return LabelledArray(values, (axis, *self.axes), self.labels, self.inexact)
+
     def relabel(self, **labels: tuple[int, ...]) -> LabelledArray:
         """Return the array with other labels on some axes."""
         return LabelledArray(self.values, self.axes, {**self.labels, **labels}, self.inexact)

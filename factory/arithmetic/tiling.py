@@ -53,6 +53,13 @@ def pad_map(activation: Shaped[Any, "*batch ic y x"], spec: ConvLayer) -> Shaped
     return padded.reshape(*activation.shape[:-2], spec.nij_count)
 
 
+def inner_nij(spec: ConvLayer) -> Int64[np.ndarray, " pixel"]:
+    """Return the `nij` of each pixel of the map itself, row by row: those that are not of the border."""
+    top, left, _, _ = spec.padding
+    y, x = np.arange(top, top + spec.height), np.arange(left, left + spec.width)
+    return (y[:, None] * spec.padded_width + x).reshape(-1)
+
+
 def tile_activation(
     activation: Shaped[Any, "*batch ic y x"], spec: ConvLayer, array: SystolicArray
 ) -> Shaped[Any, "*batch it nij row"]:

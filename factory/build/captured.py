@@ -8,7 +8,11 @@ from typing import Any
 
 from factory.build.codes import store_codes
 from factory.readers.arrays import LayerDescription, read_arrays
+from factory.readers.values import read_inputs
 from factory.spec import CodedNetwork, InputError, Progress, SystolicArray
+
+ONNX = ".onnx"
+_SOURCES = "an .npz, an HDF5 file, a folder of arrays, a TOML file or an ONNX model"
 
 
 def capture(
@@ -26,8 +30,9 @@ def capture(
 ) -> Path:
     """Take the integer layers of a source, compute their psums and accumulators, and write them to the store `output`.
 
-    `source` is a `torch.nn.Module`, run on `images`, a batch as it takes them; or an .npz, an HDF5 file or a folder of
-    arrays `<layer>.weight` and `<layer>.activation`, or a TOML file that names them; None: `layer` alone.
+    `source` is a `torch.nn.Module`, or the path of an ONNX model, run on `images`, a batch as it takes them (or the
+    path of an .npy or of an .npz by the inputs' names); or an .npz, an HDF5 file or a folder of arrays
+    `<layer>.weight` and `<layer>.activation`, or a TOML file that names them; None: `layer` alone.
     `description` is a TOML file of geometry, bits and signs. `array` is 8 x 8 by
     default. `say` is called with a line for each thing that was taken for granted or left out. The rest are as `build`
     takes them. Return the store's path; raise InputError for what cannot be an integer layer.
@@ -52,9 +57,17 @@ def read_source(
 
         return read_model(source, images)
     path = None if source is None else Path(source)
+    if images is not None and (path is None or path.suffix != ONNX):
+        raise InputError(f"images must be given with a model, not with {path or 'arrays'}", options=("images",))
     if path is not None and not path.exists():
-        raise InputError(f"{path}: must be an .npz, an HDF5 file, a folder of arrays or a TOML file, it is not there")
+        raise InputError(f"{path}: must be {_SOURCES}, it is not there")
     said = None if description is None else Path(description)
+    if path is not None and path.suffix == ONNX:
+        if images is None:
+            raise InputError(f"{path}: images must be given: the inputs of the model", options=("images",))
+        from factory.readers.onnx import read_onnx
+
+        return read_onnx(path, read_inputs(Path(images)) if isinstance(images, (str, Path)) else images)
     if path is not None and path.suffix == ".toml":
         path, said = None, path
     return read_arrays(path, said, layer)

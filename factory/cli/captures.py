@@ -1,6 +1,5 @@
 """Commands that take integers from elsewhere: capture."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +20,13 @@ def capture(
         typer.Argument(
             metavar="[SOURCE]",
             help="An .npz, an HDF5 file or a folder of arrays <layer>.weight and <layer>.activation (and <layer>.bias, "
-            "<layer>.output), or a TOML file that names them.",
+            "<layer>.output), a TOML file that names them, or an ONNX model.",
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The store to write.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="What an ONNX model is run on: an .npy, or an .npz by its inputs' names.")
+    ] = None,
     description: Annotated[
         Path | None,
         typer.Option("--description", help="A TOML file of the layers' geometry, bits, signs, zero points."),
@@ -53,7 +55,8 @@ def capture(
     with options.progress_bar() as progress:
         path = capture(
             source,
-            output=output,
+            images,
+            output,
             description=description,
             layer=given,
             array=SystolicArray(rows, cols, psum_bits),
@@ -61,6 +64,6 @@ def capture(
             keep=keep,
             force=force,
             progress=progress,
-            say=lambda line: print(line, file=sys.stderr),
+            say=print,
         )
     print(f"{path}  {bytes_text(path.stat().st_size)}")

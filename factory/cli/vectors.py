@@ -71,7 +71,7 @@ def export(
     flat: Annotated[bool, typer.Option("--flat", help="One layer and image, straight into DIR.")] = False,
     renumber: Annotated[
         bool,
-        typer.Option("--renumber", help="Number tiles, images and kij from 0 in names, not in the manifest."),
+        typer.Option("--renumber", help="Number tiles, channels, images and kij from 0 in names, not in the manifest."),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     workers: Annotated[

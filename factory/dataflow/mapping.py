@@ -61,10 +61,14 @@ class LayerMapping:
     @cached_property
     def channels(self) -> Int64[np.ndarray, " oc"]:
         """The output channels that are selected."""
-        tiling = self.dataflow.tilings.get("oc")
+        return self.channels_of("oc")
+
+    def channels_of(self, dim: str) -> Int64[np.ndarray, " channel"]:
+        """Return the selected channels, of the layer's own, on an axis `ic` or `oc`."""
+        tiling, count = self.dataflow.tilings.get(dim), {"ic": self.spec.in_channels, "oc": self.spec.out_channels}[dim]
         if tiling is None:
-            return np.asarray(self.selection["oc"], np.int64)
-        return tile_positions(self.selection[tiling.outer], self.lanes(tiling), self.spec.out_channels)
+            return np.asarray(self.selection[dim], np.int64)
+        return tile_positions(self.selection[tiling.outer], self.lanes(tiling), count)
 
     @property
     def input_channels(self) -> int:

@@ -90,6 +90,12 @@ class Dataflow:
         return found
 
     @property
+    def loops(self) -> tuple[str, ...]:
+        """The axes that `counts` counts: what the array does one after the other."""
+        pixel = () if self.pixel_tiling is None else (self.pixel_tiling.outer,)
+        return ("kij", *(self.axes((dim,))[0] for dim in ("oc", "ic")), *pixel)
+
+    @property
     def tile_axes(self) -> tuple[str, ...]:
         """The axes that `--tiles` selects: what comes in tiles, and channels that stream, the summed ones first."""
         pixel = () if self.pixel_tiling is None else (self.pixel_tiling.outer,)

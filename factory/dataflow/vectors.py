@@ -72,7 +72,8 @@ class LayerVectors:
 
     Every expected value follows from the codes as the array reads them. Where these are the source's very codes and the
     adders hold them, psums and accumulators are the source's own; else they are computed. `tiled` says that the
-    source's tiles are those of the mapping's array. `base` is what addresses begin with.
+    source's tiles are those of the mapping's array. Addresses begin with `base`, and count `pixel_words` words for each
+    pixel, pixels being `stride` apart.
     """
 
     mapping: LayerMapping
@@ -80,6 +81,8 @@ class LayerVectors:
     image: int | None = None
     post: str = "relu"
     base: int = 0
+    stride: int = 1
+    pixel_words: int = 1
     tiled: bool = False
     own: LayerVectors | None = None
 
@@ -225,13 +228,15 @@ class LayerVectors:
     def address(self) -> LabelledArray:
         """The activation address that each output pixel needs at each kernel position: `(onij, kij)`.
 
-        `base + position * nij_count + nij(onij, kij)`: `position` counts the kernel positions that are selected, since
-        those are what the files of psums hold.
+        `base + stride * (position * nij_count + nij(onij, kij))`: `position` counts the kernel positions that are
+        selected, since those are what the files of psums hold. The several words of a pixel have an axis at the end.
         """
         kept = self.mapping.selection["kij"]
         nij = nij_of_onij(self.mapping.spec)[self.mapping.pixels][:, list(kept)]
-        values = self.base + np.arange(len(kept)) * self.mapping.spec.nij_count + nij
-        return LabelledArray(values, (PIXELS, "kij"), {"kij": kept})
+        values = self.base + self.stride * (np.arange(len(kept)) * self.mapping.spec.nij_count + nij)
+        if self.pixel_words == 1:
+            return LabelledArray(values, (PIXELS, "kij"), {"kij": kept})
+        return LabelledArray(values[..., None] + np.arange(self.pixel_words), (PIXELS, "kij", "word"), {"kij": kept})
 
 
 def _windows(mapping: LayerMapping) -> Int64[np.ndarray, "window position"]:
@@ -242,5 +247,7 @@ def output_pixels(mapping: LayerMapping, post: str) -> tuple[Int64[np.ndarray, "
     """Return the pixels of the outputs after a post-op, how many a pixel tile holds, and how many a row of the map."""
     width = mapping.spec.out_width
     if pools(post):
-        return np.arange(len(_windows(mapping))), mapping.tile_pixels // POOL_WINDOW**2, width // POOL_WINDOW
+        y, x = np.divmod(mapping.pixels[_windows(mapping)[:, 0]], width)
+        pooled = y // POOL_WINDOW * (width // POOL_WINDOW) + x // POOL_WINDOW
+        return pooled, mapping.tile_pixels // POOL_WINDOW**2, width // POOL_WINDOW
     return mapping.pixels, mapping.tile_pixels, width

@@ -19,9 +19,10 @@ import factory
 from factory.dataflow import ROLES, LayerVectors
 from factory.export.planning import ExportSource
 from factory.export.write import WrittenGroup, WrittenSet
-from factory.fileplan import ExportPlan, LayerFiles
+from factory.fileplan import ExportPlan, FileSet, LayerFiles
 from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, Layout
+from factory.memfile.named import BIT
 
 _PIECE = 1 << 20
 
@@ -108,7 +109,8 @@ def _listing(written: WrittenSet) -> bytes:
 
 def _head(source: ExportSource, plan: ExportPlan) -> dict[str, Any]:
     profile, array = plan.profile, plan.array
-    read = {f"{name}_{key}": value for name, field in profile.fields.items() for key, value in vars(field).items()}
+    fields = {name: field.to_record() for name, field in profile.fields.items()}
+    read = {f"{name}_{key}": value for name, record in fields.items() for key, value in record.items()}
     return {
         "generator": {"name": "factory", "version": factory.__version__},
         "store": source.path.name,
@@ -148,19 +150,20 @@ def _value_text(value: Any) -> str:
 
 
 def _set_text(group: WrittenGroup, written: WrittenSet, tiled: bool) -> str:
-    files, memory = written.files, written.files.memory
+    files, word = written.files, written.files.placement.word
     head = {
         "layout": files.layout.name,
         "role": files.layout.role,
         "directory": written.directory,
         "source": _source(group, written, tiled),
         "radix": FORMATS[files.layout.format].radix,
-        "words": memory.words,
+        "words": files.memory.words,
         "lines": files.placement.lines,
-        "word_bits": memory.word.width,
-        "lanes": memory.word.lanes,
-        "lane_bits": memory.word.field.bits,
-        "signed": memory.word.field.signed,
+        **_cut(files),
+        "word_bits": word.width,
+        "lanes": word.lanes,
+        "lane_bits": word.field.bits,
+        "signed": word.field.signed,
         "axes": dict(files.placement.placed),
         "inexact": written.inexact.total,
         "inexact_operands": sum(written.operands.values()),
@@ -169,6 +172,13 @@ def _set_text(group: WrittenGroup, written: WrittenSet, tiled: bool) -> str:
     line = f'    {{{{"name": "{{}}", "sha256": "{{}}"{labels}}}}}'
     entries = (line.format(name, sha256, *at) for name, sha256, at in written.written)
     return f'   {json.dumps(head)[:-1]}, "files": {_block("[", entries, "   ]}")}'
+
+
+def _cut(files: FileSet) -> dict[str, int]:
+    """Return how many beats cut a word of a set, and which of the bits on an axis is the sign, where that is so."""
+    beats, field = files.placement.beats, files.layout.field
+    cut = {} if beats is None else {"beats": beats.count}
+    return cut | ({"sign_bit": field.bits - 1} if BIT in files.placement.axes and field.signed else {})
 
 
 def _source(group: WrittenGroup, written: WrittenSet, tiled: bool) -> dict[str, Any] | None:

@@ -165,7 +165,6 @@ def layer_vectors(plan: ExportPlan, source: ExportSource) -> dict[str, LayerVect
             mapping=layer.mapping,
             source=source.layer(layer.name),
             post=plan.profile.post,
-            base=plan.profile.address_base,
             tiled=_is_tiled(plan, source, layer.name),
         )
         for layer in plan.layers

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import LayerVectors
 from factory.fileplan import FileSet
+from factory.memfile.named import BIT
 
 RUN_BYTES = 1 << 20
 
@@ -97,9 +99,14 @@ def codes_of(files: FileSet, vectors: LayerVectors) -> Iterator[tuple[Integer[np
     With each comes how many values are not what they stand for: sums that an adder could not hold, codes that the
     array reads as others, values that are too wide for their lane.
     """
-    memory, lines = files.memory, files.placement.lines
+    memory, placement = files.memory, files.placement
+    lines = placement.lines * (1 if placement.beats is None else placement.beats.count)
     outer = (*files.layout.files, *files.layout.lines, *files.layout.lanes)[0]
-    sources = files.role.values(vectors, "" if outer.reversed else outer.name)  # parts come in ascending order
+    if files.role.states:
+        layout = files.layout
+        vectors = replace(vectors, base=layout.base, stride=layout.stride, pixel_words=layout.pixel_words)
+    parted = not outer.reversed and outer.name not in placement.copies
+    sources = files.role.values(vectors, outer.name if parted else "")  # parts come in ascending order
     if memory.words == lines:
         yield from (_lanes(files, source) for source in sources)
         return
@@ -113,7 +120,17 @@ def codes_of(files: FileSet, vectors: LayerVectors) -> Iterator[tuple[Integer[np
 
 
 def _lanes(files: FileSet, source: LabelledArray) -> tuple[Integer[np.ndarray, "word lane"], Inexact]:
-    word = files.memory.word
-    values = files.placement.arrange(source).values.reshape(-1, word.lanes)
-    held, changed = word.field.wrap(values)
-    return held, Inexact(source.inexact, changed)
+    placement, field = files.placement, files.layout.field
+    held, changed = field.wrap(source.values)
+    inexact, source = Inexact(source.inexact, changed), replace(source, values=held)
+    if BIT in placement.axes:
+        source = _bits(source, field)
+    lines = placement.fill(source)
+    return lines if placement.beats is None else placement.beats.cut(placement.word.pack(lines)), inexact
+
+
+def _bits(codes: LabelledArray, field: Field) -> LabelledArray:
+    """Return the bits of codes, on an axis of their own, the least significant first."""
+    fields = field.encode(codes.values)[..., None]
+    planes = (fields >> np.arange(field.bits, dtype=fields.dtype) & 1).astype(np.uint8)
+    return replace(codes, values=planes, axes=(*codes.axes, BIT))

@@ -8,10 +8,17 @@ from functools import cached_property
 from itertools import product
 from math import prod
 
+import numpy as np
+from jaxtyping import Int64, Integer
+
 from factory.arithmetic.labelled import Address
-from factory.dataflow import PIXELS, ROLES, LayerMapping, Role, axes_of
-from factory.memfile import FORMATS, Layout, Memory, Placement, Profile, Split, complete_template, template_fields
+from factory.arithmetic.tiling import inner_nij
+from factory.dataflow import PIXELS, ROLES, LayerMapping, Role
+from factory.dataflow.roles import Pixels
+from factory.memfile import FORMATS, Layout, Memory, Placement, Profile, complete_template, decode, template_fields
+from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
 from factory.memfile.record import Format
+from factory.memfile.regroup import Keep
 from factory.memfile.written import check_written, format_of
 from factory.spec import InputError, SystolicArray
 
@@ -88,11 +95,18 @@ class FileSet:
         """Return the longest of the files' names."""
         return self.name(image, tuple(map(max, self.labels.values())))
 
+    def spots(self, address: Address) -> Iterator[tuple[str, int, int]]:
+        """Yield every place of the value at an address: the file's name, its word, the least significant bit.
+
+        There are several where an axis repeats the file's words, or where bits have an axis.
+        """
+        names = [name for name, _ in self.files(address.image)]
+        for spot in self.placement.spots(address.labels):
+            yield names[spot.file], spot.word, spot.bit
+
     def locate(self, address: Address) -> tuple[str, int, int]:
-        """Return the file's name, its word and the least significant bit that hold the value at an address."""
-        spot = self.placement.locate(address.labels)
-        names = list(self.files(address.image))
-        return names[spot.file][0], spot.word, spot.bit
+        """Return the first of the `spots` of the value at an address."""
+        return next(self.spots(address))
 
     def address_at(self, where: Address, name: str, word: int, bit: int) -> Address | None:
         """Invert `locate`, `where` being the layer and image; None for bits that stand for nothing."""
@@ -102,6 +116,20 @@ class FileSet:
         labels = self.placement.address_at(names.index(name), word, bit)
         return None if labels is None else Address(where.layer, where.image, self.role.name, labels)
 
+    def read(self, data: bytes, number: int = 0, image: int | None = None) -> Integer[np.ndarray, "line lane"]:
+        """Return what the lines of the `number`-th file, one of an image's, hold, lane 0 first, beats joined.
+
+        Raise InputError for other bytes.
+        """
+        name, placed = self.name(image, self.labels_of(number)), self.placement
+        codes = decode(data, self.memory, self.format, name, number)
+        if placed.beats is not None:
+            try:
+                return placed.word.unpack(placed.beats.join(codes[: placed.lines * placed.beats.count]))
+            except ValueError as error:
+                raise InputError(str(error)) from None
+        return codes[: placed.lines]
+
 
 def file_set(
     layout: Layout, mapping: LayerMapping, post: str, levels: int, renumbered: Mapping[str, Mapping[int, int]]
@@ -110,27 +138,50 @@ def file_set(
 
     Addresses are as wide as the layer's last one, where that does not fit the layout's lanes.
     """
-    role, spec, flow = ROLES[layout.role], mapping.spec, mapping.dataflow
+    role, spec = ROLES[layout.role], mapping.spec
     if role.states:
-        last = layout.base + spec.kij_count * spec.nij_count - 1
+        last = layout.base + layout.stride * (spec.kij_count * spec.nij_count - 1) + layout.pixel_words - 1
         layout = replace(layout, lane_bits=max(layout.lane_bits, last.bit_length()))
     check_written(layout)
-    pixels, tile_pixels, width = role.pixels(mapping, post)
-    layout.check_map({"nij": spec.padded_width, PIXELS: width}, spec.name)
-    sizes = mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)
-    labels = dict(mapping.selection) | {PIXELS: pixels}
-    axes, pixel = axes_of(role, flow), flow.pixel_tiling
-    split = None if pixel is None else Split(PIXELS, pixel.outer, pixel.inner, sizes[pixel.inner])
-    placement = Placement(layout, axes, sizes, labels, split)
+    pixels = role.pixels(mapping, post)
+    try:
+        placement = _placement(layout, mapping, pixels, levels)
+        placement.memory  # noqa: B018 (what its words cannot be is known before a file is written)
+    except InputError as error:
+        raise InputError(f"{spec.name}: {error}") from None
     several = {axis for axis, kept in placement.file_labels().items() if len(kept) > 1}
     tiles = len(renumbered["it"]) if "it" in renumbered else mapping.array.input_tiles(spec.in_channels)
     numbers = dict(n=mapping.input_channels, input_tiles=tiles)
     template = complete_template(layout.file, layout.file_axes, several, FORMATS[layout.format].extension)
-    try:
-        placement.memory  # noqa: B018 (what its words cannot be is known before a file is written)
-    except InputError as error:
-        raise InputError(f"{spec.name}: {error}") from None
     return FileSet(layout, placement, template, numbers, renumbered)
+
+
+def _placement(layout: Layout, mapping: LayerMapping, map_pixels: Pixels, levels: int) -> Placement:
+    spec, flow = mapping.spec, mapping.dataflow
+    named, (pixels, tile_pixels, width) = named_axes(layout, flow), map_pixels
+    widths = {BORDERED: spec.padded_width if layout.border else spec.width, PIXELS: width}
+    layout.check_map(widths)
+    sizes = mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)
+    sizes |= {BIT: layout.lane_bits, WORD: layout.pixel_words}
+    channels = {dim: tuple(mapping.channels_of(dim).tolist()) for dim in named.joined}
+    kept = [] if layout.border else [Keep(BORDERED, tuple(inner_nij(spec).tolist()))]
+    if PIXELS in named.mapped and flow.pixel_tiling is not None:
+        kept.append(_row_by_row(layout, mapping, pixels))
+    made = regroups(named, flow, sizes | {dim: len(held) for dim, held in channels.items()}, widths, kept)
+    labels = {**mapping.selection, **channels, PIXELS: tuple(pixels.tolist())}
+    return Placement(layout, named.vector, sizes, labels, made)
+
+
+def _row_by_row(layout: Layout, mapping: LayerMapping, pixels: Int64[np.ndarray, " onij"]) -> Keep:
+    """Return the step that brings output pixels from the order of their tiles to that of their map."""
+    tile = mapping.dataflow.pixel_tiling.outer
+    kept, count = len(mapping.selection[tile]), mapping.counts[tile]
+    if kept != count:
+        rows, columns = MAPS[PIXELS]
+        raise InputError(
+            f"layout {layout.name}: {rows} and {columns} must be of a whole map, of {count} {tile}, not of {kept}"
+        )
+    return Keep(PIXELS, tuple(np.argsort(pixels).tolist()))
 
 
 @dataclass(frozen=True)
@@ -166,7 +217,8 @@ def layer_files(
 
     `renumbered` are the images of an export whose names number what is kept of each axis, and images, from 0.
     """
-    kept = {} if renumbered is None else dict(mapping.selection) | {"image": renumbered}
+    channels = {dim: mapping.channels_of(dim).tolist() for dim in mapping.dataflow.tilings}
+    kept = {} if renumbered is None else channels | dict(mapping.selection) | {"image": renumbered}
     places = {axis: {label: place for place, label in enumerate(labels)} for axis, labels in kept.items()}
     sets = [file_set(layout, mapping, post, levels, places) for layout in layouts]
     of_image = tuple(files for files in sets if files.role.per_image)

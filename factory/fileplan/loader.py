@@ -11,7 +11,7 @@ from factory.arithmetic.labelled import Selection, axes
 from factory.dataflow import LayerMapping
 from factory.fileplan.files import ExportPlan, LayerFiles, layer_files
 from factory.manifest import MANIFEST, Manifest, open_manifest
-from factory.memfile import Layout, Profile, Split
+from factory.memfile import Align, Layout, Profile, Split
 from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray
 
 
@@ -65,7 +65,9 @@ def _plan(manifest: Manifest) -> ExportPlan:
 def _layout(record: Mapping[str, Any]) -> Layout:
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
     values |= {name: axes(*record[name]) for name in ("files", "lines", "lanes")}
-    return Layout(**values | {"split": tuple(Split(**split) for split in record["split"])})
+    for name, kind in (("split", Split), ("align", Align)):
+        values[name] = tuple(kind(**item) for item in record.get(name, ()))
+    return Layout(**values)
 
 
 def _written(manifest: Manifest) -> tuple[dict[str, dict[str, int]], tuple[int, ...]]:

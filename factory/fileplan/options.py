@@ -34,8 +34,8 @@ class ExportOptions:
     `it=0:2,ot=5` (ws), `pt=0,ot=0:4` (os), `it=0,pt=1,oc=0:8` (is); `input_channels` are the first ones to sum over
     (os). `files` is `tile`, or `layer` for one file a layer and role. `testbench` adds a self-checking SystemVerilog
     testbench. `flat` puts one layer and image straight into the folder. `renumber` numbers what is kept of tiles,
-    images and kij from 0 in names of files. `header_roles` are the roles or words of `include` that have `header`
-    (None: all).
+    channels, images and kij from 0 in names of files. `header_roles` are the roles or words of `include` that have
+    `header` (None: all).
     """
 
     dataflow: str | None = None

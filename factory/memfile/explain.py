@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from types import MappingProxyType
 
 import numpy as np
 
-from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, axes_of
+from factory.arithmetic.bits import CODES
+from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, Dataflow
 from factory.memfile.formats import FORMATS, HEADERS
-from factory.memfile.layout import ENDIANS, Layout, Split, complete_template, template_fields
+from factory.memfile.layout import ENDIANS, Layout, complete_template, template_fields
+from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
 from factory.memfile.placement import Placement
 from factory.memfile.profile import POSTS, Profile, load_profile, profile_names
-from factory.memfile.written import format_of
+from factory.memfile.written import check_written, format_of
 from factory.spec import InputError, SystolicArray
 
 _EXAMPLE_TILES = 2
@@ -49,27 +51,54 @@ def explain(profile: Profile, array: SystolicArray | None = None) -> str:
 
 
 def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> list[str]:
-    flow = profile.flow
-    axes, pixel = axes_of(ROLES[layout.role], flow), flow.pixel_tiling
-    sizes = dict.fromkeys(axes, _EXAMPLE_TILES)
-    sizes |= {tiling.inner: getattr(tile, tiling.lanes) for tiling in flow.tilings.values()}
-    split = None if pixel is None else Split(PIXELS, pixel.outer, pixel.inner, getattr(tile, pixel.lanes))
-    for part in (*([split] if split else []), *layout.split):
-        sizes[part.axis] = max(
-            sizes.get(part.axis, 0),
-            part.size * (_EXAMPLE_TILES if part.axis not in (tiling.inner for tiling in flow.tilings.values()) else 1),
-        )
-    placement = Placement(layout, axes, sizes, pixel_split=split)
+    placement = _example(layout, profile.flow, tile)
     template = complete_template(layout.file, layout.file_axes, layout.file_axes, ".txt")
     lanes = placement.lane_names()
-    sign = "signed" if layout.signed else "unsigned"
     lines = ", ".join(str(axis).replace("-", "reversed ") for axis in layout.lines) or "one line"
+    lane = placement.word.field.bits
+    sign = f", {BIT} {layout.lane_bits - 1} its sign" if layout.signed else ""
+    each = f"1 bit of {layout.field}{sign}" if BIT in placement.axes else layout.field
     return [
         f"{layout.include}: {layout.file}" + ("" if template == layout.file else f" (several: {template})"),
-        f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {layout.lane_bits} bits {sign}",
-        *(f"  {line}" for line in _draw(lanes, layout.lane_bits)),
+        f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {each}",
+        *(f"  {line}" for line in _notes(layout, placement)),
+        *(f"  {line}" for line in _draw(lanes, lane)),
         *(f"  {line}".rstrip() for line in _sample(placement)),
     ]
+
+
+def _example(layout: Layout, flow: Dataflow, tile: SystolicArray) -> Placement:
+    """Return the placement of a small layer, two of everything that is not as wide as the array."""
+    named, pixel = named_axes(layout, flow), flow.pixel_tiling
+    lanes = {tiling.inner: getattr(tile, tiling.lanes) for tiling in flow.tilings.values()}
+    sizes = dict.fromkeys((*named.vector, *named.repeated), _EXAMPLE_TILES) | lanes
+    sizes |= {BIT: layout.lane_bits, WORD: layout.pixel_words}
+    if pixel is not None:
+        sizes[pixel.inner] = getattr(tile, pixel.lanes)
+        sizes[PIXELS] = max(sizes.get(PIXELS, 0), sizes[pixel.inner] * _EXAMPLE_TILES)
+    for part in layout.split:
+        sizes[part.axis] = max(sizes.get(part.axis, 0), part.size * (1 if part.axis in lanes else _EXAMPLE_TILES))
+    widths = {axis: sizes.get(parts[1], _EXAMPLE_TILES) for axis, parts in MAPS.items()}
+    sizes |= {axis: widths[axis] * _EXAMPLE_TILES for axis in named.mapped}
+    for dim in named.joined:
+        sizes[dim] = sizes[flow.tilings[dim].outer] * sizes[flow.tilings[dim].inner]
+    return Placement(layout, named.vector, sizes, made=regroups(named, flow, sizes, widths))
+
+
+def _notes(layout: Layout, placement: Placement) -> Iterator[str]:
+    """Yield a line for each thing that is not seen in the drawing."""
+    if not layout.border:
+        yield "the map without its border"
+    for axis in placement.copies:
+        yield f"the same words for each {axis}"
+    for align in layout.align:
+        yield f"each {align.axis} begins at a multiple of {align.words} words"
+    if placement.beats is not None:
+        first = "highest" if layout.highest_beat_first else "lowest"
+        beats = placement.beats
+        yield f"a bus takes a line in beats of {beats.bits} bits, the {first} first; here there are {beats.count}"
+    if layout.stride > 1:
+        yield f"pixels are {layout.stride} addresses apart, {layout.pixel_words} for each"
 
 
 def _sample(placement: Placement) -> list[str]:
@@ -78,6 +107,7 @@ def _sample(placement: Placement) -> list[str]:
     if not made.radix or not (layout.format_keys() or layout.format != Layout.format):
         return []
     try:
+        check_written(layout)
         memory = placement.memory
     except InputError as error:  # what is drawn is an example, and not of the size that the layout is for
         return [f"{layout.format}, not shown for this array: {error}"]
@@ -138,7 +168,7 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
             "; zeros follow the end where the size does not divide the axis"
         ),
         "lane_bits": "width of a field; sums are as wide as the adders (--psum-bits) where these are wider",
-        "signed": "whether fields are two's complement; the array reads codes with this lane_bits and signed",
+        "signed": "whether fields have a sign; the array reads codes with this lane_bits and signed",
         "lane0_left": "whether lane 0 is the leftmost of a word, not the rightmost",
         "word_bits": "least width of a word, zeros on its left; 0: as wide as its fields",
         "words": "least number of words of a file, zeros after the last line; 0: no more than there are lines",
@@ -148,6 +178,15 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "header": (
             f"three lines before the words, {_of(HEADERS)} (three %s read tokens, $readmemb verilog, $fgets short)"
         ),
+        "code": f"how the bits of a signed field stand for its value, {_of(CODES)}",
+        "border": f"false leaves the border of the map out of axis {BORDERED}, or {' and '.join(MAPS[BORDERED])}",
+        "align": 'line strides: [{ axis = "y", words = 8 }] begins each y at a multiple of 8 words, zeros between',
+        "bus_bits": "cuts each word into beats of so many bits, which are the words of the file; 0: no bus",
+        "beats": "least number of beats of a word, zeros on its left; 0: no more than it needs",
+        "beats_pow2": "whether the number of beats is a power of two",
+        "highest_beat_first": "whether the highest bits of a word come in its first beat, not the lowest",
+        "stride": "of role address: how many addresses pixels are apart",
+        "pixel_words": f"of role address: words of each pixel, counted on an axis {WORD}; 1: no such axis",
         "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
         "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
         "head": (
@@ -159,14 +198,14 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
             "axes of files, and then the first of lines, at each place of which a block of words begins: with its "
             "address as @hex in bin and hex; in a mif every word has its own"
         ),
-        "block_lines": "lines of a block, in place of blocks: 1 for an address line for every word",
+        "block_lines": "words of a block, in place of blocks: 1 for an address line for every word",
         "block_stride": "addresses from a block to the next, the first being base; 0: as many as a block has words",
         "shape": (
             'dimensions of the array in c, sv and sv-packed, such as ["ot col", "it row", "kij"]: the axes of lines '
             "and lanes that each counts; default: one for each axis"
         ),
         "endian": _of(ENDIANS) + ": the order of the bytes of a word in raw",
-        "align": "what the bytes of a raw file are a multiple of, zeros at the end",
+        "align_bytes": "what the bytes of a raw file are a multiple of, zeros at the end",
     }
 )
 
@@ -177,8 +216,17 @@ def keys_as_comments(width: int = 120) -> str:
         name: "; ".join(f"{' '.join(role.axes(flow))} ({flow.name})" for flow in DATAFLOWS.values() if role.axes(flow))
         for name, role in ROLES.items()
     }
+    axes |= {
+        axis: f"may be {' and '.join(parts)} instead, the rows and columns of the layer's own map"
+        for axis, parts in MAPS.items()
+    }
+    for tiling in ("it and row", "ot and col"):
+        channel = {"i": "ic", "o": "oc"}[tiling[0]]
+        axes[tiling] = f"may be {channel} instead, the channels of the layer without the padding of the last tile"
+    axes[BIT] = f"the bits of each value, the least significant first ({BIT}) or last (-{BIT}); a lane is then one bit"
+    axes["loops"] = "a loop of other roles (kij, it, ot, pt, ic, oc) repeats the words for each of its places"
     tiled = " ".join(flow.name for flow in DATAFLOWS.values() if flow.pixel_tiling)
-    axes[PIXELS] = f"where files, lines or lanes name pt, it is divided into pt and px, the pixels of a tile ({tiled})"
+    axes[PIXELS] += f"; or pt and px, the tiles of pixels and their places ({tiled})"
     needed = "dataflow and layouts, and of a layout file, files, lines, lanes, lane_bits and signed"
     lines = [f"# There must be {needed}, or extends."]
     for title, table in (

@@ -26,27 +26,29 @@ _LAST_LINE = "#................#"
 
 _LINES = frozenset({"head", "foot"})
 _PLAIN = _LINES | {"header", "separator"}
+_WORDS = frozenset({"align", "bus_bits", "code"})
 _ADDRESSES = frozenset({"base", "blocks", "block_lines", "block_stride"})
 
 
 def _coe(radix: int) -> Text:
     begin = f"memory_initialization_radix = {radix};\nmemory_initialization_vector =\n"
-    return Text(radix, ".coe", _LINES, begin=begin, end=b",\n", last=b";\n")
+    return Text(radix, ".coe", _LINES | _WORDS, begin=begin, end=b",\n", last=b";\n")
 
 
 def _mif(radix: int, name: str, signed_words: bool = False) -> Text:
     begin = "DEPTH = {end};\nWIDTH = {width};\nADDRESS_RADIX = HEX;\nDATA_RADIX = " + f"{name};\nCONTENT BEGIN\n"
     return Text(
-        radix, ".mif", _LINES | _ADDRESSES, b"END;\n", begin, signed_words=signed_words, end=b";\n", last=b";\n",
-        address=" : ",
+        radix, ".mif", _LINES | _ADDRESSES | _WORDS, b"END;\n", begin, signed_words=signed_words, end=b";\n",
+        last=b";\n", address=" : ",
     )  # fmt: skip
 
 
 def _array(radix: int, extension: str, declaration: str, brackets: tuple[str, str], radix_prefix: str = "") -> Text:
     hash, guard = ("#", "H") if extension == ".h" else ("`", "SVH")
     begin = f"{hash}ifndef {{NAME}}_{guard}\n{hash}define {{NAME}}_{guard}\n\n{declaration} =\n"
+    coded = {"code"} if radix_prefix else set()  # whose numbers are bits, not values
     return Text(
-        radix, extension, _LINES | {"shape"}, f";\n\n{hash}endif\n".encode(), begin, separator=", ",
+        radix, extension, _LINES | {"shape"} | coded, f";\n\n{hash}endif\n".encode(), begin, separator=", ",
         radix_prefix=radix_prefix, brackets=brackets, end=b",\n", last=b"",
     )  # fmt: skip
 
@@ -88,15 +90,15 @@ def _dtype(memory: Memory) -> np.dtype:
 class Raw(Format):
     """Words alone, each in the fewest bytes, of which the least significant comes first where `endian` is little.
 
-    Zeros follow until the file is a multiple of `align` bytes.
+    Zeros follow until the file is a multiple of `align_bytes` bytes.
     """
 
     endian: str = "little"
-    align: int = 1
+    align_bytes: int = 1
 
     def ending(self, memory: Memory, file: str = "") -> bytes:
         """Return the zeros after the words."""
-        return bytes(-memory.words * memory.word.bytes % self.align)
+        return bytes(-memory.words * memory.word.bytes % self.align_bytes)
 
     def width(self, memory: Memory) -> int:
         """Return the bytes of a word."""
@@ -125,9 +127,9 @@ class Raw(Format):
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
     {
-        "bin": Text(2, ".txt", _PLAIN | _ADDRESSES | {"radix_prefix"}),
-        "hex": Text(16, ".hex", _PLAIN | _ADDRESSES | {"radix_prefix"}),
-        "dec": Text(10, ".txt", _PLAIN, separator=" "),
+        "bin": Text(2, ".txt", _PLAIN | _ADDRESSES | _WORDS | {"radix_prefix"}),
+        "hex": Text(16, ".hex", _PLAIN | _ADDRESSES | _WORDS | {"radix_prefix"}),
+        "dec": Text(10, ".txt", _PLAIN | {"align"}, separator=" "),
         "coe": _coe(2),
         "coe-hex": _coe(16),
         "coe-dec": _coe(10),
@@ -138,8 +140,8 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "c": _array(10, ".h", "#include <stdint.h>\n\nstatic const {ctype} {name}{dimensions}", ("{", "}")),
         "sv": _array(10, ".svh", "localparam {logic} {NAME} {dimensions}", ("'{", "}")),
         "sv-packed": _array(16, ".svh", "localparam logic {packed} {NAME}", ("{", "}"), "{lane_bits}'h"),
-        "npy": Npy(0, ".npy"),
-        "raw": Raw(0, ".raw", frozenset({"endian", "align"})),
+        "npy": Npy(0, ".npy", frozenset({"align", "code"})),
+        "raw": Raw(0, ".raw", _WORDS | {"endian", "align_bytes"}),
     }
 )
 

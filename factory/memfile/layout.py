@@ -7,33 +7,39 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from factory.arithmetic.bits import MOST_BITS, Field
+from factory.arithmetic.bits import CODES, MOST_BITS, Field
 from factory.arithmetic.labelled import Axis
-from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow, axes_of
+from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow
 from factory.memfile.formats import FORMATS, HEADERS, header
+from factory.memfile.named import BIT, MAPS, named_axes, wanted_axes
+from factory.memfile.regroup import Split
 from factory.memfile.text import check_texts
-from factory.memfile.word import WordFormat
+from factory.memfile.word import Beats, WordFormat
 from factory.spec import InputError, check_range
 
 MOST_WORD_BITS = 1 << 20
 """Width of the widest word that is asked for: far wider than any memory, and a line of digits still fits in memory."""
 MOST_WORDS = 1 << 20
 """Words of the longest file that is asked for: deeper than memories on a chip, and its zeros still fit in memory."""
+MOST_ALIGNED, MOST_PIXEL_WORDS = 1 << 16, 1 << 10
+"""The largest multiple that lines begin at, and words of a pixel: their files still fit in memory."""
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
-MOST_ALIGN = 1 << 20
+MOST_ALIGN_BYTES = 1 << 20
+"""The largest multiple that the bytes of a file are: its zeros still fit in memory."""
 TEXT_EXTENSION = ".txt"
 ENDIANS = ("little", "big")
-MAP_AXES = ("y", "x")
-"""Names of the rows and columns of a map, which a split of its pixels by its width makes."""
 _RANGES = (
     ("word_bits", 0, MOST_WORD_BITS), ("words", 0, MOST_WORDS), ("depth", 0, MOST_WORDS), ("base", 0, MOST_BASE),
-    ("block_lines", 0, MOST_WORDS), ("block_stride", 0, MOST_BASE), ("align", 1, MOST_ALIGN),
+    ("bus_bits", 0, MOST_WORD_BITS), ("beats", 0, MOST_WORDS), ("block_lines", 0, MOST_WORDS),
+    ("block_stride", 0, MOST_BASE), ("align_bytes", 1, MOST_ALIGN_BYTES),
 )  # fmt: skip
-FORMAT_KEYS = (
-    "separator", "radix_prefix", "head", "foot", "blocks", "block_lines", "block_stride", "shape", "endian", "align"
+FORMAT_KEYS = tuple("separator radix_prefix head foot blocks block_lines block_stride shape endian align_bytes".split())
+"""Keys that only some formats have, and that do not change which words a file has."""
+LATER_KEYS = (
+    *"code border align bus_bits beats beats_pow2 highest_beat_first stride pixel_words".split(), *FORMAT_KEYS
 )  # fmt: skip
-"""Keys that only some formats have; manifests have them where they say something."""
+"""Keys that a record of a layout has only where they differ from their defaults."""
 _AXIS = re.compile(r"[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
 _TIME_AXES = ("nij", PIXELS, "px", "kij")
@@ -43,16 +49,11 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
-class Split:
-    """An axis divided in two: `outer, inner = divmod(axis, size)`; `size` channels share one physical lane (SIMD).
-
-    Where `size` does not divide the axis, zeros follow its end.
-    """
+class Align:
+    """An axis of lines each of whose places begins at a multiple of so many words, zeros filling what is between."""
 
     axis: str
-    outer: str
-    inner: str
-    size: int
+    words: int
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,19 @@ class Layout:
     rightmost or, with `lane0_left`, leftmost, zero-extended on the left to `word_bits` (0: as wide as its lanes).
     `words` is the least number of words, zeros after the last line, `depth` the largest (0: any). `base` is the address
     of the first word; of role `address`, what is added to every address that the file holds. Codes are two's complement
-    where `signed`.
+    where `signed`, or what `code` says.
+
+    `border` false leaves the border of the input map out. `align` are line strides. A bus of `bus_bits` takes each word
+    in beats, at least `beats` or a power of two of them, the lowest bits first or the highest; the words of the file
+    are then the beats. An address file counts `pixel_words` words for each pixel, and pixels are `stride` addresses
+    apart.
 
     `separator` is what stands between lanes, `radix_prefix` what stands before each number; `head` and `foot` are lines
     before and after the words. A block of words begins at each place on the axes `blocks`, of files and then of the
-    outer lines, or every `block_lines` lines; addresses of blocks lie `block_stride` apart (0: the words of a block).
+    outer lines, or every `block_lines` words; addresses of blocks lie `block_stride` apart (0: the words of a block).
     `shape` has, for each dimension of an array in a language, the axes of lines and lanes that it counts (none: one
-    for each axis). `endian` is the order of the bytes of a word, and `align` what the bytes of a file are a multiple
-    of.
+    for each axis). `endian` is the order of the bytes of a word, and `align_bytes` what the bytes of a file are a
+    multiple of.
     """
 
     name: str
@@ -93,6 +99,15 @@ class Layout:
     base: int = 0
     format: str = "bin"
     header: str = "none"
+    code: str = CODES[0]
+    border: bool = True
+    align: tuple[Align, ...] = ()
+    bus_bits: int = 0
+    beats: int = 0
+    beats_pow2: bool = False
+    highest_beat_first: bool = False
+    stride: int = 1
+    pixel_words: int = 1
     separator: str = ""
     radix_prefix: str = ""
     head: tuple[str, ...] = ()
@@ -102,7 +117,7 @@ class Layout:
     block_stride: int = 0
     shape: tuple[str, ...] = ()
     endian: str = ENDIANS[0]
-    align: int = 1
+    align_bytes: int = 1
 
     def __post_init__(self):
         try:
@@ -118,6 +133,7 @@ class Layout:
             ("include", self.include or INCLUDES[0], INCLUDES),
             ("format", self.format, FORMATS),
             ("header", self.header, HEADERS),
+            ("code", self.code, CODES),
             ("endian", self.endian, ENDIANS),
         ):
             if value not in known:
@@ -135,11 +151,12 @@ class Layout:
             )
         if self.block_stride and not (self.blocks or self.block_lines):
             raise InputError(f"block_stride must be given with blocks or block_lines, {self.block_stride} is alone")
-        check_texts(self.separator, self.radix_prefix, self.head, self.foot)
+        check_texts(self.separator, self.radix_prefix, self.head, self.foot, beats=self.bus_bits > 0)
         for split in self.split:
             check_range("split: size", split.size, 1, MOST_WORDS)
             if split.outer == split.inner:
                 raise InputError(f"split must divide {split.axis} into two axes, not into {split.outer} twice")
+        self._check_words()
         parts = [name for split in self.split for name in (split.outer, split.inner)]
         for axis in (*map(str, (*self.files, *self.lines, *self.lanes)), *parts):
             if not _AXIS.fullmatch(axis.removeprefix("-")):
@@ -147,23 +164,57 @@ class Layout:
         if self.header != "none" and "header" not in FORMATS[self.format].keys:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
 
+    def _check_words(self) -> None:
+        """Raise InputError where what the layout says of its words contradicts itself."""
+        if self.code != CODES[0] and not self.signed:
+            raise InputError(f"code must be {CODES[0]} where signed is false, not {self.code}")
+        if self.code == "offset" and self.has_bits:
+            raise InputError(f"code must be {CODES[0]} or sign_magnitude where bits have an axis, not {self.code}")
+        if not self.bus_bits and (self.beats or self.beats_pow2 or self.highest_beat_first):
+            raise InputError("bus_bits must be given with beats, beats_pow2 and highest_beat_first, it is 0")
+        if self.beats and self.beats_pow2:
+            raise InputError(f"beats must be 0 with beats_pow2, not {self.beats}")
+        if self.bus_bits and self.separator:
+            raise InputError(f"separator must be '' with bus_bits, whose beats have no lanes, not {self.separator!r}")
+        for align in self.align:
+            check_range("align: words", align.words, 1, MOST_ALIGNED)
+        aligned, lines = [align.axis for align in self.align], [axis.name for axis in self.lines]
+        for axis in aligned:
+            if axis not in lines or aligned.count(axis) > 1:
+                raise InputError(f"align must be of the axes of lines, {' '.join(lines)}, each once, not {axis}")
+        if (self.stride, self.pixel_words) != (1, 1) and not ROLES[self.role].states:
+            raise InputError(f"stride and pixel_words must be 1 for role {self.role}, which holds no addresses")
+        check_range("pixel_words", self.pixel_words, 1, MOST_PIXEL_WORDS)
+        check_range("stride", self.stride, self.pixel_words, MOST_WORDS)
+
     def to_record(self) -> dict[str, Any]:
-        """Return the layout as plain values, axes as their texts, without the keys of its format that say nothing."""
-        values = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in FORMAT_KEYS}
+        """Return the layout as plain values, axes as their texts; of the later keys those that say something."""
+        values = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in LATER_KEYS}
         values |= {name: [str(axis) for axis in values[name]] for name in ("files", "lines", "lanes")}
-        return values | {"split": [vars(split) for split in self.split]} | self.format_keys()
+        values |= self._given(LATER_KEYS)
+        records = {name: [vars(record) for record in values[name]] for name in ("split", "align") if name in values}
+        return values | records
 
     def format_keys(self) -> dict[str, Any]:
         """Return the keys that only some formats have, without those that say nothing."""
-        given = {key.name: getattr(self, key.name) for key in fields(self) if key.name in FORMAT_KEYS}
+        return self._given(FORMAT_KEYS)
+
+    def _given(self, keys: Collection[str]) -> dict[str, Any]:
+        """Return those of some keys that say something."""
+        given = {key.name: getattr(self, key.name) for key in fields(self) if key.name in keys}
         defaults = {key.name: key.default for key in fields(self)}
         given = {name: value for name, value in given.items() if value != defaults[name]}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     @property
     def field(self) -> Field:
-        """What a lane holds."""
-        return Field(self.lane_bits, self.signed)
+        """What holds a value: a lane, or as many lanes as it has bits where these have an axis."""
+        return Field(self.lane_bits, self.signed, self.code)
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether the bits of values have an axis; those of addresses have none."""
+        return BIT in wanted_axes(self) and not ROLES[self.role].states
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -185,10 +236,7 @@ class Layout:
             raise InputError(f"layout {self.name}: {error}") from None
 
     def _check_axes(self, flow: Dataflow) -> None:
-        expected, pixel = list(axes_of(ROLES[self.role], flow)), flow.pixel_tiling
-        if pixel is not None and PIXELS in expected and pixel.outer in self.axes:
-            at = expected.index(PIXELS)
-            expected[at : at + 1] = [pixel.outer, pixel.inner]
+        expected = list(named_axes(self, flow).made)
         for split in self.split:
             if split.axis not in expected:
                 raise InputError(f"split must divide one of {' '.join(expected)}, not {split.axis}")
@@ -206,31 +254,45 @@ class Layout:
                 f"blocks must be axes of files ({' '.join(self.file_axes) or 'none'}), and then the first of lines "
                 f"({' '.join(lines) or 'none'}), not {' '.join(self.blocks)}"
             )
+        for align in self.align:
+            if align.axis in counted[:-1]:
+                raise InputError(
+                    f"align must not be of an axis of blocks but the last, {counted[-1]}, so that blocks are all as "
+                    f"long, not of {align.axis}"
+                )
         if self.shape and " ".join(self.shape).split() != [*lines, *lanes]:
             raise InputError(
                 f"shape must be the axes of lines and lanes, {' '.join((*lines, *lanes))}, in dimensions, "
                 f"not {list(self.shape)}"
             )
 
-    def optional_keys(self) -> dict[str, Any]:
-        """Return the keys that only some formats have, without those that say nothing."""
-        values = {x.name: (getattr(self, x.name), x.default) for x in fields(self) if x.name in _REASONS}
-        given = {name: value for name, (value, default) in values.items() if value != default and name != "base"}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
-
-    def check_map(self, widths: Mapping[str, int], layer: str) -> None:
+    def check_map(self, widths: Mapping[str, int]) -> None:
         """Raise InputError where pixels are divided into `y` and `x`, but not into the rows of the layer's own map."""
         for split in self.split:
-            if (split.outer, split.inner) == MAP_AXES and split.axis in widths and split.size != widths[split.axis]:
-                rule = (
-                    f"must be divided into y and x by the width of the map, {widths[split.axis]}, not by {split.size}"
-                )
-                where = f"{layer}: layout {self.name}: split: {split.axis}"
+            parts = (split.outer, split.inner)
+            if parts in MAPS.values() and split.axis in widths and split.size != widths[split.axis]:
+                names, width = " and ".join(parts), widths[split.axis]
+                rule = f"must be divided into {names} by the width of the map, {width}, not by {split.size}"
+                where = f"layout {self.name}: split: {split.axis}"
                 raise InputError(f"{where} {rule}; other names divide it by any size")
 
     def word(self, lanes: int) -> WordFormat:
         """Return the format of a word of `lanes` lanes."""
-        return WordFormat(lanes, self.field, self.lane0_left, self.word_bits)
+        field = Field(1, False) if self.has_bits else self.field
+        return WordFormat(lanes, field, self.lane0_left, self.word_bits)
+
+    def beats_of(self, word: WordFormat) -> Beats | None:
+        """Return the beats that a bus takes a word in; None without a bus."""
+        if not self.bus_bits:
+            return None
+        count = max(-(-word.width // self.bus_bits), self.beats)
+        count = 1 << (count - 1).bit_length() if self.beats_pow2 else count
+        if count * self.bus_bits > MOST_WORD_BITS:
+            bits = f"{count} of {self.bus_bits}"
+            raise InputError(
+                f"layout {self.name}: beats of a word must be of {MOST_WORD_BITS} bits at most, not {bits}"
+            )
+        return Beats(self.bus_bits, count, self.highest_beat_first)
 
     def header_lines(self, lane_names: tuple[str, ...]) -> bytes:
         """Return the comment lines of one file."""

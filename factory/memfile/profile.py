@@ -11,7 +11,8 @@ from typing import Any
 from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import Axis
 from factory.dataflow import DATAFLOWS, INCLUDES, ROLES, Dataflow, dataflow_named, operand_fields, role_name
-from factory.memfile.layout import Layout, Split
+from factory.memfile.layout import Align, Layout
+from factory.memfile.regroup import Split
 from factory.spec import MOST_LANES, MOST_SIZE, InputError, SystolicArray, check_range, read_toml, typed_values
 from factory.spec.values import check_kind
 
@@ -69,11 +70,6 @@ class Profile:
     def flow(self) -> Dataflow:
         """The record of the dataflow."""
         return DATAFLOWS[self.dataflow]
-
-    @property
-    def address_base(self) -> int:
-        """What the addresses that files hold begin with."""
-        return next((layout.base for layout in self.layouts if ROLES[layout.role].states), 0)
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -200,10 +196,11 @@ def _layout(name: str, table: Mapping[str, Any]) -> Layout:
     if "name" in table:
         raise InputError(f"layout {name}: its name must be that of its table, the key name must not be there")
     table = {"name": name, "role": name, **table}
-    split = table.get("split", [])
-    if not isinstance(split, list) or not all(isinstance(item, dict) for item in split):
-        raise InputError(f"layout {name}: split must be a list of tables, not {split!r}")
-    table["split"] = [_record(Split, item, f"layout {name}: split: ") for item in split]
+    for key, kind in (("split", Split), ("align", Align)):
+        items = table.get(key, [])
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise InputError(f"layout {name}: {key} must be a list of tables, not {items!r}")
+        table[key] = [_record(kind, item, f"layout {name}: {key}: ") for item in items]
     for key in ("role", "include"):
         if isinstance(table.get(key), str):
             table[key] = role_name(table[key])

@@ -24,7 +24,8 @@ from factory.spec import InputError
 _FIELD = re.compile(r"\{(\w+)\}")
 _SEPARATOR = re.compile(r"[ ,;:|_/]*")
 _RADIX_PREFIX = re.compile(r"[0-9A-Za-z'\\$#&{}_]*")
-_NUMBER_FIELDS = ("width", "lanes", "lane_bits", "radix")
+_LANE_FIELDS = ("lanes", "lane_bits")
+_NUMBER_FIELDS = ("width", *_LANE_FIELDS, "radix")
 _FILE_FIELDS = ("depth", "end", "words", *_NUMBER_FIELDS, "base", "file", "name", "NAME")
 _COMMENTS = (b"#", b"//")
 _ADDRESS_LINE = re.compile(rb"^@[0-9a-f]+\n", re.MULTILINE)
@@ -289,8 +290,8 @@ def fill_template(text: str, values: Mapping[str, object]) -> str:
     return _FIELD.sub(lambda match: str(values[match[1]]), text)
 
 
-def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Sequence[str]) -> None:
-    """Raise InputError for texts of a layout that a file cannot have."""
+def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Sequence[str], beats: bool) -> None:
+    """Raise InputError for texts of a layout that a file cannot have, whose words may be `beats` of a bus."""
     if not _SEPARATOR.fullmatch(separator):
         raise InputError(f"separator must be of blanks and , ; : | _ /, not {separator!r}")
     if not _RADIX_PREFIX.fullmatch(radix_prefix):
@@ -302,6 +303,8 @@ def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Se
     given = [("radix_prefix", radix_prefix, _NUMBER_FIELDS)]
     given += [(key, line, _FILE_FIELDS) for key, lines in (("head", head), ("foot", foot)) for line in lines]
     for key, text, known in given:
+        known = [name for name in known if not (beats and name in _LANE_FIELDS)]
         for name in _FIELD.findall(text):
             if name not in known:
-                raise InputError(f"fields of {key} must be of {' '.join(known)}, not {name}")
+                where = " where a bus takes words in beats" if beats else ""
+                raise InputError(f"fields of {key} must be of {' '.join(known)}{where}, not {name}")

@@ -58,7 +58,8 @@ class WordFormat:
 
     def pack(self, codes: Integer[np.ndarray, "word lane"]) -> UInt8[np.ndarray, "word byte"]:
         """Return the codes' words, big-endian, in `bytes` bytes each."""
-        packed = bits.pack(codes[:, ::-1] if self.lane0_left else codes, self.field.bits)
+        fields = self.field.encode(codes)
+        packed = bits.pack(fields[:, ::-1] if self.lane0_left else fields, self.field.bits)
         missing = self.bytes - packed.shape[1]
         return np.pad(packed, ((0, 0), (missing, 0))) if missing else packed
 
@@ -67,8 +68,47 @@ class WordFormat:
         extra = np.unpackbits(packed, axis=1)[:, : packed.shape[1] * 8 - self.lane_width].any(axis=1)
         if extra.any():
             raise ValueError(f"word {extra.argmax()} must be zero left of its {self.lane_width} lane bits")
-        codes = bits.unpack(packed, self.lanes, self.field.bits, self.field.signed)
+        codes = self.field.decode(bits.unpack(packed, self.lanes, self.field.bits, signed=False))
         return codes[:, ::-1] if self.lane0_left else codes
+
+
+@dataclass(frozen=True)
+class Beats:
+    """A bus that takes a word in `count` beats of `bits` each, the lowest bits first, or the highest.
+
+    The word is zero-extended on the left to `count * bits`; its fields may straddle beats.
+    """
+
+    bits: int
+    count: int
+    highest_first: bool = False
+
+    def spot(self, bit: int) -> tuple[int, int]:
+        """Return the beat, of a word's, and the bit in it that a word's bit is."""
+        beat, at = divmod(bit, self.bits)
+        return (self.count - 1 - beat if self.highest_first else beat), at
+
+    def bit(self, beat: int, at: int) -> int:
+        """Invert `spot`."""
+        return (self.count - 1 - beat if self.highest_first else beat) * self.bits + at
+
+    @property
+    def word(self) -> WordFormat:
+        """The format of a beat: its lanes are its bits."""
+        return WordFormat(self.bits, Field(1, False))
+
+    def cut(self, packed: UInt8[np.ndarray, "word byte"]) -> UInt8[np.ndarray, "beat bit"]:
+        """Return the beats of packed words, bit 0 first."""
+        held = np.unpackbits(packed, axis=1)[:, ::-1]  # lowest bit first
+        size = self.count * self.bits
+        held = np.pad(held, ((0, 0), (0, max(size - held.shape[1], 0))))[:, :size].reshape(-1, self.count, self.bits)
+        return (held[:, ::-1] if self.highest_first else held).reshape(-1, self.bits)
+
+    def join(self, beats: UInt8[np.ndarray, "beat bit"]) -> UInt8[np.ndarray, "word byte"]:
+        """Invert `cut`, but for zero bytes on the left."""
+        held = beats.reshape(-1, self.count, self.bits)
+        held = (held[:, ::-1] if self.highest_first else held).reshape(len(held), -1)
+        return np.packbits(np.pad(held, ((0, 0), (0, -held.shape[1] % 8)))[:, ::-1], axis=1)
 
 
 @dataclass(frozen=True)

@@ -21,21 +21,27 @@ _REASONS = {
     "foot": "which is no text",
     "shape": "which has no dimensions",
     "endian": "which is no raw bytes",
-    "align": "which is no raw bytes",
+    "align_bytes": "which is no raw bytes",
+    "align": "whose dimensions have no room between lines",
+    "code": "which holds values, not bits",
 }
 """Why a format has not got a key."""
 
 
 def check_written(layout: Layout) -> None:
     """Raise InputError where a layout asks for what its format cannot state."""
-    allowed = set(FORMATS[layout.format].keys) | ({"base"} if ROLES[layout.role].states else set())
-    for key in ("base", *FORMAT_KEYS):
-        value, default = getattr(layout, key), _DEFAULTS[key]
-        if value != default and key not in allowed:
+    allowed = {*FORMATS[layout.format].keys, *["base"] * ROLES[layout.role].states, *["code"] * layout.has_bits}
+    if layout.bus_bits and "bus_bits" not in allowed:
+        raise InputError(
+            f"layout {layout.name}: bus_bits must be 0 in format {layout.format}, which holds lanes, not bits"
+        )
+    given = layout.to_record()
+    for key in ("base", "align", "code", *FORMAT_KEYS):
+        if getattr(layout, key) != _DEFAULTS[key] and key not in allowed:
             reason = _REASONS.get(key, "which states no addresses")
             raise InputError(
-                f"layout {layout.name}: {key} must be {_shown(default)} in format {layout.format}, {reason}, "
-                f"not {_shown(value)}"
+                f"layout {layout.name}: {key} must be {_shown(_DEFAULTS[key])} in format {layout.format}, {reason}, "
+                f"not {_shown(given[key])}"
             )
 
 
@@ -52,7 +58,9 @@ def format_of(layout: Layout) -> Format:
 
 
 def memory_of(layout: Layout, lines: int, word: WordFormat, sizes: Mapping[str, int]) -> Memory:
-    """Return the memory that a file of `lines` lines describes, `sizes` being those of the layout's axes.
+    """Return the memory that a file of `lines` lines as written describes, `sizes` being those of the layout's axes.
+
+    With a bus, these lines are beats, and so is `word`.
 
     Raise InputError where it is not deep enough, or where words or blocks have no place of their own in it.
     """
@@ -70,7 +78,7 @@ def _memory(layout: Layout, lines: int, word: WordFormat, sizes: Mapping[str, in
     if word.width > word.lane_width and made.is_lanewise:
         raise InputError(f"word_bits must be at most {word.lane_width} where lanes stand apart, not {word.width}")
     base = 0 if ROLES[layout.role].states else layout.base
-    memory = Memory(words, word, base, _blocks(layout, sizes), _dimensions(layout, sizes), layout.depth)
+    memory = Memory(words, word, base, _blocks(layout, lines, sizes), _dimensions(layout, sizes), layout.depth)
     if layout.depth and memory.extent > layout.depth:
         raise InputError(f"the memory's depth must be at least {memory.extent}, not {layout.depth}")
     return memory
@@ -81,14 +89,14 @@ def _dimensions(layout: Layout, sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(prod(sizes[name] for name in names) for names in counted)
 
 
-def _blocks(layout: Layout, sizes: Mapping[str, int]) -> Blocks | None:
+def _blocks(layout: Layout, lines: int, sizes: Mapping[str, int]) -> Blocks | None:
     if not (layout.blocks or layout.block_lines):
         return None
-    inside = prod(sizes[axis.name] for axis in layout.lines if axis.name not in layout.blocks)
+    blocks = prod(sizes[axis.name] for axis in layout.lines if axis.name in layout.blocks)
+    inside = lines // blocks  # aligned lines and beats among them
     size, stride = layout.block_lines or inside, layout.block_stride or layout.block_lines or inside
     if stride < size:
         raise InputError(f"block_stride must be at least the words of a block, {size}, not {stride}")
-    blocks = prod(sizes[axis.name] for axis in layout.lines if axis.name in layout.blocks)
     files, skipped = [], 1
     for axis in reversed(layout.files):
         if axis.name in layout.blocks:

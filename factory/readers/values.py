@@ -75,6 +75,13 @@ def read_named(path: Path) -> dict[str, np.ndarray]:
     return dict(found)
 
 
+def read_inputs(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """Return the array of an .npy, or the arrays of an .npz by their names; raise InputError for anything else."""
+    if not path.is_file():
+        raise InputError(f"{path}: must be an .npy or an .npz, there is no such file")
+    return _read_npz(path) if path.suffix == ".npz" else read_values(path)
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

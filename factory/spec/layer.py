@@ -17,7 +17,7 @@ MOST_SIZE = 1 << 16
 """Most channels, classes or pixels of a side: far more than any network has, few enough to count a map's pixels."""
 Sides = int | tuple[int, int] | tuple[int, int, int, int] | list
 """What a layer is given for each axis or side; the layer has it as a tuple."""
-_BY_AXIS = ("kernel", "stride", "dilation")
+_SIDES = ("kernel", "stride", "dilation", "padding")
 _NEWER = ("dilation", "groups", "zero_point")
 
 
@@ -59,8 +59,8 @@ class ConvLayer:
     zero_point: int = 0
 
     def __post_init__(self):
-        for name in (*_BY_AXIS, "padding"):
-            object.__setattr__(self, name, by_axis(f"{self.name}: {name}", getattr(self, name), name == "padding"))
+        for name in _SIDES:
+            object.__setattr__(self, name, by_axis(f"{self.name}: {name}", getattr(self, name), name == _SIDES[-1]))
         for field in dataclasses.fields(self):
             check_kind(f"{self.name}: {field.name}", getattr(self, field.name), field.type)
         least = dict(
@@ -170,11 +170,15 @@ class ConvLayer:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], where: str = "") -> ConvLayer:
         """Rebuild a description from `to_dict`; raise InputError, which begins with `where`, for a wrong key."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        for name in data:
-            if name not in names:
-                raise InputError(f"{where}keys must be of {' '.join(names)}, not {name}")
-        for name in names:
+        kinds = {field.name: field.type for field in dataclasses.fields(cls)}
+        for name, value in data.items():
+            if name not in kinds:
+                raise InputError(f"{where}keys must be of {' '.join(kinds)}, not {name}")
+            if name in _SIDES:
+                by_axis(f"{where}{name}", value, name == _SIDES[-1])
+            else:
+                check_kind(f"{where}{name}", value, kinds[name])
+        for name in kinds:
             if name not in data and name not in _NEWER:
                 raise InputError(f"{where}the key {name} must be there")
         try:

@@ -10,7 +10,7 @@ from math import prod
 
 from factory.dataflow import PIXELS, Dataflow, Role
 from factory.fileplan import FileSet
-from factory.memfile import FORMATS
+from factory.memfile import FORMATS, Layout
 from factory.memfile.placement import Offset
 from factory.spec import InputError
 from factory.testbench.records import Stream, Walk
@@ -102,6 +102,10 @@ class StreamFiles:
             raise self.fail(f"{given[0]} must not be given, because files are read as lines of words alone")
         if layout.header not in _HEADERS:
             raise self.fail(f"header must be none or verilog ($readmemb takes no # lines), not {layout.header}")
+        for key in ("code", "border", "bus_bits"):
+            plain, found = getattr(Layout, key), getattr(layout, key)
+            if found != plain:
+                raise self.fail(f"{key} must be {plain}, as the reference array takes its words, not {found}")
         offsets = [other + own for other, own in product(self._offsets(self.others), self._offsets(self.pieces))]
         return Stream(
             line_bits=word.width,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, Integer
@@ -15,19 +15,20 @@ from jaxtyping import Int64, Integer
 from factory.manifest import MANIFEST, Manifest, open_manifest
 from factory.spec import ComparisonError, InputError, Progress
 from factory.store import Store, StoredLayer, open_store
-from factory.verify.dataflows import DATAFLOW_RULES, ROLE_RULES, Values
+from factory.verify.dataflows import DATAFLOW_RULES, ROLE_RULES, CodeField, Values
 from factory.verify.decode import PADDING, layout_axes, positions
 from factory.verify.listing import (
     FileReader,
     ListedFiles,
     Listing,
     check_listing,
-    check_record,
     list_files,
     listed_files,
     read_file,
 )
-from factory.verify.reference import Adders, read_field
+from factory.verify.named import BIT, WORD
+from factory.verify.record import check_record
+from factory.verify.reference import Adders, field_bits, read_field, values_of_bits
 from factory.verify.result import Tally, VerifyReport
 from factory.verify.selected import ExpectedVectors, Known, SelectedLayer
 
@@ -142,11 +143,23 @@ def _check_source(facts: Mapping[str, Any], listing: Listing, store: Store) -> N
 def _check_fields(facts: Mapping[str, Any]) -> None:
     """Raise ComparisonError unless the array reads its codes in the fields that their files have."""
     for role in (role for role, rule in ROLE_RULES.items() if rule.field):
-        read = tuple(facts["pe"][f"{role}_{name}"] for name in ("bits", "signed"))
+        read = _field(facts["pe"], f"{role}_bits", f"{role}_signed", f"{role}_code")
         layouts = [layout for layout in facts["layouts"].values() if layout["role"] == role]
-        held = [(layout["lane_bits"], layout["signed"]) for layout in layouts]
+        held = [_field(layout, "lane_bits", "signed", "code") for layout in layouts]
         if held and read not in held:
             raise ComparisonError(f"{MANIFEST}: pe: {role} bits and signed must be {held[0]}, not {read}")
+
+
+class Places(NamedTuple):
+    """The position in its vector of each lane of a set's files, and what the places on axes stand for."""
+
+    position: Values
+    labels: Mapping[str, Sequence[int]]
+
+
+def _field(record: Mapping[str, Any], bits: str, signed: str, code: str) -> CodeField:
+    """Return the field that a record describes by these keys, its code where that is not two's complement."""
+    return (record[bits], record[signed], *([record[code]] if code in record else []))
 
 
 @dataclass(frozen=True)
@@ -218,23 +231,28 @@ class LayerCheck:
     def _compare(self, files: ListedFiles, known: Known) -> None:
         """Raise ComparisonError at the first word of a set's files that does not hold what it must."""
         axes, values = self._placed(files, known.values)
-        position = self._check_record(files, axes, values.shape)
         if files.rule.addresses:
-            values = values + files.layout["base"]
-        held = read_field(values, files.record["lane_bits"], files.record["signed"])
+            values = values * files.layout.get("stride", 1) + files.layout["base"]
+            if files.pixel_words > 1:
+                axes, values = (*axes, WORD), values[..., None] + np.arange(files.pixel_words)
+        held = read_field(values, files.value_bits, files.layout["signed"], files.code)
+        changed = int(np.count_nonzero(held != values))
+        if files.has_bits:
+            axes, held = (*axes, BIT), field_bits(held, files.value_bits, files.code)
+        places = self._check_record(files, axes, held.shape)
         if known.inexact is not None:
-            inexact = known.inexact + int(np.count_nonzero(held != values))
+            inexact = known.inexact + changed
             if files.record["inexact"] != inexact:
                 raise ComparisonError(
                     f"{MANIFEST}: {files.address}: inexact must be {inexact}, not {files.record['inexact']}"
                 )
         for entry in files.record["files"]:
-            codes, where = self._lines(files, entry, position)
+            codes, where = self._lines(files, entry, places)
             expected = np.where(where == PADDING, 0, held.ravel()[where])
             wrong = np.argwhere(codes != expected)
             if len(wrong):
                 word, lane = (int(x) for x in wrong[0])
-                at = self._label(axes, values.shape, int(where[word, lane]))
+                at = self._label(axes, held.shape, int(where[word, lane]))
                 raise ComparisonError(
                     f"{files.path(entry)}: word {word}, lane {lane} ({at}): must be {expected[word, lane]}, "
                     f"not {codes[word, lane]} ({len(wrong)} of {codes.size} values in this file differ)"
@@ -244,13 +262,20 @@ class LayerCheck:
     def _collect(self, files: ListedFiles) -> Values:
         """Return what a set's files hold, with the axes of their role; it must be zero where nothing is."""
         mask = self.layer.occupied(files.role, self.post, files.record["axes"].get("level", 1))
-        axes, mask = self._placed(files, mask)
-        values = np.zeros(mask.shape, np.int64)
-        position = self._check_record(files, axes, mask.shape)
+        blank = np.zeros(mask.shape, np.int64) if files.rule.blank is None else files.rule.blank(self.layer)
+        (axes, mask), (_, values) = self._placed(files, mask), self._placed(files, blank)
+        if files.has_bits:
+            axes, mask = (*axes, BIT), np.stack([mask] * files.value_bits, axis=-1)
+            values = field_bits(values, files.value_bits, files.code)
+        values, seen = np.ascontiguousarray(values), np.zeros(mask.size, bool)
+        places = self._check_record(files, axes, mask.shape)
         for entry in files.record["files"]:
-            codes, where = self._lines(files, entry, position)
+            codes, where = self._lines(files, entry, places)
             inside = where != PADDING
+            self._check_copies(files, entry, codes, np.where(inside & seen[where], values.ravel()[where], codes))
             values.ravel()[where[inside]] = codes[inside]
+            seen[where[inside]] = True
+            self._check_copies(files, entry, codes, np.where(inside, values.ravel()[where], codes))
             extra = np.argwhere((codes != 0) & ~(inside & (mask.ravel()[where] != 0)))
             if len(extra):
                 word, lane = (int(x) for x in extra[0])
@@ -259,7 +284,25 @@ class LayerCheck:
                     f"({self._label(axes, mask.shape, int(where[word, lane]))}): must be 0, beyond the layer's "
                     f"channels and pixels, not {codes[word, lane]}"
                 )
+        if files.has_bits:
+            axes, values = axes[:-1], values_of_bits(values, files.layout["signed"], files.code)
         return self.layer.join_pixels(axes, values)
+
+    def _check_copies(
+        self,
+        files: ListedFiles,
+        entry: Mapping[str, Any],
+        codes: Integer[np.ndarray, "line lane"],
+        before: Integer[np.ndarray, "line lane"],
+    ) -> None:
+        """Raise ComparisonError unless a file's codes are those of the copies that came before."""
+        wrong = np.argwhere(codes != before)
+        if len(wrong):
+            word, lane = (int(x) for x in wrong[0])
+            raise ComparisonError(
+                f"{files.path(entry)}: word {word}, lane {lane}: must be {before[word, lane]}, as where the same value "
+                f"is too, not {codes[word, lane]}"
+            )
 
     def _placed(self, files: ListedFiles, values: Values) -> tuple[tuple[str, ...], Values]:
         """Return a role's vector as the layout takes it: `onij` as `pt` and `px` where it places those."""
@@ -268,22 +311,22 @@ class LayerCheck:
             return axes, values
         return self.layer.split_pixels(axes, values, files.rule.map(self.layer, self.post)[1])
 
-    def _check_record(self, files: ListedFiles, axes: tuple[str, ...], shape: tuple[int, ...]) -> Values:
-        position, sizes = positions(files.layout, axes, shape)
-        check_record(files, self.layer, self.flat, sizes, *position.shape[-2:])
-        return position
+    def _check_record(self, files: ListedFiles, axes: tuple[str, ...], shape: tuple[int, ...]) -> Places:
+        named = self.layer.named_axes(files.role, self.post, files.layout.get("border", True))
+        position, sizes = positions(files.layout, axes, shape, named)
+        check_record(files, self.layer, self.flat, sizes, *position.shape[-2:], named.labels)
+        return Places(position, named.labels)
 
     def _lines(
-        self, files: ListedFiles, entry: Mapping[str, Any], position: Values
+        self, files: ListedFiles, entry: Mapping[str, Any], places: Places
     ) -> tuple[Integer[np.ndarray, "line lane"], Int64[np.ndarray, "line lane"]]:
         """Return a file's codes without the words after the last line, and the position of each in its vector."""
-        codes, lines = self.reader.codes(files, entry), position.shape[-2]
+        codes, lines = self.reader.codes(files, entry, places.labels), places.position.shape[-2]
         if codes[lines:].any():
             word = lines + int(codes[lines:].any(axis=1).argmax())
             raise ComparisonError(f"{files.path(entry)}: word {word}: must be zero, it is beyond the last line")
-        selection = self.layer.selection
-        labels = ((axis, entry[axis]) for axis in files.file_axes)
-        return codes[:lines], position[tuple(selection[x].index(at) if x in selection else at for x, at in labels)]
+        known, labels = places.labels, ((axis, entry[axis]) for axis in files.file_axes)
+        return codes[:lines], places.position[tuple(known[x].index(at) if x in known else at for x, at in labels)]
 
     def _label(self, axes: tuple[str, ...], shape: tuple[int, ...], position: int) -> str:
         """Return what a position in a vector stands for, such as `it 0, nij 6, row 3`."""

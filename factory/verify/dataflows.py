@@ -24,8 +24,10 @@ POOLED_PIXELS = 4
 
 Values = Int64[np.ndarray, "*_"]
 
-CodeField = tuple[int, bool]
-"""A lane's bits, and whether it is two's complement."""
+CodeField = tuple[int, bool] | tuple[int, bool, str]
+"""A lane's bits, whether it has a sign, and how its bits stand for a value (default: two's complement)."""
+MapPixels = tuple[Sequence[int], int, int]
+"""The `onij` at each place of a role's map; pixels of a pixel tile, and of a row of the map."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,9 @@ class RoleRule:
 
     Of a role whose values are given, `given(layer, stored, image)` returns those that geometry or the store gives, if
     any. Values of the others follow from `ExpectedVectors`: `follows` makes them, and `sums` the sums they stand for.
-    `field(layer)` is what the array reads an operand in; `occupied(layer)` has ones where an operand has a code. `map`
-    gives the pixels on the role's axis `onij` and those of a pixel tile. `quantized` needs thresholds and directions.
+    `field(layer)` is what the array reads an operand in; `occupied(layer)` has ones where an operand has a code, and
+    `blank(layer)` the codes of an operand whose map is 0, which the border has too. `map`
+    gives the pixels on the role's axis `onij`. `quantized` needs thresholds and directions.
     `addresses` are counted from the layout's base, which is the address of the first word of all other roles.
     """
 
@@ -88,7 +91,12 @@ class RoleRule:
     sums: Callable[[ExpectedVectors], Values] | None = None
     field: Callable[[SelectedLayer], CodeField] | None = None
     occupied: Callable[[SelectedLayer], Values] | None = None
-    map: Callable[[SelectedLayer, str], tuple[int, int]] = lambda layer, post: (len(layer.pixels), layer.tile_pixels)
+    blank: Callable[[SelectedLayer], Values] | None = None
+    map: Callable[[SelectedLayer, str], MapPixels] = lambda layer, post: (
+        layer.pixels,
+        layer.tile_pixels,
+        layer.spec.out_width,
+    )
     per_image: bool = True
     tiled: bool = False
     quantized: bool = False
@@ -203,14 +211,20 @@ def _coded_activation(layer: SelectedLayer) -> Values:
     return layer.cut_activation(np.ones((layer.spec.in_channels, layer.spec.height, layer.spec.width), np.int64))
 
 
-def _map_after_post(layer: SelectedLayer, post: str) -> tuple[int, int]:
-    nothing = np.zeros((1, len(layer.pixels)), np.int64)
-    pixels = reference.after_post(nothing, post, layer.pixels, layer.spec).shape[1]
-    return pixels, layer.tile_pixels // (POOLED_PIXELS if post.endswith("maxpool2") else 1)
+def _blank_activation(layer: SelectedLayer) -> Values:
+    nothing = np.zeros((layer.spec.in_channels, layer.spec.height, layer.spec.width), np.int64)
+    return reference.read_field(layer.cut_activation(nothing), *layer.activation)
 
 
-def _map_of_next(layer: SelectedLayer, post: str) -> tuple[int, int]:
-    return layer.spec.next_height * layer.spec.next_width, layer.tile_pixels
+def _map_after_post(layer: SelectedLayer, post: str) -> MapPixels:
+    if not post.endswith("maxpool2"):
+        return layer.pixels, layer.tile_pixels, layer.spec.out_width
+    pooled = list(reference.pool_places(layer.pixels, layer.spec))
+    return pooled, layer.tile_pixels // POOLED_PIXELS, layer.spec.out_width // 2
+
+
+def _map_of_next(layer: SelectedLayer, post: str) -> MapPixels:
+    return range(layer.spec.next_height * layer.spec.next_width), layer.tile_pixels, layer.spec.next_width
 
 
 ROLE_RULES: Mapping[str, RoleRule] = MappingProxyType(
@@ -228,6 +242,7 @@ ROLE_RULES: Mapping[str, RoleRule] = MappingProxyType(
             given=_given_activation,
             field=lambda layer: layer.activation,
             occupied=_coded_activation,
+            blank=_blank_activation,
             tiled=True,
         ),
         "threshold": RoleRule("threshold", given=_given_threshold, per_image=False),

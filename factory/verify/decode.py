@@ -13,9 +13,12 @@ from jaxtyping import Int64, Integer, UInt8
 
 from factory.spec import ComparisonError
 from factory.verify.lines import check_line, first_lines, read_numbers
+from factory.verify.named import NamedAxes
 from factory.verify.rule import RADIX as RADIX
+from factory.verify.rule import TWOS_COMPLEMENT as TWOS_COMPLEMENT
 from factory.verify.rule import WordRule as WordRule
 
+MOST_ALIGNED = 1 << 16
 PADDING = -1
 """The position of what holds nothing."""
 _SUFFIXES = {"it": "itile", "ot": "otile", "pt": "tile"}
@@ -29,15 +32,18 @@ def decode(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
     if rule.format == "npy":
         return _read_npy(data, rule)
     if rule.format == "raw":
-        return _codes(_read_raw(data, rule), rule)
+        return _codes(_words(_read_raw(data, rule), rule), rule)
     if rule.is_plain:
-        return _codes(_read_text(data, rule), rule)
+        return _codes(_words(_read_text(data, rule), rule), rule)
     numbers = read_numbers(data, rule)
-    if rule.lanes_apart:
+    if rule.lanes_apart and RADIX[rule.format] == 10:
         return np.array(numbers, np.int64).reshape(rule.words, rule.lanes)
-    size = (rule.word_bits + 7) // 8
+    if rule.lanes_apart:
+        lanes = np.array(numbers, ">u4").view(np.uint8).reshape(rule.words, rule.lanes, 4)
+        return _values(np.unpackbits(lanes, axis=2)[..., -rule.lane_bits :], rule)
+    size = (rule.width + 7) // 8
     words = np.frombuffer(b"".join(word.to_bytes(size, "big") for word in numbers), np.uint8)
-    return _codes(np.unpackbits(words.reshape(rule.words, size), axis=1), rule)
+    return _codes(_words(np.unpackbits(words.reshape(rule.words, size), axis=1), rule), rule)
 
 
 def _read_npy(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
@@ -53,16 +59,18 @@ def _read_npy(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
         raise ComparisonError(f"must be a NumPy file of {expected}, not of {codes.dtype} {codes.shape}")
     half = 1 << (rule.lane_bits - 1)
     low, high = (-half, half) if rule.signed else (0, 2 * half)
+    if rule.code == "sign_magnitude":
+        low = 1 - half
     if ((codes < low) | (codes >= high)).any():
         raise ComparisonError(f"codes must be {low} to {high - 1}, not {codes.min()} to {codes.max()}")
     return codes.astype(np.int64)
 
 
 def _read_raw(data: bytes, rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
-    size = (rule.word_bits + 7) // 8
-    length = -(-rule.words * size // rule.align) * rule.align
+    size = (rule.width + 7) // 8
+    length = -(-rule.words * size // rule.align_bytes) * rule.align_bytes
     if len(data) != length:
-        aligned = f", aligned to {length}" if rule.align > 1 else ""
+        aligned = f", aligned to {length}" if rule.align_bytes > 1 else ""
         raise ComparisonError(f"must be {rule.words} words of {size} bytes{aligned}, not {len(data)} bytes")
     if any(data[rule.words * size :]):
         raise ComparisonError(f"must be zero after its {rule.words} words of {size} bytes")
@@ -147,18 +155,44 @@ def _bits(digits: UInt8[np.ndarray, "word digit"], rule: WordRule, skipped: int)
     return bits.reshape(len(found), -1)
 
 
+def _words(bits: UInt8[np.ndarray, "beat bit"], rule: WordRule) -> UInt8[np.ndarray, "word bits"]:
+    """Return the words of a file whose beats are put side by side again."""
+    if not rule.bus_bits:
+        return bits
+    extra = bits.shape[1] - rule.bus_bits  # of a last byte or digit that a beat does not fill
+    if bits[:, :extra].any():
+        raise ComparisonError(f"word {int(bits[:, :extra].any(axis=1).argmax())}: must be zero left of its beat")
+    held, rest = bits[: rule.lines * rule.beats, extra:], bits[rule.lines * rule.beats :]
+    if rest.any():
+        word = rule.lines * rule.beats + int(rest.any(axis=1).argmax())
+        raise ComparisonError(f"word {word}: must be zero, it is beyond the last line")
+    places = range(rule.beats) if rule.highest_beat_first else range(rule.beats - 1, -1, -1)
+    return np.concatenate([held[place :: rule.beats] for place in places], axis=1)
+
+
 def _codes(bits: UInt8[np.ndarray, "word bit"], rule: WordRule) -> Integer[np.ndarray, "word lane"]:
     extra = bits.shape[1] - rule.lanes * rule.lane_bits
     if bits[:, :extra].any():
         word = int(bits[:, :extra].any(axis=1).argmax())
         raise ComparisonError(f"word {word}: must be zero left of its lanes")
     fields = bits[:, extra:].reshape(len(bits), rule.lanes, rule.lane_bits)
-    if not rule.lane0_left:
-        fields = fields[:, ::-1]
+    return _values(fields if rule.lane0_left else fields[:, ::-1], rule)
+
+
+def _values(fields: Integer[np.ndarray, "word lane bit"], rule: WordRule) -> Integer[np.ndarray, "word lane"]:
+    """Return what the bits of lanes, the most significant first, stand for."""
     codes = np.zeros(fields.shape[:2], np.int64 if rule.lane_bits > 30 else np.int32)
     for place in range(rule.lane_bits):
         codes = codes * 2 + fields[..., place]
-    if rule.signed:
+    half = 1 << (rule.lane_bits - 1)
+    if rule.code == "offset":
+        codes -= half
+    elif rule.code == "sign_magnitude":
+        if (codes == half).any():
+            word = int((codes == half).any(axis=1).argmax())
+            raise ComparisonError(f"word {word}: zero must have no sign in sign and magnitude")
+        codes = np.where(fields[..., 0] == 1, half - codes, codes)
+    elif rule.signed:
         codes -= fields[..., 0].astype(codes.dtype) << rule.lane_bits
     return codes
 
@@ -173,15 +207,18 @@ def layout_axes(layout: LayoutRecord) -> tuple[str, ...]:
 
 
 def positions(
-    layout: LayoutRecord, axes: Sequence[str], shape: Sequence[int]
+    layout: LayoutRecord, axes: Sequence[str], shape: Sequence[int], named: NamedAxes | None = None
 ) -> tuple[Int64[np.ndarray, "*_"], dict[str, int]]:
     """Return `(position, sizes)`: `position[file axes..., line, lane]` is a flat index in the vector.
 
-    `axes` and `shape` are the vector's. A position is `PADDING` where a split that does not divide its axis leaves
-    places after the axis's end. `sizes` are those of the layout's axes, after its splits. The axes of files are in
-    ascending order, whatever their signs. Raise ComparisonError where the layout does not place every axis once.
+    `axes` and `shape` are the vector's, `named` what the layout may take them as. A position is `PADDING` where nothing
+    is: after the end of an axis that a split does not divide, and between aligned lines. `sizes` are those of the
+    layout's axes, after its splits. The axes of files are in ascending order, whatever their signs. Raise
+    ComparisonError where the layout does not place every axis once.
     """
     position, names = np.arange(int(np.prod(shape))).reshape(shape), list(axes)
+    if named is not None:
+        position, names = named.take(layout, position, names)
     for split in layout["split"]:
         if split["axis"] not in names:
             raise ComparisonError(f"layout {layout['name']} must split an axis of {' '.join(names)}, not {split}")
@@ -199,8 +236,28 @@ def positions(
     for at, axis in enumerate((*layout["lines"], *layout["lanes"]), files):
         if axis.startswith("-"):
             position = np.flip(position, at)
-    line_count = int(np.prod(position.shape[files : files + lines]))
-    return position.reshape(*position.shape[:files], line_count, -1), sizes
+    held, shape = position.shape[:files], position.shape[files : files + lines]
+    position = position.reshape(*held, int(np.prod(shape)), -1)
+    if "align" not in layout:
+        return position, sizes
+    at, count = _line_numbers(layout, shape)
+    placed = np.full((*held, count, position.shape[-1]), PADDING)
+    placed[..., at, :] = position
+    return placed, sizes
+
+
+def _line_numbers(layout: LayoutRecord, shape: Sequence[int]) -> tuple[Int64[np.ndarray, " line"], int]:
+    """Return the line of each place on the axes of lines, the last axis fastest, and how many lines there are."""
+    words = {align["axis"]: align["words"] for align in layout["align"]}
+    number, count = np.zeros(1, np.int64), 1
+    for axis, size in zip(reversed(layout["lines"]), reversed(shape), strict=True):
+        least = words.get(axis.removeprefix("-"), 1)
+        if least > MOST_ALIGNED:
+            raise ComparisonError(f"layout {layout['name']} must align to {MOST_ALIGNED} words at most, not {least}")
+        stride = (count + least - 1) // least * least
+        number = (np.arange(size)[:, None] * stride + number).ravel()
+        count = stride * size
+    return number, count
 
 
 def check_name(name: str, template: str, format: str, axes: tuple[str, ...], numbers: Mapping[str, int]) -> None:

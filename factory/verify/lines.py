@@ -21,6 +21,7 @@ _DECIMAL = r"0|-?[1-9][0-9]*"
 def read_numbers(data: bytes, rule: WordRule) -> list[int]:
     """Return the numbers of a file's words: its lanes, lane 0 first, or each whole word as one, from 0 upwards.
 
+    Lanes are values in decimal, and their bits, from 0 upwards, in other radixes.
     Raise ComparisonError at the first line that breaks a rule.
     """
     try:
@@ -68,7 +69,7 @@ def first_lines(rule: WordRule) -> list[str]:
         own = [f"memory_initialization_radix = {radix};", "memory_initialization_vector ="]
     elif kind == "mif":
         name = "UNS" if rule.format == "mif-uns" else {2: "BIN", 10: "DEC", 16: "HEX"}[radix]
-        own = [f"DEPTH = {rule.end};", f"WIDTH = {rule.word_bits};"]
+        own = [f"DEPTH = {rule.end};", f"WIDTH = {rule.width};"]
         own += ["ADDRESS_RADIX = HEX;", f"DATA_RADIX = {name};", "CONTENT BEGIN"]
     elif kind in ("c", "sv"):
         own = _declaration(rule)
@@ -107,7 +108,7 @@ def _declaration(rule: WordRule) -> list[str]:
 def _filled(lines: Sequence[str], rule: WordRule) -> list[str]:
     """Return lines with what their fields in braces stand for."""
     values = {
-        "depth": rule.depth or rule.end, "words": rule.words, "width": rule.word_bits, "lanes": rule.lanes,
+        "depth": rule.depth or rule.end, "words": rule.words, "width": rule.width, "lanes": rule.lanes,
         "lane_bits": rule.lane_bits, "radix": RADIX[rule.format], "base": rule.base, "file": rule.file,
         "name": _name(rule), "NAME": _name(rule).upper(), "end": rule.end,
     }  # fmt: skip
@@ -138,13 +139,13 @@ class _Numbers:
     """The numbers of lines: each is `pattern`, `separator` between them, from `low` to `high`."""
 
     def __init__(self, rule: WordRule):
-        radix, bits = RADIX[rule.format], rule.lane_bits if rule.lanes_apart else rule.word_bits
+        radix, bits = RADIX[rule.format], rule.lane_bits if rule.lanes_apart else rule.width
         count = bits if radix == 2 else -(-bits // 4)
         digits = {2: f"[01]{{{count}}}", 10: _DECIMAL, 16: f"[0-9a-f]{{{count}}}"}[radix]
         self._rule, self._radix, self._bits, self._count = rule, radix, bits, rule.lanes if rule.lanes_apart else 1
-        self._signed = rule.signed if rule.lanes_apart else rule.format == "mif-dec"
-        self._high = (1 << bits - (self._signed and radix == 10)) - 1
-        self._low = -self._high - 1 if self._signed and radix == 10 else 0
+        signed = radix == 10 and (rule.signed if rule.lanes_apart else rule.format == "mif-dec")
+        self._high = (1 << bits - signed) - 1
+        self._low = -self._high - 1 if signed else 0
         self._separator = rule.separator or _SEPARATORS.get(rule.format, "")
         self._prefix, self._digits = _prefix(rule), digits
         number = f"{re.escape(self._prefix)}(?:{digits})"
@@ -152,7 +153,7 @@ class _Numbers:
         self._pattern, self._line, self._any = map(re.compile, (number, number + others, _number(rule)))
 
     def row(self, line: str, word: int, number: int) -> list[int]:
-        """Return the numbers of one word's line: codes of lanes, lane 0 first, or the word from 0 upwards."""
+        """Return the numbers of one word's line: lanes, lane 0 first, or the word from 0 upwards."""
         rule = self._rule
         before, after = self._frame(word)
         if not (line.startswith(before) and line.endswith(after)):
@@ -176,8 +177,6 @@ class _Numbers:
             raise ComparisonError(f"line {number}: must hold numbers of {self._low} to {self._high}, not {wrong}")
         if not rule.lanes_apart:
             return [values[0] % (1 << self._bits)]
-        if self._signed and self._radix != 10:
-            values = [value - (value >> self._bits - 1 << self._bits) for value in values]
         return values if rule.lane0_left or rule.format in _BRACKETS else values[::-1]
 
     def _frame(self, word: int) -> tuple[str, str]:

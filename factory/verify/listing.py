@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,20 +17,10 @@ from jaxtyping import Integer
 from factory.manifest import MANIFEST, SCHEMA, Manifest
 from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
-from factory.verify.decode import RADIX, LayoutRecord, WordRule, check_name, decode
-from factory.verify.selected import SelectedLayer
+from factory.verify.decode import RADIX, TWOS_COMPLEMENT, LayoutRecord, WordRule, decode
+from factory.verify.named import BIT, needed_axes
 
 MOST_LANE_BITS = 32
-STATES_ADDRESSES = ("bin", "hex", "mif", "mif-hex", "mif-dec", "mif-uns")
-KEYS = {
-    "separator": ("bin", "hex", "dec"),
-    "radix_prefix": ("bin", "hex"),
-    **dict.fromkeys(("head", "foot"), [name for name, radix in RADIX.items() if radix]),
-    **dict.fromkeys(("blocks", "block_lines", "block_stride"), STATES_ADDRESSES),
-    "shape": ("c", "sv", "sv-packed"),
-    **dict.fromkeys(("endian", "align"), ["raw"]),
-}
-"""The formats that have each key which not every layout has."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +69,17 @@ class ListedFiles:
             signed=record["signed"],
             lane0_left=layout["lane0_left"],
             base=0 if self.rule.addresses else layout["base"],
+            code=TWOS_COMPLEMENT if self.has_bits else self.code,
+            bus_bits=layout.get("bus_bits", 0),
+            beats=record.get("beats", 1),
+            highest_beat_first=layout.get("highest_beat_first", False),
+            lines=record["lines"],
             separator=layout.get("separator", ""),
             radix_prefix=layout.get("radix_prefix", ""),
             head=tuple(layout.get("head", ())),
             foot=tuple(layout.get("foot", ())),
             endian=layout.get("endian", "little"),
-            align=layout.get("align", 1),
+            align_bytes=layout.get("align_bytes", 1),
             dimensions=self._dimensions(),
             depth=layout["depth"],
             **self._blocks(),
@@ -104,37 +98,56 @@ class ListedFiles:
     def _blocks(self) -> dict[str, int]:
         """Return what a rule says of blocks."""
         layout, words = self.layout, self.record["words"]
-        lines = [axis.removeprefix("-") for axis in layout["lines"]]
-        counted = [axis for axis in lines if axis in layout.get("blocks", ())]
-        size = layout.get("block_lines", 0)
-        if "blocks" in layout:
-            size = prod(self._size(axis) for axis in lines if axis not in counted)
+        counted = [axis for axis in layout["lines"] if axis.removeprefix("-") in layout.get("blocks", ())]
+        each = prod(self._size(axis.removeprefix("-")) for axis in counted)
+        size = words // each if "blocks" in layout else layout.get("block_lines", 0)
         if not size:
             return {}
         stride = layout.get("block_stride", size)
-        each = prod(self._size(axis) for axis in counted) if "blocks" in layout else -(-words // size)
+        each = each if "blocks" in layout else -(-words // size)
         blocks = each * prod(self._size(axis) for axis in self.file_axes if axis in layout.get("blocks", ()))
         extent = (blocks - 1) * stride + words - (each - 1) * size
         return dict(block_words=size, block_stride=stride, extent=extent)
 
-    @cached_property
-    def _places(self) -> dict[str, list[int]]:
-        """What the places on each axis of files stand for, ascending."""
-        return {axis: sorted({entry[axis] for entry in self.record["files"]}) for axis in self.file_axes}
+    def rule_of(self, entry: Mapping[str, Any], labels: Mapping[str, Sequence[int]]) -> WordRule:
+        """Return how one file holds its words: what depends on its name, and on its place among the files.
 
-    def rule_of(self, entry: Mapping[str, Any]) -> WordRule:
-        """Return how one file holds its words: what depends on its name, and on its place among the files."""
+        `labels` are what the places on axes stand for, where that is not the places themselves.
+        """
         rule = self.word_rule
         if rule.is_plain or not RADIX[rule.format]:
             return rule
         number, counted = 0, self.layout.get("blocks", ())
         for axis, signed in zip(self.file_axes, self.layout["files"], strict=True):
             if axis in counted:
-                labels = self._places[axis]
-                place = labels.index(entry[axis])
-                number = number * len(labels) + (len(labels) - 1 - place if signed.startswith("-") else place)
+                place, count = list(labels.get(axis, range(self._size(axis)))).index(entry[axis]), self._size(axis)
+                number = number * count + (count - 1 - place if signed.startswith("-") else place)
         blocks = rule.words // rule.block_words if rule.block_words else 0
         return replace(rule, file=entry["name"], first_block=number * blocks)
+
+    @property
+    def code(self) -> str:
+        """How the bits of a value stand for it."""
+        return self.layout.get("code", TWOS_COMPLEMENT)
+
+    @property
+    def has_bits(self) -> bool:
+        """Whether the bits of values have an axis."""
+        return BIT in needed_axes(self.layout)
+
+    @property
+    def value_bits(self) -> int:
+        """The bits of a value."""
+        return min((self.layout if self.has_bits else self.record)["lane_bits"], MOST_LANE_BITS)
+
+    @property
+    def pixel_words(self) -> int:
+        """The words of each pixel that addresses count; raise ComparisonError where the files do not hold so many."""
+        words, record = self.layout.get("pixel_words", 1), self.record
+        held = len(record["files"]) * record["words"] * record["lanes"]
+        if words > held:
+            raise ComparisonError(f"{MANIFEST}: {self.address}: pixel_words must be up to {held}, not {words}")
+        return words
 
     @property
     def file_axes(self) -> tuple[str, ...]:
@@ -267,107 +280,16 @@ class FileReader:
         self._root, self._total, self._progress = root, total, progress
         self.done, self.bytes = 0, 0
 
-    def codes(self, files: ListedFiles, entry: Mapping[str, Any]) -> Integer[np.ndarray, "word lane"]:
-        """Return a file's codes."""
+    def codes(
+        self, files: ListedFiles, entry: Mapping[str, Any], labels: Mapping[str, Sequence[int]]
+    ) -> Integer[np.ndarray, "word lane"]:
+        """Return a file's codes; `labels` are what the places on axes stand for."""
         path = files.path(entry)
         data = read_file(self._root, path, entry["sha256"])
         self.done, self.bytes = self.done + 1, self.bytes + len(data)
         if self._progress:
             self._progress(self.done, self._total, path)
         try:
-            return decode(data, files.rule_of(entry))
+            return decode(data, files.rule_of(entry, labels))
         except ComparisonError as error:
             raise ComparisonError(f"{path}: {error}") from None
-
-
-def check_record(
-    files: ListedFiles, selected: SelectedLayer, flat: bool, sizes: Mapping[str, int], lines: int, lanes: int
-) -> None:
-    """Raise ComparisonError unless a set's record says what its layout and its vector's shape give.
-
-    `sizes` are those of the layout's axes, `lines` and `lanes` those of each file.
-    """
-    record, layout = files.record, files.layout
-    shared, image = files.image is None or "{image}" in layout["file"], files.place if files.renumber else files.image
-    directory = "" if flat else files.layer if shared else f"{files.layer}/image{image}"
-    expected = {
-        "directory": directory,
-        "radix": RADIX[layout["format"]],
-        "axes": dict(sizes),
-        "lines": lines,
-        "words": max(lines, layout["words"]),
-        "lanes": lanes,
-        "word_bits": max(layout["word_bits"], lanes * record["lane_bits"]),
-        "signed": layout["signed"],
-        "source": _source(files),
-    }
-    if not files.rule.addresses:  # whose lanes are as wide as the addresses need
-        expected["lane_bits"] = layout["lane_bits"]
-    for name, value in expected.items():
-        if record[name] != value:
-            raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record[name]}")
-    _check_keys(files)
-    if record["lane_bits"] > MOST_LANE_BITS:
-        raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
-    _check_places(files, selected, sizes)
-
-
-def _check_keys(files: ListedFiles) -> None:
-    """Raise ComparisonError where a layout says what its format cannot, or what its words cannot be."""
-    layout, rule, format = files.layout, files.word_rule, files.layout["format"]
-    extent = rule.extent or rule.words
-    if layout["depth"] and extent > layout["depth"]:
-        raise ComparisonError(f"{MANIFEST}: {files.address}: depth must be at least {extent}")
-    if layout["base"] and not (files.rule.addresses or format in STATES_ADDRESSES):
-        raise ComparisonError(f"{MANIFEST}: {files.address}: base must be 0 in format {format}")
-    for key, formats in KEYS.items():
-        if key in layout and format not in formats:
-            raise ComparisonError(f"{MANIFEST}: {files.address}: {key} must not be there in format {format}")
-    lines = [axis.removeprefix("-") for axis in layout["lines"]]
-    blocks = [axis for axis in layout.get("blocks", ()) if axis not in files.file_axes]
-    if blocks != lines[: len(blocks)] or ("blocks" in layout and "block_lines" in layout):
-        raise ComparisonError(f"{MANIFEST}: {files.address}: blocks must be of axes of files and of the first of lines")
-    if rule.block_words and rule.block_stride < rule.block_words:
-        raise ComparisonError(f"{MANIFEST}: {files.address}: block_stride must be at least {rule.block_words}")
-    if rule.lanes_apart and rule.word_bits > rule.lanes * rule.lane_bits:
-        raise ComparisonError(f"{MANIFEST}: {files.address}: word_bits must be those of lanes that stand apart")
-
-
-def _source(files: ListedFiles) -> dict[str, Any] | None:
-    """Return what a set must say of the dataset that it holds or is made from.
-
-    That of activation codes and weights may be either of the store's: as the network has them, or in tiles.
-    """
-    if files.rule.dataset is None:
-        return None
-    dataset = f"layers/{files.layer}/{files.rule.dataset}"
-    tiled = f"{dataset}_tile"
-    named = (files.record["source"] or {}).get("dataset")
-    source = {"dataset": tiled if files.rule.tiled and named == tiled else dataset}
-    return source if files.image is None else source | {"image": files.image}
-
-
-def _check_places(files: ListedFiles, selected: SelectedLayer, sizes: Mapping[str, int]) -> None:
-    """Raise ComparisonError unless there is one file for each place on the axes of files, named after it."""
-    axes, layout = files.file_axes, files.layout
-    labels = [selected.selection.get(axis, range(sizes[axis])) for axis in axes]
-    missing = set(product(*labels))
-    channels = selected.selection.get("ic", range(selected.spec.in_channels))
-    tiles = selected.array.input_tiles(selected.spec.in_channels)
-    if files.renumber:
-        tiles = len(selected.selection.get("it", ()))
-    for entry in files.record["files"]:
-        place = tuple(entry.get(axis) for axis in axes)
-        if place not in missing:
-            raise ComparisonError(f"{MANIFEST}: {files.address}: {entry['name']} must hold a selected place of its own")
-        missing.remove(place)
-        numbers = dict(zip(axes, place, strict=True))
-        if files.renumber:
-            kept = selected.selection
-            numbers = {axis: kept[axis].index(label) if axis in kept else label for axis, label in numbers.items()}
-        numbers["tile"] = numbers.get("ot", 0) * tiles + numbers.get("it", 0)
-        numbers |= {"image": files.place if files.renumber else files.image, "n": len(channels)}
-        check_name(entry["name"], layout["file"], layout["format"], axes, numbers)
-    if missing:
-        place = dict(zip(axes, min(missing), strict=True))
-        raise ComparisonError(f"{MANIFEST}: {files.address}: there must be a file for {place}")

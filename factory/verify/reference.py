@@ -153,10 +153,37 @@ class Adders:
         return held
 
 
-def read_field(values: Int64[np.ndarray, "*shape"], bits: int, signed: bool) -> Int64[np.ndarray, "*shape"]:
-    """Return what a field that took the low `bits` of each value reads back."""
+def read_field(
+    values: Int64[np.ndarray, "*shape"], bits: int, signed: bool, code: str = "twos_complement"
+) -> Int64[np.ndarray, "*shape"]:
+    """Return what a field reads back that took the low `bits` of each value, or of its magnitude beside its sign."""
+    if code == "sign_magnitude":
+        return np.sign(values) * (np.abs(values) % (1 << (bits - 1)))
     unsigned = values % (1 << bits)
     return np.where(signed & (unsigned >= 1 << (bits - 1)), unsigned - (1 << bits), unsigned)
+
+
+def field_bits(values: Int64[np.ndarray, "*shape"], bits: int, code: str) -> Int64[np.ndarray, "*shape bit"]:
+    """Return the bits that stand for values that a field holds, the least significant first."""
+    if code == "sign_magnitude":
+        values = np.where(values < 0, (1 << (bits - 1)) - values, values)
+    return np.stack([values >> place & 1 for place in range(bits)], axis=-1)
+
+
+def values_of_bits(bits: Int64[np.ndarray, "*shape bit"], signed: bool, code: str) -> Int64[np.ndarray, "*shape"]:
+    """Invert `field_bits`."""
+    weights = 1 << np.arange(bits.shape[-1])
+    if signed and code != "sign_magnitude":
+        weights[-1] *= -1
+    if code == "sign_magnitude":
+        return (1 - 2 * bits[..., -1]) * (bits[..., :-1] @ weights[:-1])
+    return bits @ weights
+
+
+def inside_border(spec: ConvLayer) -> list[int]:
+    """Return the padded pixel of each pixel of the map, row by row."""
+    top, left, _, _ = spec.padding
+    return [y * spec.padded_width + left + x for y in range(top, top + spec.height) for x in range(spec.width)]
 
 
 def pixels_read(spec: ConvLayer) -> Int64[np.ndarray, "onij kij"]:
@@ -228,9 +255,15 @@ def after_post(
     outputs = np.maximum(sums, 0)
     if post == "relu":
         return outputs
-    windows: dict[tuple[int, int], list[int]] = {}
+    windows = pool_places(pixels, spec)
+    return np.stack([outputs[:, places].max(axis=1) for places in windows.values()], axis=1)
+
+
+def pool_places(pixels: Sequence[int], spec: ConvLayer) -> dict[int, list[int]]:
+    """Return the places of each whole 2 x 2 window's pixels, by the pooled `onij`, in the order of first pixels."""
+    windows: dict[int, list[int]] = {}
     for place, onij in enumerate(pixels):
         oi, oj = onij // spec.out_width // 2, onij % spec.out_width // 2
         if oi < spec.out_height // 2 and oj < spec.out_width // 2:
-            windows.setdefault((oi, oj), []).append(place)
-    return np.stack([outputs[:, places].max(axis=1) for places in windows.values()], axis=1)
+            windows.setdefault(oi * (spec.out_width // 2) + oj, []).append(place)
+    return windows

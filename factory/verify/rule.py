@@ -9,6 +9,7 @@ RADIX = {
     "mif-uns": 10, "c": 10, "sv": 10, "sv-packed": 16, "npy": 0, "raw": 0,
 }  # fmt: skip
 """The radix of each format's digits; 0 where there are none."""
+TWOS_COMPLEMENT = "twos_complement"
 SEPARATED = ("dec", "c", "sv", "sv-packed")
 """Formats in which lanes are numbers of their own, whatever the layout says."""
 
@@ -18,9 +19,11 @@ class WordRule:
     """How one file holds its words.
 
     A word is `lanes` fields of `lane_bits`, zero-extended on the left to `word_bits`; lane 0 is the rightmost field, or
-    the leftmost with `lane0_left`. `base` is the address of the first word. Blocks of `block_words` (0: there are none)
-    lie `block_stride` addresses apart, and the file's first one is the `first_block`-th; no file's words reach address
-    `base + extent` (0: they follow each other). `dimensions` are those of the values as an array (none: words, lanes).
+    the leftmost with `lane0_left`. `base` is the address of the first word. A bus takes each of the first `lines` words
+    in `beats` of `bus_bits`, which are then the words of the file. Blocks of `block_words` words of the file (0: there
+    are none) lie `block_stride` addresses apart, and the file's first one is the `first_block`-th; no file's words
+    reach address `base + extent` (0: they follow each other). `dimensions` are those of the values as an array (none:
+    words, lanes). The bytes of a raw file are a multiple of `align_bytes`.
     """
 
     format: str
@@ -32,12 +35,17 @@ class WordRule:
     signed: bool
     lane0_left: bool
     base: int
+    code: str = TWOS_COMPLEMENT
+    bus_bits: int = 0
+    beats: int = 1
+    highest_beat_first: bool = False
+    lines: int = 0
     separator: str = ""
     radix_prefix: str = ""
     head: tuple[str, ...] = ()
     foot: tuple[str, ...] = ()
     endian: str = "little"
-    align: int = 1
+    align_bytes: int = 1
     dimensions: tuple[int, ...] | None = None
     depth: int = 0
     block_words: int = 0
@@ -47,9 +55,14 @@ class WordRule:
     file: str = "memory"
 
     @property
+    def width(self) -> int:
+        """Bits of a word of the file."""
+        return self.bus_bits or self.word_bits
+
+    @property
     def digits(self) -> int:
         """Characters of a word in a text format."""
-        return self.word_bits if RADIX[self.format] == 2 else (self.word_bits + 3) // 4
+        return self.width if RADIX[self.format] == 2 else (self.width + 3) // 4
 
     @property
     def is_plain(self) -> bool:

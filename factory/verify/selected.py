@@ -16,6 +16,8 @@ from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray
 from factory.store import StoredLayer
 from factory.verify import reference
 from factory.verify.dataflows import DATAFLOW_RULES, ROLE_RULES, CodeField, DataflowRule, RoleRule, Values
+from factory.verify.decode import TWOS_COMPLEMENT
+from factory.verify.named import NamedAxes
 
 EXACT_BITS = 62
 """Bits of adders that hold every sum."""
@@ -27,6 +29,10 @@ class Known:
 
     values: Values
     inexact: int | None = None
+
+
+def _code_field(pe: Mapping[str, Any], role: str) -> CodeField:
+    return pe[f"{role}_bits"], pe[f"{role}_signed"], pe.get(f"{role}_code", TWOS_COMPLEMENT)
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,8 @@ class SelectedLayer:
                 dataflow=DATAFLOW_RULES[manifest["dataflow"]],
                 array=SystolicArray(array["rows"] * array["simd"], array["cols"], pe["psum_bits"]),
                 selection={axis: tuple(places) for axis, places in record["selection"].items()},
-                activation=(pe["activation_bits"], pe["activation_signed"]),
-                weight=(pe["weight_bits"], pe["weight_signed"]),
+                activation=_code_field(pe, "activation"),
+                weight=_code_field(pe, "weight"),
                 pixel_block=tuple(manifest["pixel_block"]),
             )
         except (TypeError, InputError) as error:
@@ -192,12 +198,32 @@ class SelectedLayer:
         if rule.occupied is not None:
             return rule.occupied(self)
         sizes = {axis: len(places) for axis, places in self.selection.items()} | self._parts("oc", 0)
-        sizes |= dict(nij=spec.nij_count, level=levels, onij=rule.map(self, post)[0])
+        sizes |= dict(nij=spec.nij_count, level=levels, onij=len(rule.map(self, post)[0]))
         shape = [sizes[axis] for axis in axes]
         if not set(cut.axes) <= set(axes):
             return np.ones(shape, np.int64)
         columns = _pick(np.ones(spec.out_channels, np.int64), self.outputs, 0)
         return np.broadcast_to(columns.reshape([sizes[axis] if axis in cut.axes else 1 for axis in axes]), shape)
+
+    def named_axes(self, role: str, post: str, border: bool) -> NamedAxes:
+        """Return what the axes of a role may be taken as, the input map being with its border or without."""
+        spec, flow = self.spec, self.dataflow
+        order, _, width = ROLE_RULES[role].map(self, post)
+        inner = range(spec.nij_count) if border else reference.inside_border(spec)
+        channels, labels = {}, {"onij": order, "nij": inner}
+        for dim, cut, chosen, count in (
+            ("ic", flow.inputs, self.inputs, spec.in_channels),
+            ("oc", flow.outputs, self.outputs, spec.out_channels),
+        ):
+            labels[dim] = [channel for channel in chosen if channel < count]
+            channels[dim] = (cut.axes, len(labels[dim]))
+        row_major = sorted(range(len(order)), key=lambda place: order[place])
+        return NamedAxes(
+            channels=channels,
+            pixels={"nij": (inner, spec.padded_width if border else spec.width), "onij": (row_major, width)},
+            loops={axis: len(places) for axis, places in self.selection.items()},
+            labels=labels | dict(self.selection),
+        )
 
     def split_pixels(self, axes: tuple[str, ...], values: Values, size: int) -> tuple[tuple[str, ...], Values]:
         """Return a vector with `onij` as `pt` and `px`, tiles of `size` pixels, zeros after the last pixel."""
