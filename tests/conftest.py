@@ -36,6 +36,15 @@ def reference() -> Path:
 
 
 @pytest.fixture(scope="session")
+def cases(reference) -> Path:
+    """Return the folder of small inputs with their right answers, beside the reference, or skip."""
+    folder = reference.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def cifar() -> Path:
     """Return the folder of CIFAR-10's binary files, or skip."""
     return _folder("FACTORY_CIFAR", "CIFAR-10's binary files")

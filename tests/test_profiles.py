@@ -412,7 +412,11 @@ MISTAKES = [
         OUT + 'include = "x"',
         "layout out: include must be one of activation weight out psum accumulator threshold next address, not x",
     ),
-    (OUT + 'format = "xml"', "layout out: format must be one of bin hex coe coe-hex mif mif-hex npy raw, not xml"),
+    (
+        OUT + 'format = "xml"',
+        "layout out: format must be one of bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
+        "c sv sv-packed npy raw, not xml",
+    ),
     (
         OUT + 'format = "mif"\nheader = "short"',
         "layout out: header must be none in format mif, which has no comments, not short",

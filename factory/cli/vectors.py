@@ -45,11 +45,18 @@ def export(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(metavar="[bin|hex|coe|coe-hex|mif|mif-hex|npy|raw]", help="Default: the profile's (bin)."),
+        typer.Option(
+            metavar="FORMAT",
+            help="Of `bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns c sv sv-packed npy raw`.",
+        ),
     ] = None,
     header: Annotated[
         str | None,
         typer.Option(metavar="[none|tokens|verilog|short]", help="Comment lines at the top; default: none."),
+    ] = None,
+    header_roles: Annotated[
+        str | None,
+        typer.Option(metavar="ROLES", help="What has the header, such as `activation,weight`; default: all."),
     ] = None,
     files: Annotated[str, typer.Option(metavar="[tile|layer]", help="One file a tile, or a layer and role.")] = "tile",
     pe_activation: options.PeActivation = None,
@@ -71,6 +78,10 @@ def export(
         bool, typer.Option("--testbench", help="Add a self-checking SystemVerilog testbench.")
     ] = False,
     flat: Annotated[bool, typer.Option("--flat", help="One layer and image, straight into DIR.")] = False,
+    renumber: Annotated[
+        bool,
+        typer.Option("--renumber", help="Number tiles, channels, images and kij from 0 in names, not in the manifest."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     workers: Annotated[
         int | None, typer.Option(help="Threads that write files; the files do not depend on it.", show_default="cores")
@@ -87,7 +98,7 @@ def export(
     chosen = ExportOptions(
         dataflow, layers, images, tiles, kij, input_channels, include, profile, format, header, files, pe_activation,
         rows, cols, psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base,
-        testbench, flat, flags,
+        testbench, flat, flags, renumber, header_roles,
     )  # fmt: skip
     with options.progress_bar() as progress:
         path = store or options.ready_default_store(progress)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,8 @@ from jaxtyping import Bool, Int64, Integer, Shaped
 from factory.arithmetic.labelled import Address, LabelledArray, Selection
 from factory.dataflow import ROLES, LayerVectors
 from factory.fileplan import ExportPlan, FileSet, LayerFiles, layer_files
-from factory.memfile import FORMATS, Memory, Profile, decode
+from factory.memfile import Memory, Profile
+from factory.memfile.named import BIT
 from factory.spec import InputError
 
 
@@ -57,22 +57,20 @@ class Group:
     @property
     def header_lines(self) -> int:
         """Lines of a text file before its first word."""
-        first = self.files.placement.header_lines() + FORMATS[self.files.layout.format].prefix(self.memory)
+        first = self.files.placement.header_lines() + self.files.format.prefix(self.memory)
         return first.count(b"\n")
 
     def read(self) -> Int64[np.ndarray, "file line lane"]:
         """Return what the export's own files hold; raise InputError where one is not what the manifest says."""
         if self.own is not None:
             return self.place(self.own.vector(self.own.read()))
-        return np.stack([self._read(path) for path in self.paths])
+        return np.stack([self._read(number, path) for number, path in enumerate(self.paths)])
 
-    def _read(self, path: str) -> Int64[np.ndarray, "line lane"]:
+    def _read(self, number: int, path: str) -> Int64[np.ndarray, "line lane"]:
         try:
-            data = (self.root / path).read_bytes()
-            codes = decode(data, self.memory, self.files.layout.format)
+            return self.files.read((self.root / path).read_bytes(), number, self.image).astype(np.int64)
         except InputError as error:
             raise InputError(f"{self.root / path}: {error}") from None
-        return codes[: self.shape[1]].astype(np.int64)
 
     @cached_property
     def axes(self) -> tuple[str, ...]:
@@ -84,18 +82,9 @@ class Group:
         """The sizes of the vector's axes."""
         return tuple(self.files.placement.sizes[axis] for axis in self.axes)
 
-    @cached_property
-    def _places(self) -> Int64[np.ndarray, " bit_order"]:
-        """For each value in the order of the bits, its place in the vector; -1 for zeros that stand for nothing."""
-        counted = LabelledArray(np.arange(1, prod(self.sizes) + 1).reshape(self.sizes), self.axes)
-        return self.files.placement.arrange(counted).values.reshape(-1) - 1
-
     def vector(self, arranged: Shaped[np.ndarray, "file line lane"]) -> LabelledArray:
         """Return values in the order of the bits as the vector, with its axes and labels."""
-        values, places = np.zeros(prod(self.sizes), arranged.dtype), self._places
-        kept = places >= 0
-        values[places[kept]] = arranged.reshape(-1)[kept]
-        return self.labelled(values.reshape(self.sizes))
+        return self.files.vector(arranged.reshape(self.files.places.shape))
 
     def labelled(self, values: Integer[np.ndarray, "*shape"]) -> LabelledArray:
         """Return values of the vector's shape with its axes and labels."""
@@ -111,7 +100,7 @@ class Group:
 
     def place(self, vector: LabelledArray) -> Int64[np.ndarray, "file line lane"]:
         """Return a vector in the order of the bits, whatever a lane holds; 0 for what stands for nothing."""
-        return self.files.placement.arrange(vector).values.reshape(self.shape).astype(np.int64)
+        return self.files.placement.fill(vector).reshape(self.shape).astype(np.int64)
 
     def part(self, kept: Mapping[str, tuple[int, ...]]) -> Group:
         """Return the same layout of the part of the layer that has some labels alone."""
@@ -125,13 +114,17 @@ class Group:
     @cached_property
     def padding(self) -> Bool[np.ndarray, "file line lane"]:
         """Where the files hold zeros that stand for nothing, `(file, line, lane)`."""
-        return (self._places < 0).reshape(self.shape)
+        return (self.files.places < 0).reshape(self.shape)
 
 
 def groups(root: Path, plan: ExportPlan) -> Iterator[Group]:
     """Yield every set of files of an export."""
     for layer, image in plan.groups():
         for files in layer.sets(image):
+            placement = files.placement
+            if placement.beats is not None or files.layout.align or BIT in placement.axes:
+                where = f"{layer.name}: layout {files.layout.name}"
+                raise InputError(f"{where}: words in beats, lines apart and bits with an axis are not diagnosed")
             yield Group(root, plan, layer, image, files)
 
 

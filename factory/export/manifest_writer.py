@@ -128,6 +128,7 @@ def _head(source: ExportSource, plan: ExportPlan) -> dict[str, Any]:
         "pixel_block": list(profile.pixel_block),
         "one_file_per": "layer" if plan.merge else "tile",
         "flat": plan.flat,
+        **({"renumber": True} if plan.renumber else {}),
         "layouts": {layout.name: layout.to_record() for layout in plan.layouts},
         "layers": {layer.name: _layer(layer) for layer in plan.layers},
     }

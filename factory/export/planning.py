@@ -58,7 +58,7 @@ def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
     layouts = profile.select(options.included)
     layers = []
     for spec in specs:
-        layer, said = _plan_layer(source, spec, options, profile, layouts)
+        layer, said = _plan_layer(source, spec, options, profile, layouts, images if options.renumber else None)
         layers.append(layer)
         warnings += said
     if not any(layer.own or layer.of_image for layer in layers):
@@ -76,6 +76,7 @@ def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
         flat=options.flat,
         layers=tuple(layers),
         images=images,
+        renumber=options.renumber,
         warnings=(*warnings, *_long_names(layers, images)),
     )
 
@@ -89,14 +90,19 @@ def _chosen_layers(source: ExportSource, options: ExportOptions) -> tuple[ConvLa
 
 
 def _plan_layer(
-    source: ExportSource, spec: ConvLayer, options: ExportOptions, profile: Profile, layouts: tuple[Layout, ...]
+    source: ExportSource,
+    spec: ConvLayer,
+    options: ExportOptions,
+    profile: Profile,
+    layouts: tuple[Layout, ...],
+    renumbered: tuple[int, ...] | None,
 ) -> tuple[LayerFiles, list[str]]:
     threshold, warnings = source.layer(spec.name).threshold, []
     if threshold is None and any(ROLES[layout.role].of_next for layout in layouts):
         layouts = tuple(layout for layout in layouts if not ROLES[layout.role].of_next)
         warnings.append(f"{spec.name}: no layer follows it, so that it has no thresholds and no next codes")
     mapping = options.map_layer(spec, source.array, profile)
-    layer = layer_files(layouts, mapping, profile.post, 0 if threshold is None else threshold.shape[1])
+    layer = layer_files(layouts, mapping, profile.post, 0 if threshold is None else threshold.shape[1], renumbered)
     if layer.of_image and spec.signed and not mapping.fields["activation"].signed:
         raise InputError(
             f"{spec.name}: its activation codes are signed, the array reads them unsigned; add pe_activation signed",

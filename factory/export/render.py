@@ -12,7 +12,6 @@ from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import LayerVectors
 from factory.fileplan import FileSet
-from factory.memfile import FORMATS
 from factory.memfile.named import BIT
 
 RUN_BYTES = 1 << 20
@@ -38,8 +37,8 @@ class Inexact:
 class Run:
     """Formatted words that follow each other, through one file or several.
 
-    `lines` are the words as their format has them, the first one at position `first` of its file; `inexact` says how
-    many values are not what they stand for.
+    `lines` are the words as their format has them, the first one at the place `first`, counted through all files;
+    `inexact` says how many values are not what they stand for.
     """
 
     lines: UInt8[np.ndarray, "word byte"]
@@ -52,7 +51,7 @@ def runs(files: FileSet, vectors: LayerVectors, buffers: Iterator[UInt8[np.ndarr
 
     Buffers are used again because warm memory is several times as fast as new memory.
     """
-    memory, made = files.memory, FORMATS[files.layout.format]
+    memory, made = files.memory, files.format
     width, first = made.width(memory), 0
     most = max(RUN_BYTES // width, 1)
     if memory.words < most:
@@ -63,22 +62,28 @@ def runs(files: FileSet, vectors: LayerVectors, buffers: Iterator[UInt8[np.ndarr
             lines = _lines_in(next(buffers), len(part), width)
             made.fill(memory, part, first, lines)
             yield Run(lines, first, Inexact() if start else inexact)
-            first = (first + len(part)) % memory.words
+            first += len(part)
 
 
-def pieces(files: FileSet, run: Run) -> Iterator[tuple[bytes | memoryview, bool]]:
+def pieces(files: FileSet, run: Run, image: int | None) -> Iterator[tuple[bytes | memoryview, bool]]:
     """Yield `(bytes, whether a file ends with them)` of a run, with what comes before and after a file's words."""
-    memory, made = files.memory, FORMATS[files.layout.format]
-    head = files.placement.header_lines() + made.prefix(memory)
+    memory, made, header = files.memory, files.format, files.placement.header_lines()
     body, (words, width) = memoryview(run.lines).cast("B"), run.lines.shape
-    at, position = 0, run.first
+    ragged, named = made.is_ragged(memory), made.names_file()
+    head, foot = header + made.prefix(memory), made.ending(memory)
+    at, (file, position) = 0, divmod(run.first, memory.words)
     while at < words:
         count = min(memory.words - position, words - at)
         piece, ends = body[at * width : (at + count) * width], position + count == memory.words
-        if (head and not position) or (made.suffix and ends):
-            piece = b"".join((b"" if position else head, piece, made.suffix if ends else b""))
+        if ragged:
+            piece = made.compact(memory, run.lines[at : at + count]).tobytes()
+        if named:
+            name = files.name(image, files.labels_of(file))
+            head, foot = header + made.prefix(memory, name), made.ending(memory, name)
+        if (head and not position) or (foot and ends):
+            piece = b"".join((b"" if position else head, piece, foot if ends else b""))
         yield piece, ends
-        at, position = at + count, 0
+        at, file, position = at + count, file + 1, 0
 
 
 def _lines_in(buffer: UInt8[np.ndarray, " size"], words: int, width: int) -> UInt8[np.ndarray, "word byte"]:

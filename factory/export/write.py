@@ -199,7 +199,7 @@ class _Writer:
         try:
             for run in self.help.ahead(runs(files, vectors, self.buffers)):
                 inexact += run.inexact
-                for piece, ends in pieces(files, run):
+                for piece, ends in pieces(files, run, vectors.image):
                     if file is None:
                         name, labels = next(names)
                         file, digest = _create(f"{folder}/{name}"), hashlib.sha256()

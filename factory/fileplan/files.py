@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from math import prod
 
 import numpy as np
-from jaxtyping import Int64, Integer
+from jaxtyping import Int64, Integer, Shaped
 
-from factory.arithmetic.labelled import Address
+from factory.arithmetic.labelled import Address, LabelledArray
 from factory.arithmetic.tiling import inner_nij
 from factory.dataflow import PIXELS, ROLES, LayerMapping, Role
 from factory.dataflow.roles import Pixels
 from factory.memfile import FORMATS, Layout, Memory, Placement, Profile, complete_template, decode, template_fields
 from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
+from factory.memfile.record import Format
 from factory.memfile.regroup import Keep
+from factory.memfile.written import check_written, format_of
 from factory.spec import InputError, SystolicArray
 
 
@@ -25,18 +27,25 @@ from factory.spec import InputError, SystolicArray
 class FileSet:
     """All files of one layout, for one layer and one image (or none).
 
-    `template` is the files' name, of their labels, of `numbers` and of the image.
+    `template` is the files' name, of their labels, of `numbers` and of the image. `renumbered` has, for each axis (and
+    `image`) of which names hold not the label but its place among those kept, that place; none: names hold labels.
     """
 
     layout: Layout
     placement: Placement
     template: str
     numbers: Mapping[str, int]
+    renumbered: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
     @property
     def role(self) -> Role:
         """What the files hold."""
         return ROLES[self.layout.role]
+
+    @cached_property
+    def format(self) -> Format:
+        """The format of the files, as the layout has it."""
+        return format_of(self.layout)
 
     @property
     def memory(self) -> Memory:
@@ -63,11 +72,24 @@ class FileSet:
         for labels in product(*self.labels.values()):
             yield self.name(image, labels), labels
 
+    def labels_of(self, number: int) -> tuple[int, ...]:
+        """Return the labels of the `number`-th file."""
+        found = []
+        for labels in reversed(self.labels.values()):
+            number, position = divmod(number, len(labels))
+            found.append(labels[position])
+        return tuple(reversed(found))
+
     def name(self, image: int | None, labels: tuple[int, ...]) -> str:
         """Return the name of the file with these labels."""
-        at = dict(zip(self.labels, labels, strict=True))
+        at = {axis: self.number(axis, label) for axis, label in zip(self.labels, labels, strict=True)}
+        image = None if image is None else self.number("image", image)
         tile = at.get("ot", 0) * self.numbers["input_tiles"] + at.get("it", 0)
         return self.template.format(**at, image=image, n=self.numbers["n"], tile=tile)
+
+    def number(self, axis: str, label: int) -> int:
+        """Return the number that names hold for a label on an axis."""
+        return self.renumbered[axis][label] if axis in self.renumbered else label
 
     def longest_name(self, image: int | None) -> str:
         """Return the longest of the files' names."""
@@ -94,9 +116,13 @@ class FileSet:
         labels = self.placement.address_at(names.index(name), word, bit)
         return None if labels is None else Address(where.layer, where.image, self.role.name, labels)
 
-    def read(self, data: bytes) -> Integer[np.ndarray, "line lane"]:
-        """Return what a file's lines hold, lane 0 first, beats joined; raise InputError for other bytes."""
-        codes, placed = decode(data, self.memory, self.layout.format), self.placement
+    def read(self, data: bytes, number: int = 0, image: int | None = None) -> Integer[np.ndarray, "line lane"]:
+        """Return what the lines of the `number`-th file, one of an image's, hold, lane 0 first, beats joined.
+
+        Raise InputError for other bytes.
+        """
+        name, placed = self.name(image, self.labels_of(number)), self.placement
+        codes = decode(data, self.memory, self.format, name, number)
         if placed.beats is not None:
             try:
                 return placed.word.unpack(placed.beats.join(codes[: placed.lines * placed.beats.count]))
@@ -104,8 +130,30 @@ class FileSet:
                 raise InputError(str(error)) from None
         return codes[: placed.lines]
 
+    @cached_property
+    def places(self) -> Int64[np.ndarray, "line lane"]:
+        """The place in the vector, in C order, of each lane of all files' lines; -1 where it stands for nothing.
 
-def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> FileSet:
+        Numbers that count the vector's values are laid into the files as the values would be.
+        """
+        placement = self.placement
+        sizes = [placement.sizes[axis] for axis in placement.axes]
+        counted = LabelledArray(np.arange(1, prod(sizes) + 1).reshape(sizes), placement.axes)
+        return placement.fill(counted).astype(np.int64) - 1
+
+    def vector(self, lanes: Shaped[np.ndarray, "line lane"]) -> LabelledArray:
+        """Return the vector that all files' lines hold, which is how a layout is read back; of copies the last."""
+        placement = self.placement
+        sizes = [placement.sizes[axis] for axis in placement.axes]
+        values, there = np.zeros(prod(sizes), lanes.dtype), self.places >= 0
+        values[self.places[there]] = lanes[there]
+        labels = {axis: tuple(map(int, placement.labels[axis])) for axis in placement.axes if axis in placement.labels}
+        return LabelledArray(values.reshape(sizes), placement.axes, labels)
+
+
+def file_set(
+    layout: Layout, mapping: LayerMapping, post: str, levels: int, renumbered: Mapping[str, Mapping[int, int]]
+) -> FileSet:
     """Return the files of a layout for the selected part of a layer; `levels` are the thresholds of a channel.
 
     Addresses are as wide as the layer's last one, where that does not fit the layout's lanes.
@@ -114,7 +162,7 @@ def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> F
     if role.states:
         last = layout.base + layout.stride * (spec.kij_count * spec.nij_count - 1) + layout.pixel_words - 1
         layout = replace(layout, lane_bits=max(layout.lane_bits, last.bit_length()))
-    layout.check_written()
+    check_written(layout)
     pixels = role.pixels(mapping, post)
     try:
         placement = _placement(layout, mapping, pixels, levels)
@@ -122,9 +170,10 @@ def file_set(layout: Layout, mapping: LayerMapping, post: str, levels: int) -> F
     except InputError as error:
         raise InputError(f"{spec.name}: {error}") from None
     several = {axis for axis, kept in placement.file_labels().items() if len(kept) > 1}
-    numbers = dict(n=mapping.input_channels, input_tiles=mapping.array.input_tiles(spec.in_channels))
+    tiles = len(renumbered["it"]) if "it" in renumbered else mapping.array.input_tiles(spec.in_channels)
+    numbers = dict(n=mapping.input_channels, input_tiles=tiles)
     template = complete_template(layout.file, layout.file_axes, several, FORMATS[layout.format].extension)
-    return FileSet(layout, placement, template, numbers)
+    return FileSet(layout, placement, template, numbers, renumbered)
 
 
 def _placement(layout: Layout, mapping: LayerMapping, map_pixels: Pixels, levels: int) -> Placement:
@@ -177,9 +226,21 @@ class LayerFiles:
         return any(files.layout.role == role for files in (*self.own, *self.of_image))
 
 
-def layer_files(layouts: tuple[Layout, ...], mapping: LayerMapping, post: str, levels: int) -> LayerFiles:
-    """Return one layer's files in some layouts."""
-    sets = [file_set(layout, mapping, post, levels) for layout in layouts]
+def layer_files(
+    layouts: tuple[Layout, ...],
+    mapping: LayerMapping,
+    post: str,
+    levels: int,
+    renumbered: tuple[int, ...] | None = None,
+) -> LayerFiles:
+    """Return one layer's files in some layouts.
+
+    `renumbered` are the images of an export whose names number what is kept of each axis, and images, from 0.
+    """
+    channels = {dim: mapping.channels_of(dim).tolist() for dim in mapping.dataflow.tilings}
+    kept = {} if renumbered is None else channels | dict(mapping.selection) | {"image": renumbered}
+    places = {axis: {label: place for place, label in enumerate(labels)} for axis, labels in kept.items()}
+    sets = [file_set(layout, mapping, post, levels, places) for layout in layouts]
     of_image = tuple(files for files in sets if files.role.per_image)
     return LayerFiles(mapping, tuple(files for files in sets if not files.role.per_image), of_image)
 
@@ -188,7 +249,8 @@ def layer_files(layouts: tuple[Layout, ...], mapping: LayerMapping, post: str, l
 class ExportPlan:
     """All files of an export, by layer and image.
 
-    `array` is the tile that the profile's array takes at a time, `merge` whether a layer and role is one file.
+    `array` is the tile that the profile's array takes at a time, `merge` whether a layer and role is one file,
+    `renumber` whether names number what is kept from 0.
     """
 
     profile: Profile
@@ -200,6 +262,7 @@ class ExportPlan:
     layers: tuple[LayerFiles, ...]
     images: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    renumber: bool = False
 
     @property
     def file_count(self) -> int:
@@ -226,4 +289,5 @@ class ExportPlan:
         """Return the directory of a set of files, from the export's own, without a slash at its end."""
         if self.flat:
             return ""
-        return layer.name if image is None or files.names_image else f"{layer.name}/image{image}"
+        shared = image is None or files.names_image
+        return layer.name if shared else f"{layer.name}/image{files.number('image', image)}"

@@ -44,6 +44,7 @@ def _plan(manifest: Manifest) -> ExportPlan:
         pixel_block=tuple(facts["pixel_block"]),
     )  # fmt: skip
     written, images = _written(manifest)
+    renumber = facts.get("renumber", False)
     return ExportPlan(
         profile=profile,
         layouts=layouts,
@@ -51,15 +52,22 @@ def _plan(manifest: Manifest) -> ExportPlan:
         overflow=pe["overflow"],
         merge=facts["one_file_per"] == "layer",
         flat=facts["flat"],
-        layers=tuple(_layer(facts, name, profile, array, written[name]) for name in facts["layers"] if name in written),
+        layers=tuple(
+            _layer(facts, name, profile, array, written[name], images if renumber else None)
+            for name in facts["layers"]
+            if name in written
+        ),
         images=images,
+        renumber=renumber,
     )
 
 
 def _layout(record: Mapping[str, Any]) -> Layout:
-    values = dict(record) | {name: axes(*record[name]) for name in ("files", "lines", "lanes")}
-    values["split"] = tuple(Split(**split) for split in record["split"])
-    return Layout(**values | {"align": tuple(Align(**align) for align in record.get("align", ()))})
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in record.items()}
+    values |= {name: axes(*record[name]) for name in ("files", "lines", "lanes")}
+    for name, kind in (("split", Split), ("align", Align)):
+        values[name] = tuple(kind(**item) for item in record.get(name, ()))
+    return Layout(**values)
 
 
 def _written(manifest: Manifest) -> tuple[dict[str, dict[str, int]], tuple[int, ...]]:
@@ -75,7 +83,12 @@ def _written(manifest: Manifest) -> tuple[dict[str, dict[str, int]], tuple[int, 
 
 
 def _layer(
-    facts: Mapping[str, Any], name: str, profile: Profile, array: SystolicArray, written: Mapping[str, int]
+    facts: Mapping[str, Any],
+    name: str,
+    profile: Profile,
+    array: SystolicArray,
+    written: Mapping[str, int],
+    renumbered: tuple[int, ...] | None,
 ) -> LayerFiles:
     record, pe = facts["layers"][name], facts["pe"]
     spec = ConvLayer.from_dict(record["spec"], f"{MANIFEST}: {name}: spec: ")
@@ -83,4 +96,4 @@ def _layer(
     adder = Adder(pe["psum_bits"], pe["overflow"])
     mapping = LayerMapping(profile.flow, spec, array, selection, profile.fields, adder, profile.pixel_block)
     layouts = tuple(layout for layout in profile.layouts if layout.name in written)
-    return layer_files(layouts, mapping, profile.post, max(written.values(), default=0))
+    return layer_files(layouts, mapping, profile.post, max(written.values(), default=0), renumbered)

@@ -36,6 +36,8 @@ class ExportOptions:
     testbench. `flat` puts one layer and image straight into the folder. `flags` are words with commas: of a synthetic
     store, the layers that have one of them, and the images that have one; a word that no layer has selects no layers,
     and so with images. None for `layers` and `images` is the squeezed layer and the first image; with `flags`, all.
+    `renumber` numbers what is kept of tiles, channels, images and kij from 0 in names of files. `header_roles` are the
+    roles or words of `include` that have `header` (None: all).
     """
 
     dataflow: str | None = None
@@ -59,6 +61,8 @@ class ExportOptions:
     testbench: bool = False
     flat: bool = False
     flags: str | None = None
+    renumber: bool = False
+    header_roles: str | Iterable[str] | None = None
 
     def __post_init__(self):
         for name, known in (("files", FILES), ("pe_activation", (None, *PE_ACTIVATIONS))):
@@ -74,6 +78,9 @@ class ExportOptions:
                 f"address_base must be given with include {stated[0]}, not with {','.join(self.included)}",
                 options=("address_base", "include"),
             )
+
+        if self.header_roles is not None and self.header is None:
+            raise InputError("header_roles must be given with header", options=("header_roles", "header"))
 
     @property
     def merge(self) -> bool:
@@ -94,8 +101,7 @@ class ExportOptions:
     @cached_property
     def included(self) -> tuple[str, ...]:
         """The words of `include`, each once."""
-        words = self.include.split(",") if isinstance(self.include, str) else self.include
-        return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
+        return _words(self.include)
 
     @cached_property
     def chosen(self) -> Profile:
@@ -123,6 +129,7 @@ class ExportOptions:
             self.array(own).psum_bits,
             format=self.format,
             header=self.header,
+            header_roles=None if self.header_roles is None else _words(self.header_roles),
             activation_signed=None if self.pe_activation is None else self.pe_activation == PE_ACTIVATIONS[1],
             post=self.post,
             base=self.address_base,
@@ -159,6 +166,12 @@ class ExportOptions:
                 f"{where}input_channels must be 1 to {spec.in_channels}, not {wanted}", options=("input_channels",)
             )
         return {"ic": tuple(range(wanted))}
+
+
+def _words(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the words of a text with commas, or of a list, each once."""
+    words = given.split(",") if isinstance(given, str) else given
+    return tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
 
 
 def parse_indices(text: str, count: int, what: str) -> tuple[int, ...]:

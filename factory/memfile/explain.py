@@ -6,17 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from types import MappingProxyType
 
+import numpy as np
+
 from factory.arithmetic.bits import CODES
 from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, Dataflow
 from factory.memfile.formats import FORMATS, HEADERS
-from factory.memfile.layout import Layout, complete_template
+from factory.memfile.layout import ENDIANS, Layout, complete_template, template_fields
 from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
 from factory.memfile.placement import Placement
 from factory.memfile.profile import POSTS, Profile, load_profile, profile_names
-from factory.spec import SystolicArray
+from factory.memfile.written import check_written, format_of
+from factory.spec import InputError, SystolicArray
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
+_SAMPLE_WORDS = 3
 
 
 def list_profiles() -> str:
@@ -59,6 +63,7 @@ def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> li
         f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {each}",
         *(f"  {line}" for line in _notes(layout, placement)),
         *(f"  {line}" for line in _draw(lanes, lane)),
+        *(f"  {line}".rstrip() for line in _sample(placement)),
     ]
 
 
@@ -94,6 +99,25 @@ def _notes(layout: Layout, placement: Placement) -> Iterator[str]:
         yield f"a bus takes a line in beats of {beats.bits} bits, the {first} first; here there are {beats.count}"
     if layout.stride > 1:
         yield f"pixels are {layout.stride} addresses apart, {layout.pixel_words} for each"
+
+
+def _sample(placement: Placement) -> list[str]:
+    """Return a file of zeros in a text format, its first words alone, where that is more than lines of digits."""
+    layout, made = placement.layout, format_of(placement.layout)
+    if not made.radix or not (layout.format_keys() or layout.format != Layout.format):
+        return []
+    try:
+        check_written(layout)
+        memory = placement.memory
+    except InputError as error:  # what is drawn is an example, and not of the size that the layout is for
+        return [f"{layout.format}, not shown for this array: {error}"]
+    file = complete_template(layout.file, layout.file_axes, (), made.extension)
+    file = file.format(**dict.fromkeys(template_fields(file), 0))
+    zeros = np.zeros((min(memory.words, _SAMPLE_WORDS), memory.word.lanes), memory.word.field.dtype)
+    more = b"...\n" if memory.words > _SAMPLE_WORDS else b""
+    parts = placement.header_lines(), made.prefix(memory, file), made.body(memory, zeros).tobytes(), more
+    text = b"".join((*parts, made.ending(memory, file))).decode()
+    return [f"{layout.format}, such as {file}:", *(f"  {line}" for line in text.splitlines())]
 
 
 def _draw(lanes: Sequence[str], lane_bits: int) -> list[str]:
@@ -163,6 +187,25 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "highest_beat_first": "whether the highest bits of a word come in its first beat, not the lowest",
         "stride": "of role address: how many addresses pixels are apart",
         "pixel_words": f"of role address: words of each pixel, counted on an axis {WORD}; 1: no such axis",
+        "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
+        "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
+        "head": (
+            'lines before the words, in every text format, such as ["#Format=Bin", "#Depth={depth}"], with fields '
+            "{depth} {words} {width} {lanes} {lane_bits} {radix} {base} {end} {file} {name} {NAME}"
+        ),
+        "foot": "lines after the words, like head",
+        "blocks": (
+            "axes of files, and then the first of lines, at each place of which a block of words begins: with its "
+            "address as @hex in bin and hex; in a mif every word has its own"
+        ),
+        "block_lines": "words of a block, in place of blocks: 1 for an address line for every word",
+        "block_stride": "addresses from a block to the next, the first being base; 0: as many as a block has words",
+        "shape": (
+            'dimensions of the array in c, sv and sv-packed, such as ["ot col", "it row", "kij"]: the axes of lines '
+            "and lanes that each counts; default: one for each axis"
+        ),
+        "endian": _of(ENDIANS) + ": the order of the bytes of a word in raw",
+        "align_bytes": "what the bytes of a raw file are a multiple of, zeros at the end",
     }
 )
 

@@ -13,7 +13,8 @@ from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow
 from factory.memfile.formats import FORMATS, HEADERS, header
 from factory.memfile.named import BIT, MAPS, named_axes, wanted_axes
 from factory.memfile.regroup import Split
-from factory.memfile.word import Beats, Memory, WordFormat
+from factory.memfile.text import check_texts
+from factory.memfile.word import Beats, WordFormat
 from factory.spec import InputError, check_range
 
 MOST_WORD_BITS = 1 << 20
@@ -24,8 +25,20 @@ MOST_ALIGNED, MOST_PIXEL_WORDS = 1 << 16, 1 << 10
 """The largest multiple that lines begin at, and words of a pixel: their files still fit in memory."""
 MOST_BASE = (1 << MOST_BITS) - 1
 """The largest first address: the last one that a field of codes holds."""
+MOST_ALIGN_BYTES = 1 << 20
+"""The largest multiple that the bytes of a file are: its zeros still fit in memory."""
 TEXT_EXTENSION = ".txt"
-LATER_KEYS = frozenset("code border align bus_bits beats beats_pow2 highest_beat_first stride pixel_words".split())
+ENDIANS = ("little", "big")
+_RANGES = (
+    ("word_bits", 0, MOST_WORD_BITS), ("words", 0, MOST_WORDS), ("depth", 0, MOST_WORDS), ("base", 0, MOST_BASE),
+    ("bus_bits", 0, MOST_WORD_BITS), ("beats", 0, MOST_WORDS), ("block_lines", 0, MOST_WORDS),
+    ("block_stride", 0, MOST_BASE), ("align_bytes", 1, MOST_ALIGN_BYTES),
+)  # fmt: skip
+FORMAT_KEYS = tuple("separator radix_prefix head foot blocks block_lines block_stride shape endian align_bytes".split())
+"""Keys that only some formats have, and that do not change which words a file has."""
+LATER_KEYS = (
+    *"code border align bus_bits beats beats_pow2 highest_beat_first stride pixel_words".split(), *FORMAT_KEYS
+)  # fmt: skip
 """Keys that a record of a layout has only where they differ from their defaults."""
 _AXIS = re.compile(r"[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
@@ -57,8 +70,16 @@ class Layout:
     where `signed`, or what `code` says.
 
     `border` false leaves the border of the input map out. `align` are line strides. A bus of `bus_bits` takes each word
-    in beats, at least `beats` or a power of two of them, the lowest bits first or the highest. An address file counts
-    `pixel_words` words for each pixel, and pixels are `stride` addresses apart.
+    in beats, at least `beats` or a power of two of them, the lowest bits first or the highest; the words of the file
+    are then the beats. An address file counts `pixel_words` words for each pixel, and pixels are `stride` addresses
+    apart.
+
+    `separator` is what stands between lanes, `radix_prefix` what stands before each number; `head` and `foot` are lines
+    before and after the words. A block of words begins at each place on the axes `blocks`, of files and then of the
+    outer lines, or every `block_lines` words; addresses of blocks lie `block_stride` apart (0: the words of a block).
+    `shape` has, for each dimension of an array in a language, the axes of lines and lanes that it counts (none: one
+    for each axis). `endian` is the order of the bytes of a word, and `align_bytes` what the bytes of a file are a
+    multiple of.
     """
 
     name: str
@@ -87,6 +108,16 @@ class Layout:
     highest_beat_first: bool = False
     stride: int = 1
     pixel_words: int = 1
+    separator: str = ""
+    radix_prefix: str = ""
+    head: tuple[str, ...] = ()
+    foot: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
+    block_lines: int = 0
+    block_stride: int = 0
+    shape: tuple[str, ...] = ()
+    endian: str = ENDIANS[0]
+    align_bytes: int = 1
 
     def __post_init__(self):
         try:
@@ -103,6 +134,7 @@ class Layout:
             ("format", self.format, FORMATS),
             ("header", self.header, HEADERS),
             ("code", self.code, CODES),
+            ("endian", self.endian, ENDIANS),
         ):
             if value not in known:
                 raise InputError(f"{field} must be one of {' '.join(known)}, not {value}")
@@ -111,9 +143,15 @@ class Layout:
             object.__setattr__(self, "include", include)
         if not 1 <= self.lane_bits <= MOST_BITS:
             raise InputError(f"lane_bits must be 1 to {MOST_BITS}, not {self.lane_bits}")
-        most = dict(word_bits=MOST_WORD_BITS, bus_bits=MOST_WORD_BITS, base=MOST_BASE)
-        for field in ("word_bits", "words", "depth", "base", "bus_bits", "beats"):
-            check_range(field, getattr(self, field), 0, most.get(field, MOST_WORDS))
+        for field, least, most in _RANGES:
+            check_range(field, getattr(self, field), least, most)
+        if self.blocks and self.block_lines:
+            raise InputError(
+                f"one of blocks and block_lines must be given, not {list(self.blocks)} and {self.block_lines}"
+            )
+        if self.block_stride and not (self.blocks or self.block_lines):
+            raise InputError(f"block_stride must be given with blocks or block_lines, {self.block_stride} is alone")
+        check_texts(self.separator, self.radix_prefix, self.head, self.foot, beats=self.bus_bits > 0)
         for split in self.split:
             check_range("split: size", split.size, 1, MOST_WORDS)
             if split.outer == split.inner:
@@ -123,7 +161,7 @@ class Layout:
         for axis in (*map(str, (*self.files, *self.lines, *self.lanes)), *parts):
             if not _AXIS.fullmatch(axis.removeprefix("-")):
                 raise InputError(f"axes must be of the letters a to z, or that after a -, not {axis!r}")
-        if self.header != "none" and not FORMATS[self.format].header:
+        if self.header != "none" and "header" not in FORMATS[self.format].keys:
             raise InputError(f"header must be none in format {self.format}, which has no comments, not {self.header}")
 
     def _check_words(self) -> None:
@@ -136,6 +174,8 @@ class Layout:
             raise InputError("bus_bits must be given with beats, beats_pow2 and highest_beat_first, it is 0")
         if self.beats and self.beats_pow2:
             raise InputError(f"beats must be 0 with beats_pow2, not {self.beats}")
+        if self.bus_bits and self.separator:
+            raise InputError(f"separator must be '' with bus_bits, whose beats have no lanes, not {self.separator!r}")
         for align in self.align:
             check_range("align: words", align.words, 1, MOST_ALIGNED)
         aligned, lines = [align.axis for align in self.align], [axis.name for axis in self.lines]
@@ -149,12 +189,22 @@ class Layout:
 
     def to_record(self) -> dict[str, Any]:
         """Return the layout as plain values, axes as their texts; of the later keys those that say something."""
-        later = {field.name: field.default for field in fields(self) if field.name in LATER_KEYS}
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values = {name: value for name, value in values.items() if name not in later or value != later[name]}
+        values = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in LATER_KEYS}
         values |= {name: [str(axis) for axis in values[name]] for name in ("files", "lines", "lanes")}
+        values |= self._given(LATER_KEYS)
         records = {name: [vars(record) for record in values[name]] for name in ("split", "align") if name in values}
         return values | records
+
+    def format_keys(self) -> dict[str, Any]:
+        """Return the keys that only some formats have, without those that say nothing."""
+        return self._given(FORMAT_KEYS)
+
+    def _given(self, keys: Collection[str]) -> dict[str, Any]:
+        """Return those of some keys that say something."""
+        given = {key.name: getattr(self, key.name) for key in fields(self) if key.name in keys}
+        defaults = {key.name: key.default for key in fields(self)}
+        given = {name: value for name, value in given.items() if value != defaults[name]}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
     @property
     def field(self) -> Field:
@@ -197,16 +247,24 @@ class Layout:
                 f"files, lines and lanes must be the axes {' '.join(sorted(expected))}, "
                 f"not {' '.join(sorted(self.axes))}"
             )
-
-    def check_written(self) -> None:
-        """Raise InputError where the layout asks for what its files cannot state."""
-        if self.base and not FORMATS[self.format].addresses and not ROLES[self.role].states:
+        lines, lanes = ([axis.name for axis in part] for part in (self.lines, self.lanes))
+        counted = [name for name in lines if name in self.blocks]
+        if [*self.blocks] != [name for name in self.file_axes if name in self.blocks] + lines[: len(counted)]:
             raise InputError(
-                f"layout {self.name}: base must be 0 in format {self.format}, which states no addresses, "
-                f"not {self.base}"
+                f"blocks must be axes of files ({' '.join(self.file_axes) or 'none'}), and then the first of lines "
+                f"({' '.join(lines) or 'none'}), not {' '.join(self.blocks)}"
             )
-        if self.bus_bits and self.format == "npy":
-            raise InputError(f"layout {self.name}: bus_bits must be 0 in format npy, which holds lanes, not bits")
+        for align in self.align:
+            if align.axis in counted[:-1]:
+                raise InputError(
+                    f"align must not be of an axis of blocks but the last, {counted[-1]}, so that blocks are all as "
+                    f"long, not of {align.axis}"
+                )
+        if self.shape and " ".join(self.shape).split() != [*lines, *lanes]:
+            raise InputError(
+                f"shape must be the axes of lines and lanes, {' '.join((*lines, *lanes))}, in dimensions, "
+                f"not {list(self.shape)}"
+            )
 
     def check_map(self, widths: Mapping[str, int]) -> None:
         """Raise InputError where pixels are divided into `y` and `x`, but not into the rows of the layer's own map."""
@@ -235,17 +293,6 @@ class Layout:
                 f"layout {self.name}: beats of a word must be of {MOST_WORD_BITS} bits at most, not {bits}"
             )
         return Beats(self.bus_bits, count, self.highest_beat_first)
-
-    def memory(self, lines: int, word: WordFormat) -> Memory:
-        """Return the memory that a file of `lines` lines describes; raise InputError where it is not deep enough.
-
-        With a bus its words are the beats.
-        """
-        beats = self.beats_of(word)
-        words = max(lines * (beats.count if beats else 1), self.words)
-        if self.depth and words > self.depth:
-            raise InputError(f"layout {self.name}: the memory's depth must be at least {words}, not {self.depth}")
-        return Memory(words, beats.word if beats else word, 0 if ROLES[self.role].states else self.base)
 
     def header_lines(self, lane_names: tuple[str, ...]) -> bytes:
         """Return the comment lines of one file."""

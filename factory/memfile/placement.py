@@ -24,6 +24,7 @@ from factory.memfile.layout import Layout
 from factory.memfile.named import BIT
 from factory.memfile.regroup import Keep, Repeat, Step
 from factory.memfile.word import Beats, Memory, WordFormat
+from factory.memfile.written import memory_of
 from factory.spec import InputError
 
 
@@ -119,8 +120,10 @@ class Placement:
 
     @cached_property
     def memory(self) -> Memory:
-        """The memory that each file describes."""
-        return self.layout.memory(self.lines, self.word)
+        """The memory that each file describes; with a bus its words are the beats."""
+        if self.beats is None:
+            return memory_of(self.layout, self.lines, self.word, self.placed)
+        return memory_of(self.layout, self.lines * self.beats.count, self.beats.word, self.placed)
 
     @cached_property
     def steps(self) -> dict[str, tuple[Offset, Offset]]:

@@ -94,18 +94,22 @@ class Profile:
     def configure(self, psum_bits: int, **given: Any) -> Profile:
         """Return the profile with options in place of its own values; None leaves a value as it is.
 
-        `format` and `header` are those of every layout, `activation_signed` and `base` those of the layouts that have
-        activations and addresses, `post` is the profile's. Lanes that hold sums are at least `psum_bits` wide. `merge`
-        puts the files of a layer and role into one.
+        `format` and `header` are those of every layout (the header, with `header_roles`, of layouts of those roles or
+        words of include), `activation_signed` and `base` those of the layouts that have activations and addresses,
+        `post` is the profile's. Lanes that hold sums are at least `psum_bits` wide. `merge` puts the files of a layer
+        and role into one.
         """
         given = {name: value for name, value in given.items() if value is not None}
         merge, post = given.pop("merge", False), given.pop("post", self.post)
         base, signed = given.pop("base", None), given.pop("activation_signed", None)
+        headed = self._headed(given.pop("header_roles", None))
 
         def configured(layout: Layout) -> Layout:
             role, own = ROLES[layout.role], dict(given)
             if signed is not None and role.operand is not None and role.per_image:
                 own["signed"] = signed
+            if layout.name not in headed:
+                own.pop("header", None)
             if base is not None and role.states:
                 own["base"] = base
             if role.sums:
@@ -115,6 +119,19 @@ class Profile:
             return replace(layout, **own)
 
         return replace(self, layouts=tuple(map(configured, self.layouts)), post=post)
+
+    def _headed(self, roles: Collection[str] | None) -> set[str]:
+        """Return the names of the layouts of some roles or words of include; of all where there is no choice."""
+        if roles is None:
+            return {layout.name for layout in self.layouts}
+        if not roles:
+            raise InputError("header_roles must name at least one role, it is empty", options=("header_roles",))
+        names = {layout.name: {layout.role, layout.include} for layout in self.layouts}
+        for word in roles:
+            if not any(role_name(word) in known for known in names.values()):
+                known = " ".join(dict.fromkeys(layout.role for layout in self.layouts))
+                raise InputError(f"header_roles must be of {known}, not {word}", options=("header_roles",))
+        return {name for name, known in names.items() if known & set(map(role_name, roles))}
 
 
 def profile_names(dataflow: str) -> tuple[str, ...]:

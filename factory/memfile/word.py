@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Int64, Integer, UInt8
 
 from factory.arithmetic import bits
 from factory.arithmetic.bits import Field
@@ -112,9 +112,56 @@ class Beats:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """Runs of `size` words, each of which begins `stride` addresses after the one before, through all files of a set.
+
+    The blocks of a file follow each other. `files` has, for each axis of files that counts blocks, how many files a
+    step on it skips, its steps, and how many blocks a step skips.
+    """
+
+    size: int
+    stride: int
+    files: tuple[tuple[int, int, int], ...] = ()
+
+    def last_in(self, words: int) -> int:
+        """Return the number of the last block of files of `words` words."""
+        return (words - 1) // self.size + sum((steps - 1) * blocks for _, steps, blocks in self.files)
+
+
+@dataclass(frozen=True)
 class Memory:
-    """A memory of `words` words, the first one at address `base`, as one file describes it."""
+    """A memory of `words` words, the first one at address `base`, as each file of a set describes it.
+
+    With `blocks`, words lie at other addresses than one after the other. `depth` is how many words the memory has room
+    for (0: those that are there), `shape` the dimensions of its values as an array, by default words and lanes.
+    """
 
     words: int
     word: WordFormat
     base: int = 0
+    blocks: Blocks | None = None
+    shape: tuple | None = None
+    depth: int = 0
+
+    def addresses(self, position: Int64[np.ndarray, " word"]) -> Int64[np.ndarray, " word"]:
+        """Return the addresses of words, `position` being counted through all files of the set."""
+        file, word = np.divmod(position, self.words)
+        if self.blocks is None:
+            return self.base + word
+        block, within = np.divmod(word, self.blocks.size)
+        for skipped, steps, blocks in self.blocks.files:
+            block = block + file // skipped % steps * blocks
+        return self.base + block * self.blocks.stride + within
+
+    @property
+    def extent(self) -> int:
+        """Addresses from the first word to the last, those between blocks included."""
+        if self.blocks is None:
+            return self.words
+        last = self.blocks.last_in(self.words)
+        return last * self.blocks.stride + (self.words - 1) % self.blocks.size + 1
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """The dimensions of the values as an array."""
+        return (self.words, self.word.lanes) if self.shape is None else self.shape

@@ -117,26 +117,22 @@ def read_vector(
     if BIT in placement.axes:
         raise InputError(f"{layer.name}: layout {files.layout.name}: bits that have an axis cannot be read back")
     lines = []
-    for name, _ in files.files(image):
+    for number, (name, _) in enumerate(files.files(image)):
         try:
-            lines.append(files.read((where / name).read_bytes()))
+            lines.append(files.read((where / name).read_bytes(), number, image))
         except OSError as error:
             raise InputError(f"{where / name}: must be a file of {files.role.name}: {error.strerror}") from None
         except InputError as error:
             raise InputError(f"{where / name}: {error}") from None
-    shape = tuple(placement.sizes[axis] for axis in placement.axes)
-    counted = LabelledArray(np.arange(1, prod(shape) + 1).reshape(shape), placement.axes)
-    held, codes = placement.fill(counted).reshape(-1), np.concatenate(lines).reshape(-1)
-    values = np.zeros(prod(shape) + 1, np.int64)
-    values[held] = codes
-    wrong = np.flatnonzero((codes != values[held]) | ((held == 0) & (codes != 0)))
+    lanes = np.concatenate(lines).astype(np.int64)
+    vector, there = files.vector(lanes), files.places >= 0
+    again = np.where(there, vector.values.reshape(-1)[files.places], 0)
+    wrong = np.argwhere(lanes != again)
     if len(wrong):
-        lane = int(wrong[0]) % placement.word.lanes
-        line = int(wrong[0]) // placement.word.lanes
-        what = "the same value as its other copies" if held[wrong[0]] else "0, it stands for nothing"
+        line, lane = map(int, wrong[0])
+        what = "the same value as its other copies" if there[line, lane] else "0, it stands for nothing"
         raise InputError(f"{where}: {files.layout.name}: lane {lane} of word {line} of all files must be {what}")
-    labels = {axis: tuple(found) for axis, found in placement.labels.items() if axis in placement.axes}
-    return LabelledArray(values[1:].reshape(shape), placement.axes, labels)
+    return vector
 
 
 def _operand(

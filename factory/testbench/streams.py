@@ -93,11 +93,13 @@ class StreamFiles:
     def stream(self) -> Stream:
         """The stream that reads the files as words."""
         layout, word = self.files.layout, self.files.memory.word
-        plain = [name for name, made in FORMATS.items() if made.radix in _RADIXES and made.header]
+        plain = [name for name, made in FORMATS.items() if made.radix in _RADIXES and "header" in made.keys]
         if layout.format not in plain:
             raise self.fail(f"format must be one of {' '.join(plain)}, not {layout.format}")
         if self.files.memory.base:
             raise self.fail(f"base must be 0, because files are loaded one behind the other, not {layout.base}")
+        if given := list(layout.format_keys()):
+            raise self.fail(f"{given[0]} must not be given, because files are read as lines of words alone")
         if layout.header not in _HEADERS:
             raise self.fail(f"header must be none or verilog ($readmemb takes no # lines), not {layout.header}")
         for key in ("code", "border", "bus_bits"):

@@ -22,12 +22,12 @@ from factory.verify.listing import (
     ListedFiles,
     Listing,
     check_listing,
-    check_record,
     list_files,
     listed_files,
     read_file,
 )
 from factory.verify.named import BIT, WORD
+from factory.verify.record import check_record
 from factory.verify.reference import Adders, field_bits, read_field, values_of_bits
 from factory.verify.result import Tally, VerifyReport
 from factory.verify.selected import ExpectedVectors, Known, SelectedLayer
@@ -335,7 +335,7 @@ class LayerCheck:
         self, files: ListedFiles, entry: Mapping[str, Any], places: Places
     ) -> tuple[Integer[np.ndarray, "line lane"], Int64[np.ndarray, "line lane"]]:
         """Return a file's codes without the words after the last line, and the position of each in its vector."""
-        codes, lines = self.reader.codes(files, entry), places.position.shape[-2]
+        codes, lines = self.reader.codes(files, entry, places.labels), places.position.shape[-2]
         if codes[lines:].any():
             word = lines + int(codes[lines:].any(axis=1).argmax())
             raise ComparisonError(f"{files.path(entry)}: word {word}: must be zero, it is beyond the last line")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from typing import Any
@@ -13,54 +12,19 @@ import numpy as np
 from jaxtyping import Int64, Integer, UInt8
 
 from factory.spec import ComparisonError
+from factory.verify.lines import check_line, first_lines, read_numbers
 from factory.verify.named import NamedAxes
+from factory.verify.rule import RADIX as RADIX
+from factory.verify.rule import TWOS_COMPLEMENT as TWOS_COMPLEMENT
+from factory.verify.rule import WordRule as WordRule
 
-RADIX = {"bin": 2, "hex": 16, "coe": 2, "coe-hex": 16, "mif": 2, "mif-hex": 16, "npy": 0, "raw": 0}
-TWOS_COMPLEMENT = "twos_complement"
 MOST_ALIGNED = 1 << 16
 PADDING = -1
 """The position of what holds nothing."""
 _SUFFIXES = {"it": "itile", "ot": "otile", "pt": "tile"}
-_HEADER_LINES = 3
-_SHORT = 29
 
 LayoutRecord = Mapping[str, Any]
 """A layout of a manifest."""
-
-
-@dataclass(frozen=True)
-class WordRule:
-    """How one file holds its words, as the manifest says; `factory.memfile` describes the fields.
-
-    A word is `lanes` fields of `lane_bits`, zero-extended on the left to `word_bits`; lane 0 is the rightmost field, or
-    the leftmost with `lane0_left`. `base` is the address of the first word. A bus takes each of the first `lines` words
-    in `beats` of `bus_bits`, which are then the words of the file.
-    """
-
-    format: str
-    header: str
-    words: int
-    lanes: int
-    lane_bits: int
-    word_bits: int
-    signed: bool
-    lane0_left: bool
-    base: int
-    code: str = TWOS_COMPLEMENT
-    bus_bits: int = 0
-    beats: int = 1
-    highest_beat_first: bool = False
-    lines: int = 0
-
-    @property
-    def width(self) -> int:
-        """Bits of a word of the file."""
-        return self.bus_bits or self.word_bits
-
-    @property
-    def digits(self) -> int:
-        """Characters of a word in a text format."""
-        return self.width if RADIX[self.format] == 2 else (self.width + 3) // 4
 
 
 def decode(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
@@ -69,7 +33,17 @@ def decode(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
         return _read_npy(data, rule)
     if rule.format == "raw":
         return _codes(_words(_read_raw(data, rule), rule), rule)
-    return _codes(_words(_read_text(data, rule), rule), rule)
+    if rule.is_plain:
+        return _codes(_words(_read_text(data, rule), rule), rule)
+    numbers = read_numbers(data, rule)
+    if rule.lanes_apart and RADIX[rule.format] == 10:
+        return np.array(numbers, np.int64).reshape(rule.words, rule.lanes)
+    if rule.lanes_apart:
+        lanes = np.array(numbers, ">u4").view(np.uint8).reshape(rule.words, rule.lanes, 4)
+        return _values(np.unpackbits(lanes, axis=2)[..., -rule.lane_bits :], rule)
+    size = (rule.width + 7) // 8
+    words = np.frombuffer(b"".join(word.to_bytes(size, "big") for word in numbers), np.uint8)
+    return _codes(_words(np.unpackbits(words.reshape(rule.words, size), axis=1), rule), rule)
 
 
 def _read_npy(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
@@ -94,17 +68,20 @@ def _read_npy(data: bytes, rule: WordRule) -> Integer[np.ndarray, "word lane"]:
 
 def _read_raw(data: bytes, rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
     size = (rule.width + 7) // 8
-    if len(data) != rule.words * size:
-        raise ComparisonError(f"must be {rule.words} words of {size} bytes, not {len(data)} bytes")
-    words = np.frombuffer(data, np.uint8).reshape(rule.words, size)
-    return np.unpackbits(words[:, ::-1], axis=1)
+    length = -(-rule.words * size // rule.align_bytes) * rule.align_bytes
+    if len(data) != length:
+        aligned = f", aligned to {length}" if rule.align_bytes > 1 else ""
+        raise ComparisonError(f"must be {rule.words} words of {size} bytes{aligned}, not {len(data)} bytes")
+    if any(data[rule.words * size :]):
+        raise ComparisonError(f"must be zero after its {rule.words} words of {size} bytes")
+    words = np.frombuffer(data, np.uint8)[: rule.words * size].reshape(rule.words, size)
+    return np.unpackbits(words if rule.endian == "big" else words[:, ::-1], axis=1)
 
 
 def _read_text(data: bytes, rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
     head, body, tail = _sections(data, rule)
     for number, (pattern, line) in enumerate(head, 1):
-        if not re.fullmatch(pattern, line):
-            raise ComparisonError(f"line {number}: must match {pattern.decode()}, not be {_shown(line)}")
+        check_line(pattern, line.decode("latin-1"), number)
     before, after = _frame(rule, 0)
     start, stop = len(before), len(before) + rule.digits
     text = _grid(body, rule.words, stop + len(after), len(head))
@@ -115,9 +92,9 @@ def _read_text(data: bytes, rule: WordRule) -> UInt8[np.ndarray, "word bit"]:
     return _bits(text[:, start:stop], rule, len(head))
 
 
-def _sections(data: bytes, rule: WordRule) -> tuple[list[tuple[bytes, bytes]], bytes, bytes | None]:
+def _sections(data: bytes, rule: WordRule) -> tuple[list[tuple[str, bytes]], bytes, bytes | None]:
     """Return the lines that come first, each with what it must be, the lines of words, and what follows them."""
-    patterns = _head_patterns(rule)
+    patterns = first_lines(rule)
     *head, body = data.split(b"\n", len(patterns))
     if len(head) < len(patterns):
         raise ComparisonError(f"must begin with {len(patterns)} lines before its words, not {len(head)}")
@@ -125,23 +102,6 @@ def _sections(data: bytes, rule: WordRule) -> tuple[list[tuple[bytes, bytes]], b
         return list(zip(patterns, head, strict=True)), body, None
     end = body.rfind(b"\n", 0, len(body) - 1) + 1
     return list(zip(patterns, head, strict=True)), body[:end], body[end:]
-
-
-def _head_patterns(rule: WordRule) -> list[bytes]:
-    name = {2: b"BIN", 16: b"HEX"}.get(RADIX[rule.format], b"")
-    if rule.format.startswith("coe"):
-        return [b"memory_initialization_radix = %d;" % RADIX[rule.format], b"memory_initialization_vector ="]
-    if rule.format.startswith("mif"):
-        depth = b"DEPTH = %d;" % (rule.base + rule.words)
-        radixes = [b"ADDRESS_RADIX = HEX;", b"DATA_RADIX = %s;" % name]
-        return [depth, b"WIDTH = %d;" % rule.width, *radixes, b"CONTENT BEGIN"]
-    header = {
-        "none": [],
-        "tokens": [rb"#[!-~]+#"] * _HEADER_LINES,
-        "verilog": [rb"//[ -~]+"] * _HEADER_LINES,
-        "short": [rb"#[!-~]{1,%d}" % (_SHORT - 1)] * _HEADER_LINES,
-    }
-    return header[rule.header] + ([b"@%x" % rule.base] if rule.base else [])
 
 
 def _frame(rule: WordRule, word: int) -> tuple[bytes, bytes]:
@@ -216,8 +176,11 @@ def _codes(bits: UInt8[np.ndarray, "word bit"], rule: WordRule) -> Integer[np.nd
         word = int(bits[:, :extra].any(axis=1).argmax())
         raise ComparisonError(f"word {word}: must be zero left of its lanes")
     fields = bits[:, extra:].reshape(len(bits), rule.lanes, rule.lane_bits)
-    if not rule.lane0_left:
-        fields = fields[:, ::-1]
+    return _values(fields if rule.lane0_left else fields[:, ::-1], rule)
+
+
+def _values(fields: Integer[np.ndarray, "word lane bit"], rule: WordRule) -> Integer[np.ndarray, "word lane"]:
+    """Return what the bits of lanes, the most significant first, stand for."""
     codes = np.zeros(fields.shape[:2], np.int64 if rule.lane_bits > 30 else np.int32)
     for place in range(rule.lane_bits):
         codes = codes * 2 + fields[..., place]
@@ -339,4 +302,5 @@ def _pattern(template: str, format: str, axes: tuple[str, ...]) -> str:
 
 
 def _extension(format: str) -> str:
-    return ".txt" if format == "bin" else f".{format.removesuffix('-hex')}"
+    own = {"bin": ".txt", "dec": ".txt", "c": ".h", "sv": ".svh", "sv-packed": ".svh"}
+    return own.get(format, f".{format.partition('-')[0]}")

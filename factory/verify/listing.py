@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,10 @@ from jaxtyping import Integer
 from factory.manifest import MANIFEST, SCHEMA, Manifest
 from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
-from factory.verify.decode import RADIX, TWOS_COMPLEMENT, LayoutRecord, WordRule, check_name, decode
+from factory.verify.decode import RADIX, TWOS_COMPLEMENT, LayoutRecord, WordRule, decode
 from factory.verify.named import BIT, needed_axes
-from factory.verify.selected import SelectedLayer
 
 MOST_LANE_BITS = 32
-STATES_ADDRESSES = ("bin", "hex", "mif", "mif-hex")
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class ListedFiles:
     """All files of one layout, of one layer or (`image` not None) one of its images; `record` is the manifest's.
 
     `source_index` is the image's and `vector` what it is made for with the layer, as the manifest's group says.
+    With `renumber`, names hold places among what is kept: `place` is the image's, among those of the layer.
     """
 
     layer: str
@@ -36,7 +36,9 @@ class ListedFiles:
     layout: LayoutRecord
     record: Mapping[str, Any]
     source_index: int | None
-    vector: Mapping[str, Any] | None
+    vector: Mapping[str, Any] | None = None
+    renumber: bool = False
+    place: int = 0
 
     @property
     def role(self) -> str:
@@ -54,7 +56,7 @@ class ListedFiles:
         where = self.layer if self.image is None else f"{self.layer}, image {self.image}"
         return f"{where}, {self.layout['name']}"
 
-    @property
+    @cached_property
     def word_rule(self) -> WordRule:
         """How each file holds its words."""
         record, layout = self.record, self.layout
@@ -73,7 +75,56 @@ class ListedFiles:
             beats=record.get("beats", 1),
             highest_beat_first=layout.get("highest_beat_first", False),
             lines=record["lines"],
+            separator=layout.get("separator", ""),
+            radix_prefix=layout.get("radix_prefix", ""),
+            head=tuple(layout.get("head", ())),
+            foot=tuple(layout.get("foot", ())),
+            endian=layout.get("endian", "little"),
+            align_bytes=layout.get("align_bytes", 1),
+            dimensions=self._dimensions(),
+            depth=layout["depth"],
+            **self._blocks(),
         )
+
+    def _dimensions(self) -> tuple[int, ...]:
+        counted = [str(axes).split() for axes in self.layout.get("shape", ())]
+        counted = counted or [[axis.removeprefix("-")] for axis in (*self.layout["lines"], *self.layout["lanes"])]
+        return tuple(prod(self._size(axis) for axis in axes) for axes in counted)
+
+    def _size(self, axis: str) -> int:
+        if axis not in self.record["axes"]:
+            raise ComparisonError(f"{MANIFEST}: {self.address}: axes must have {axis}")
+        return self.record["axes"][axis]
+
+    def _blocks(self) -> dict[str, int]:
+        """Return what a rule says of blocks."""
+        layout, words = self.layout, self.record["words"]
+        counted = [axis for axis in layout["lines"] if axis.removeprefix("-") in layout.get("blocks", ())]
+        each = prod(self._size(axis.removeprefix("-")) for axis in counted)
+        size = words // each if "blocks" in layout else layout.get("block_lines", 0)
+        if not size:
+            return {}
+        stride = layout.get("block_stride", size)
+        each = each if "blocks" in layout else -(-words // size)
+        blocks = each * prod(self._size(axis) for axis in self.file_axes if axis in layout.get("blocks", ()))
+        extent = (blocks - 1) * stride + words - (each - 1) * size
+        return dict(block_words=size, block_stride=stride, extent=extent)
+
+    def rule_of(self, entry: Mapping[str, Any], labels: Mapping[str, Sequence[int]]) -> WordRule:
+        """Return how one file holds its words: what depends on its name, and on its place among the files.
+
+        `labels` are what the places on axes stand for, where that is not the places themselves.
+        """
+        rule = self.word_rule
+        if rule.is_plain or not RADIX[rule.format]:
+            return rule
+        number, counted = 0, self.layout.get("blocks", ())
+        for axis, signed in zip(self.file_axes, self.layout["files"], strict=True):
+            if axis in counted:
+                place, count = list(labels.get(axis, range(self._size(axis)))).index(entry[axis]), self._size(axis)
+                number = number * count + (count - 1 - place if signed.startswith("-") else place)
+        blocks = rule.words // rule.block_words if rule.block_words else 0
+        return replace(rule, file=entry["name"], first_block=number * blocks)
 
     @property
     def code(self) -> str:
@@ -117,11 +168,13 @@ def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
     its own and then those of its images, ascending.
     """
     layers, layouts = manifest.facts["layers"], manifest.facts["layouts"]
-    done, last = set(), ("", -1)
+    done, last, place = set(), ("", -1), -1
+    renumber = manifest.facts.get("renumber", False)
     for group in manifest.groups():
         layer, image = group["layer"], -1 if group["image"] is None else group["image"]
         if layer in done or (layer == last[0] and image <= last[1]):
             raise ComparisonError(f"{MANIFEST}: the groups of {layer} must follow each other, its images ascending")
+        place = -1 if image < 0 else place + 1 if layer == last[0] else 0
         done, last = done | {last[0]} - {layer}, (layer, image)
         for record in group["sets"]:
             name = record["layout"]
@@ -138,7 +191,9 @@ def listed_files(manifest: Manifest) -> Iterator[ListedFiles]:
             if per_image != (group["image"] is not None):
                 owner = "an image, not of the layer itself" if per_image else "the layer itself, not of an image"
                 raise ComparisonError(f"{MANIFEST}: {layer}: {name} must be of {owner}")
-            yield ListedFiles(layer, group["image"], layout, record, group.get("source_index"), group.get("vector"))
+            yield ListedFiles(
+                layer, group["image"], layout, record, group.get("source_index"), group.get("vector"), renumber, place
+            )
 
 
 @dataclass(frozen=True)
@@ -228,125 +283,16 @@ class FileReader:
         self._root, self._total, self._progress = root, total, progress
         self.done, self.bytes = 0, 0
 
-    def codes(self, files: ListedFiles, entry: Mapping[str, Any]) -> Integer[np.ndarray, "word lane"]:
-        """Return a file's codes."""
+    def codes(
+        self, files: ListedFiles, entry: Mapping[str, Any], labels: Mapping[str, Sequence[int]]
+    ) -> Integer[np.ndarray, "word lane"]:
+        """Return a file's codes; `labels` are what the places on axes stand for."""
         path = files.path(entry)
         data = read_file(self._root, path, entry["sha256"])
         self.done, self.bytes = self.done + 1, self.bytes + len(data)
         if self._progress:
             self._progress(self.done, self._total, path)
         try:
-            return decode(data, files.word_rule)
+            return decode(data, files.rule_of(entry, labels))
         except ComparisonError as error:
             raise ComparisonError(f"{path}: {error}") from None
-
-
-def check_record(
-    files: ListedFiles,
-    selected: SelectedLayer,
-    flat: bool,
-    sizes: Mapping[str, int],
-    lines: int,
-    lanes: int,
-    labels: Mapping[str, Sequence[int]],
-) -> None:
-    """Raise ComparisonError unless a set's record says what its layout and its vector's shape give.
-
-    `sizes` are those of the layout's axes, `lines` and `lanes` those of each file; `labels` are what
-    the places on axes stand for.
-    """
-    _check_keys(files, selected)
-    record, layout = files.record, files.layout
-    shared = files.image is None or "{image}" in layout["file"]
-    directory = "" if flat else files.layer if shared else f"{files.layer}/image{files.image}"
-    word_bits = max(layout["word_bits"], lanes * record["lane_bits"])
-    beats = _beats(layout, word_bits)
-    expected = {
-        "directory": directory,
-        "radix": RADIX[layout["format"]],
-        "axes": dict(sizes),
-        "lines": lines,
-        "words": max(lines * (beats or 1), layout["words"]),
-        "lanes": lanes,
-        "word_bits": word_bits,
-        "beats": beats,
-        "signed": layout["signed"] and not files.has_bits,
-        "sign_bit": files.value_bits - 1 if files.has_bits and layout["signed"] else None,
-        "source": _source(files),
-    }
-    if not files.rule.addresses:  # whose lanes are as wide as the addresses need
-        expected["lane_bits"] = 1 if files.has_bits else layout["lane_bits"]
-    for name, value in expected.items():
-        if record.get(name) != value:
-            raise ComparisonError(f"{MANIFEST}: {files.address}: {name} must be {value}, not {record.get(name)}")
-    if layout["depth"] and record["words"] > layout["depth"]:
-        raise ComparisonError(f"{MANIFEST}: {files.address}: depth must be at least {record['words']}")
-    if layout["base"] and not (files.rule.addresses or layout["format"] in STATES_ADDRESSES):
-        raise ComparisonError(f"{MANIFEST}: {files.address}: base must be 0 in format {layout['format']}")
-    if record["lane_bits"] > MOST_LANE_BITS:
-        raise ComparisonError(f"{MANIFEST}: {files.address}: lane_bits must be up to {MOST_LANE_BITS}")
-    _check_places(files, selected, sizes, labels)
-
-
-def _check_keys(files: ListedFiles, selected: SelectedLayer) -> None:
-    """Raise ComparisonError where a layout has a key that its role, its lines or its format cannot have."""
-    layout, bus = files.layout, files.layout.get("bus_bits", 0)
-    lines = [axis.removeprefix("-") for axis in layout["lines"]]
-    aligned = [align["axis"] for align in layout.get("align", ())]
-    wrong = {
-        "code": files.code != TWOS_COMPLEMENT and not layout["signed"],
-        "border": not layout.get("border", True) and "nij" not in selected.axes(files.role),
-        "align": not set(aligned) <= set(lines) or len(set(aligned)) < len(aligned),
-        "bus_bits": bus > 0 and RADIX[layout["format"]] == 0 and layout["format"] != "raw",
-        "beats": not bus and bool({"beats", "beats_pow2", "highest_beat_first"} & set(layout)),
-        "stride": not files.rule.addresses and bool({"stride", "pixel_words"} & set(layout)),
-    }
-    for key, is_wrong in wrong.items():
-        if is_wrong:
-            raise ComparisonError(f"{MANIFEST}: {files.address}: its role, lines and format must allow {key}")
-
-
-def _beats(layout: LayoutRecord, word_bits: int) -> int | None:
-    """Return how many beats of a bus take a word; None where there is no bus."""
-    bus = layout.get("bus_bits", 0)
-    if not bus:
-        return None
-    count = max((word_bits + bus - 1) // bus, layout.get("beats", 0))
-    return 1 << (count - 1).bit_length() if layout.get("beats_pow2", False) else count
-
-
-def _source(files: ListedFiles) -> dict[str, Any] | None:
-    """Return what a set must say of the dataset that it holds or is made from.
-
-    That of activation codes and weights may be either of the store's: as the network has them, or in tiles.
-    """
-    if files.rule.dataset is None:
-        return None
-    dataset = f"layers/{files.layer}/{files.rule.dataset}"
-    tiled = f"{dataset}_tile"
-    named = (files.record["source"] or {}).get("dataset")
-    source = {"dataset": tiled if files.rule.tiled and named == tiled else dataset}
-    return source if files.image is None else source | {"image": files.image}
-
-
-def _check_places(
-    files: ListedFiles, selected: SelectedLayer, sizes: Mapping[str, int], known: Mapping[str, Sequence[int]]
-) -> None:
-    """Raise ComparisonError unless there is one file for each place on the axes of files, named after it."""
-    axes, layout = files.file_axes, files.layout
-    labels = [known.get(axis, range(sizes[axis]))[: sizes[axis]] for axis in axes]
-    missing = set(product(*labels))
-    channels = selected.selection.get("ic", range(selected.spec.in_channels))
-    tiles = selected.array.input_tiles(selected.spec.in_channels)
-    for entry in files.record["files"]:
-        place = tuple(entry.get(axis) for axis in axes)
-        if place not in missing:
-            raise ComparisonError(f"{MANIFEST}: {files.address}: {entry['name']} must hold a selected place of its own")
-        missing.remove(place)
-        numbers = dict(zip(axes, place, strict=True))
-        numbers["tile"] = numbers.get("ot", 0) * tiles + numbers.get("it", 0)
-        numbers |= {"image": files.image, "n": len(channels)}
-        check_name(entry["name"], layout["file"], layout["format"], axes, numbers)
-    if missing:
-        place = dict(zip(axes, min(missing), strict=True))
-        raise ComparisonError(f"{MANIFEST}: {files.address}: there must be a file for {place}")
