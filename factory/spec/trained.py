@@ -11,6 +11,7 @@ from jaxtyping import Float32, Int8, Int16, Int32
 from factory.spec.bounds import Range
 from factory.spec.layer import ConvLayer
 from factory.spec.network import Network, SystolicArray
+from factory.spec.streams import Stem
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,15 @@ class TrainedLayer:
 
 
 @dataclass(frozen=True)
+class TrainedStem:
+    """A stem's trained values: real weights."""
+
+    spec: Stem
+    weight: Float32[np.ndarray, "oc ic ki kj"]
+    batch_norm: BatchNorm
+
+
+@dataclass(frozen=True)
 class TrainedNetwork:
     """A network's trained values; `sha256` identifies their contents (hex)."""
 
@@ -57,6 +67,7 @@ class TrainedNetwork:
     classifier_weight: Float32[np.ndarray, "class feature"]
     classifier_bias: Float32[np.ndarray, " class"]
     sha256: str
+    stem: TrainedStem | None = None
 
 
 @dataclass(frozen=True)
