@@ -39,8 +39,9 @@ def import_checkpoint(path: str | os.PathLike, network: str | Network = "auto") 
 
     `network` is a description, its name, a TOML file, or `auto`: the named network whose tensors fit best, or a
     residual network of the widths, depth and weight bits that the checkpoint has, with 4-bit activations, whose width
-    no checkpoint states. Names may begin with `module.` (DataParallel). The weight codes are those stored in `weight_q`; each must be a rounding of the
-    one that `weight` gives, computed anew. Raise InputError where the file is not such a checkpoint of that network.
+    no checkpoint states. Names may begin with `module.` (DataParallel). The weight codes are those stored in
+    `weight_q`; each must be a rounding of the one that `weight` gives, computed anew. Raise InputError where the file
+    is not such a checkpoint of that network.
     """
     network, state = _open(Path(path), network)
     with _addressed(path, network):

@@ -154,12 +154,11 @@ class QuantNetwork(nnx.Module):
 
         A layer that enters a stream, and the stem, give what leaves their batch norm, before any ReLU.
         """
-        added = {name for stream in self.network.streams for name in stream.inputs}
         maps = {IMAGE: image}
         for step in self.network.steps:
             if isinstance(step, Stream):
                 maps[step.name] = jax.nn.relu(sum((maps[name] for name in step.inputs[1:]), maps[step.layer]))
-            elif step.name in added:
+            elif step.name in self.network.entering:
                 maps[step.name] = self.layers[step.name].normed(_read(maps, step), train=train, dtype=dtype)
             else:
                 y = self.layers[step.name](_read(maps, step), train=train, dtype=dtype)

@@ -14,6 +14,9 @@ from factory.spec.errors import ComparisonError as ComparisonError
 from factory.spec.errors import FactoryError as FactoryError
 from factory.spec.errors import InputError as InputError
 from factory.spec.errors import Progress as Progress
+from factory.spec.fixed import FixedStem as FixedStem
+from factory.spec.fixed import FixedStreams as FixedStreams
+from factory.spec.fixed import FixedTerm as FixedTerm
 from factory.spec.layer import GIVEN as GIVEN
 from factory.spec.layer import IMAGE as IMAGE
 from factory.spec.layer import MOST_SIZE as MOST_SIZE
@@ -25,6 +28,7 @@ from factory.spec.network import MOST_LANES as MOST_LANES
 from factory.spec.network import LayerSet as LayerSet
 from factory.spec.network import Network as Network
 from factory.spec.network import SystolicArray as SystolicArray
+from factory.spec.network import step_inputs as step_inputs
 from factory.spec.resnet import resnet as resnet
 from factory.spec.streams import Stem as Stem
 from factory.spec.streams import Stream as Stream

@@ -145,55 +145,53 @@ class Network(LayerSet):
     def _check_streams(self) -> None:
         if self.stem and len(self.mean) != self.stem.in_channels:
             raise InputError(f"{self.stem.name}: it must read {len(self.mean)} colours, not {self.stem.in_channels}")
-        names = [step.name for step in self.steps]
-        for place, stream in enumerate(self.streams):
+        names, own = [step.name for step in self.steps], {stream.name for stream in self.streams}
+        taken = [layer.name for layer in (*self.layers, *self.streams)] + ([self.stem.name] if self.stem else [])
+        for stream in self.streams:
+            if not _NAME.fullmatch(stream.name) or taken.count(stream.name) > 1 or stream.layer in own:
+                raise InputError(f"stream {stream.name}: it must have a name of its own, and begin with a layer")
             if stream.name not in names:
                 raise InputError(f"stream {stream.name}: it must add layers and earlier streams, not {stream.inputs}")
-            if not _NAME.fullmatch(stream.name) or names.count(stream.name) > 1 or stream.layer in self._streams:
-                raise InputError(f"stream {stream.name}: it must have a name of its own and begin with a layer")
             shapes = [self.map_shape(name) for name in stream.inputs]
             if len(set(shapes)) > 1:
                 raise InputError(f"stream {stream.name}: its maps must be of one size, not {shapes[0]} and {shapes[1]}")
-            used = [name for other in self.streams[:place] for name in other.inputs if name not in self._streams]
-            for name in stream.inputs:
-                if name in used or (name not in self._streams and self._is_pooled(name)):
-                    raise InputError(f"{name}: it must enter one stream, stream {stream.name}, without a pool")
-        if self.stem and self.stem.name not in (stream.layer for stream in self.streams):
+        entering = [name for stream in self.streams for name in stream.inputs if name not in own]
+        for layer in self.layers:
+            if entering.count(layer.name) > 1 or (layer.name in entering and layer.pool > 1):
+                raise InputError(f"{layer.name}: it must enter one stream at most, and then have no pool")
+        if self.stem and self.stem.name not in entering:
             raise InputError(f"{self.stem.name}: a stem must enter a stream")
 
-    def _is_pooled(self, name: str) -> bool:
-        return not (self.stem and name == self.stem.name) and self.layer(name).pool > 1
-
     @property
-    def _streams(self) -> dict[str, Stream]:
-        return {stream.name: stream for stream in self.streams}
+    def entering(self) -> frozenset[str]:
+        """The names of what is added to streams from its accumulators: of layers, and of the stem."""
+        streams = {stream.name for stream in self.streams}
+        return frozenset(name for stream in self.streams for name in stream.inputs if name not in streams)
 
     def _readable(self, layers: Collection[str]) -> Collection[str]:
-        """Return the layers, and the streams that are complete once these are computed."""
-        found = [*layers, *([self.stem.name] if self.stem else [])]
+        """Return the layers that enter no stream, and the streams that are complete once these layers are computed."""
+        found = {*layers, *([self.stem.name] if self.stem else [])}
         for stream in self.streams:
-            found += [stream.name] if set(stream.inputs) <= set(found) else []
-        return [name for name in found if not (self.stem and name == self.stem.name)]
+            found |= {stream.name} if found.issuperset(stream.inputs) else set()
+        return found - self.entering
 
     @functools.cached_property
     def steps(self) -> tuple[Stem | ConvLayer | Stream, ...]:
         """The stem, layers and streams in an order in which each follows what it reads."""
-        steps: list[Stem | ConvLayer | Stream] = [self.stem] if self.stem else []
-        left = list(self.streams)
-        for layer in (None, *self.layers):
-            steps += [layer] if layer else []
-            names = {step.name for step in steps}
-            for stream in [*left]:
-                if set(stream.inputs) <= names:
-                    steps.append(stream)
-                    names.add(stream.name)
-                    left.remove(stream)
-        return tuple(steps)
+        steps: dict[str, Stem | ConvLayer | Stream] = {}
+        for step in (self.stem, *self.layers):
+            if step:
+                steps[step.name] = step
+            for stream in self.streams:
+                if steps.keys() >= set(stream.inputs):
+                    steps.setdefault(stream.name, stream)
+        return tuple(steps.values())
 
     def map_shape(self, name: str) -> tuple[int, int, int]:
         """Return `(channels, height, width)` of what leaves a layer, after its pool, a stream or the stem."""
-        if name in self._streams:
-            return self.map_shape(self._streams[name].layer)
+        for stream in self.streams:
+            if stream.name == name:
+                return self.map_shape(stream.layer)
         layer = self.stem.geometry if self.stem and name == self.stem.name else self.layer(name)
         return (layer.out_channels, layer.next_height, layer.next_width)
 
@@ -245,6 +243,13 @@ class Network(LayerSet):
         if data.get("streams"):
             records["streams"] = [from_dict(Stream, stream) for stream in data["streams"]]
         return super().from_dict({**data, **records})
+
+
+def step_inputs(step: Stem | ConvLayer | Stream) -> tuple[str, ...]:
+    """Return the names of what a step of a network reads."""
+    if isinstance(step, Stream):
+        return step.inputs
+    return (IMAGE,) if isinstance(step, Stem) else (step.source,)
 
 
 def _every(shape: tuple[int, int, int], stride: int) -> tuple[int, int, int]:
