@@ -103,15 +103,20 @@ def contents_sha256(network: Network, tensors: Mapping[str, np.ndarray]) -> str:
 
 FORMAT = 1
 _KEY = "factory"
-_DEFAULT = "vgg16_w4a4.safetensors"
+_SHIPPED = ("vgg16_w4a4.safetensors", "resnet20_w4a4.safetensors")
 _NORM = {"mean": {}, "var": {"rule": NOT_NEGATIVE}, "gamma": {}, "beta": {}}
 
 
 def default_weights() -> Path:
-    """Return the path of the weights that ship with the package: in an installed wheel, or else in the checkout."""
+    """Return the path of the weights that are used where none are named: the first of the `shipped_weights`."""
+    return shipped_weights()[0]
+
+
+def shipped_weights() -> tuple[Path, ...]:
+    """Return the paths of the weights that ship with the package: in an installed wheel, or else in the checkout."""
     package = Path(__file__).parents[1]
-    installed = package / "_data" / _DEFAULT
-    return installed if installed.is_file() else package.parent / "weights" / _DEFAULT
+    folder = package / "_data" if (package / "_data").is_dir() else package.parent / "weights"
+    return tuple(folder / name for name in _SHIPPED)
 
 
 def save_weights(trained: TrainedNetwork, path: str | os.PathLike) -> None:

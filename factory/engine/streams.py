@@ -1,9 +1,8 @@
 """Residual streams on the device: sums of 32-bit integers, whose products of more bits are made digit by digit.
 
-A multiplier is `m[0] + (m[1] << d) + ..`, digits of `d` bits but the last, so that `(multiplier * acc + offset) >> shift`
-is a carry passed from digit to digit: `m[i] * acc + offset[i] + carry` fits in 32 bits for every digit but the last,
-where only the sum over all steps must, because XLA's integers wrap. Nothing is rounded, so no device and no compiler
-gives other bits.
+A multiplier is `m[0] + (m[1] << d) + ..`, digits of `d` bits but the last. So `(multiplier * acc + offset) >> shift` is
+a carry passed from digit to digit: `m[i] * acc + offset[i] + carry` fits in 32 bits for every digit but the last, of
+which only the sum must, because XLA's integers wrap. Nothing is rounded, so no device and no compiler gives other bits.
 """
 
 from __future__ import annotations

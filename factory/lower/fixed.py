@@ -5,8 +5,9 @@ way, of what the exact bounds of codes and accumulators allow, is beyond 30 bits
 step of every layer that reads a stream. What enters a stream is a linear function of an accumulator, whose factor and
 offset are computed in float64, each operation as it is written, and rounded once.
 
-Measured on the course's ResNet20 (19 fraction bits and 1.9 million codes of 8 images), with torch's codes: see
-`weights/README.md`. Elementary float32 steps differ in as few, but a compiler may contract a product and a sum of theirs.
+Measured on the course's ResNet20 (23 fraction bits), with torch's accumulators of 8 images: these streams lie within
+4.4e-6 of torch's, the same sums in float32 steps within 4.8e-6; of 835,584 codes that are made of them, each way gives
+one that is not torch's. A compiler may contract the float32 steps, but not these.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Ends = tuple[Shaped[np.ndarray, " oc"], Shaped[np.ndarray, " oc"]]
 def fix_streams(trained: TrainedNetwork, layers: Mapping[str, IntegerLayer]) -> FixedStreams | None:
     """Return the streams of a network in integers, or None where it has none.
 
-    Raise InputError, with the stream's or the layer's name, where 32 bits do not hold them finely enough.
+    Raise InputError, with the layer's name, where 32 bits do not hold them finely enough.
     """
     network = trained.network
     if not network.streams:

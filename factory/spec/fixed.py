@@ -14,12 +14,12 @@ from factory.spec.streams import Stem
 
 @dataclass(frozen=True)
 class FixedTerm:
-    """What a layer's accumulators add to a stream, in its units, rounded to the nearest:
+    """What a layer's accumulators add to a stream, in its units.
 
         term[oc] == (multiplier[oc] * acc + offset[oc]) >> shift
 
-    `offset` holds the half that rounds. `shift` is a multiple of `digit_bits`, and a product of an accumulator with a
-    number of so many bits fits in 31: so the sum can be made of 32-bit integers, digit by digit.
+    `offset` holds the half that rounds to the nearest. `shift` is a multiple of `digit_bits`, and an accumulator times
+    a number of so many bits is within 30 bits: so the sum can be made of 32-bit integers, digit by digit.
     """
 
     multiplier: Int64[np.ndarray, " oc"]
@@ -30,12 +30,12 @@ class FixedTerm:
 
 @dataclass(frozen=True)
 class FixedStem:
-    """The stem in integers: what it adds to its stream, rounded to the nearest.
+    """The stem in integers: what it adds to its stream, in its units.
 
         term[oc] == (convolution(pixels and ones, weight)[oc] + offset[oc]) >> shift
 
     The last input channel is 1 inside the image and, like the pixels, 0 on the border; its weights are what the
-    pixels' mean subtracts, so that the border is the real 0. `shift` and `digit_bits` are as in `FixedTerm`.
+    pixels' mean subtracts, so that the border is the real 0. The rest is as in `FixedTerm`.
     """
 
     spec: Stem

@@ -76,8 +76,8 @@ class IntegerLayer:
     """One layer of the integer network.
 
     `activation_low` and `activation_high` are the least and the largest code that can enter each input channel,
-    `accumulator` is the exact range of the sums over all channels. Every layer whose accumulators alone decide the codes
-    of another has thresholds and directions, 1 or -1, with
+    `accumulator` is the exact range of the sums over all channels. A layer whose accumulators alone decide another's
+    codes has thresholds and directions, 1 or -1, with
 
         code[oc] == (direction[oc] * acc >= direction[oc] * threshold[oc]).sum(level)
 
