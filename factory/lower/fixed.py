@@ -78,14 +78,17 @@ def _threshold(layer: TrainedLayer, fraction: int, reach: Range) -> Int32[np.nda
     return stream_thresholds(layer.alpha_a, layer.spec.activation_bits, fraction, reach.high)
 
 
-def linear(norm: BatchNorm | None, channels: int) -> tuple[Real, Real]:
-    """Return `(factor, offset)`, float64 `(oc,)`, of a batch norm: `y * factor + offset`."""
+def linear(name: str, norm: BatchNorm | None, channels: int) -> tuple[Real, Real]:
+    """Return `(factor, offset)`, float64 `(oc,)`, of a batch norm: `y * factor + offset`; None: of nothing."""
     if norm is None:
         return np.ones(channels), np.zeros(channels)
     mean, var, gamma, beta = (x.astype(np.float64) for x in (norm.mean, norm.var, norm.gamma, norm.beta))
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        factor = gamma / np.sqrt(var + np.float64(np.float32(norm.eps)))
-        return factor, beta - mean * factor
+    spread = var + np.float64(np.float32(norm.eps))
+    if not (spread > 0).all():
+        oc = int(np.argmin(spread > 0))
+        raise InputError(f"{name}: var + eps of oc {oc} must be more than 0, not {spread[oc]}")
+    factor = gamma / np.sqrt(spread)
+    return factor, beta - mean * factor
 
 
 def _layer_line(layer: TrainedLayer) -> tuple[Real, Real]:
@@ -93,9 +96,9 @@ def _layer_line(layer: TrainedLayer) -> tuple[Real, Real]:
 
     The factor of a channel without weights, whose accumulators are all 0, is 0.
     """
-    factor, offset = linear(layer.batch_norm, layer.spec.out_channels)
+    factor, offset = linear(layer.spec.name, layer.batch_norm, layer.spec.out_channels)
     factor = np.float64(layer.activation_scale) * np.float64(layer.weight_scale) * factor
-    return np.where(layer.weight_code.any(axis=(1, 2, 3)), factor, 0 * factor), offset
+    return np.where(layer.weight_code.any(axis=(1, 2, 3)), factor, 0.0), offset
 
 
 def _layer_bounds(layer: TrainedLayer, integer: IntegerLayer) -> Ends:
@@ -111,7 +114,7 @@ def _accumulators(layer: IntegerLayer) -> tuple[Int64[np.ndarray, " oc"], Int64[
 
 def _stem_line(network: Network, stem: TrainedStem) -> tuple[Real, Real]:
     """Return `(weight, offset)` of a stem: of pixels 0 to 255 and ones, `(oc, colour and 1, ki, kj)`, and `(oc,)`."""
-    factor, offset = linear(stem.batch_norm, stem.spec.out_channels)
+    factor, offset = linear(stem.spec.name, stem.batch_norm, stem.spec.out_channels)
     mean, std = (np.array(x, np.float32).astype(np.float64) for x in (network.mean, network.std))
     weight = stem.weight.astype(np.float64) * factor[:, None, None, None] / std[:, None, None]
     ones = -sum(weight[:, colour] * mean[colour] for colour in range(mean.size))
@@ -143,11 +146,7 @@ def _stream_ends(network: Network, bounds: Mapping[str, Ends]) -> dict[str, Ends
 def _fraction_bits(network: Network, bounds: dict[str, Ends]) -> int:
     """Return how many fraction bits leave every sum within `SUM_BITS` and a sign."""
     ends = bounds | _stream_ends(network, bounds)
-    largest = {name: max(float(np.abs(end).max()) for end in pair) for name, pair in ends.items()}
-    for name, value in largest.items():
-        if not math.isfinite(value):
-            raise InputError(f"{name}: what enters its stream must be finite, not {value}")
-    _, exponent = math.frexp(max(largest.values()))
+    _, exponent = math.frexp(max(float(np.abs(end).max()) for pair in ends.values() for end in pair))
     return SUM_BITS - max(exponent, 0)
 
 

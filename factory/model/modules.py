@@ -139,22 +139,23 @@ class QuantNetwork(nnx.Module):
 
         `dtype` is that of the convolutions' products; all else is float32.
         """
-        colour = np.arange(pixels.shape[1])[None, :, None, None]
-        values = jnp.asarray(pixel_values(self.network))[colour, pixels]
-        *_, (_, last) = self.maps(values.transpose(0, 2, 3, 1), train=train, dtype=dtype)
+        *_, (_, last) = self.maps(pixels, train=train, dtype=dtype)
         pooled = average_pool_float(last, self.network.average_pool)
         features = pooled.transpose(0, 3, 1, 2).reshape(pixels.shape[0], -1)
         product = jnp.matmul(features, self.classifier_weight[...].T, precision=jax.lax.Precision.HIGHEST)
         return product + self.classifier_bias[...][None]
 
     def maps(
-        self, image: Float32[Array, "image y x colour"], *, train: bool = False, dtype: DTypeLike = jnp.float32
-    ) -> Iterator[tuple[str, Float32[Array, "image _y _x channel"]]]:
-        """Yield the name and the map of each of the network's steps: what leaves a layer, or a stream.
+        self, pixels: UInt8[Array, "image colour y x"], *, train: bool = False, dtype: DTypeLike = jnp.float32
+    ) -> Iterator[tuple[str, Float32[Array, "image _y _x _channel"]]]:
+        """Yield the name and the map of the normalised image, and of each of the network's steps in their order.
 
         A layer that enters a stream, and the stem, give what leaves their batch norm, before any ReLU.
         """
-        maps = {IMAGE: image}
+        colour = np.arange(pixels.shape[1])[None, :, None, None]
+        values = jnp.asarray(pixel_values(self.network))[colour, pixels]
+        maps = {IMAGE: values.transpose(0, 2, 3, 1)}
+        yield IMAGE, maps[IMAGE]
         for step in self.network.steps:
             if isinstance(step, Stream):
                 maps[step.name] = jax.nn.relu(sum((maps[name] for name in step.inputs[1:]), maps[step.layer]))
@@ -196,6 +197,18 @@ def predict(
 ) -> Integer[np.ndarray, " image"]:
     """Return the class of the largest logit of each image, the first where several are equal."""
     return logits(model, pixels, batch).argmax(axis=1)
+
+
+@nnx.jit
+def _real_maps(model: QuantNetwork, pixels: Array) -> dict[str, Array]:
+    return {name: values.transpose(0, 3, 1, 2) for name, values in model.maps(pixels)}
+
+
+def real_maps(
+    model: QuantNetwork, pixels: UInt8[np.ndarray, "image colour y x"]
+) -> dict[str, Float32[np.ndarray, "image _channel _y _x"]]:
+    """Return the maps of `QuantNetwork.maps` by name, for as many images as are computed at once."""
+    return {name: np.asarray(values) for name, values in _real_maps(model, jnp.asarray(pixels)).items()}
 
 
 @partial(nnx.jit, static_argnames="name")

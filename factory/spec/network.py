@@ -128,7 +128,8 @@ class Network(LayerSet):
         for layer in self.layers:
             if layer.source == GIVEN or (self.stem and layer.source == IMAGE):
                 raise InputError(f"{layer.name}: its source must be image or an earlier layer, not {layer.source}")
-            expected = _every(self._map(layer.source, layer), layer.source_stride)
+            channels, height, width = self.source_shape(layer)
+            expected = (channels, *(-(-side // layer.source_stride) for side in (height, width)))
             found = (layer.in_channels, layer.height, layer.width)
             if expected != found:
                 raise InputError(f"{layer.name}: its input must be {expected} from {layer.source}, not {found}")
@@ -195,10 +196,11 @@ class Network(LayerSet):
         layer = self.stem.geometry if self.stem and name == self.stem.name else self.layer(name)
         return (layer.out_channels, layer.next_height, layer.next_width)
 
-    def _map(self, source: str, reader: ConvLayer) -> tuple[int, int, int]:
-        if source != IMAGE:
-            return self.map_shape(source)
-        return (len(self.mean), reader.height * reader.source_stride, reader.width * reader.source_stride)
+    def source_shape(self, layer: ConvLayer) -> tuple[int, int, int]:
+        """Return `(channels, height, width)` of the map of which a layer reads one pixel in `source_stride`."""
+        if layer.source != IMAGE:
+            return self.map_shape(layer.source)
+        return (len(self.mean), layer.height * layer.source_stride, layer.width * layer.source_stride)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -250,11 +252,6 @@ def step_inputs(step: Stem | ConvLayer | Stream) -> tuple[str, ...]:
     if isinstance(step, Stream):
         return step.inputs
     return (IMAGE,) if isinstance(step, Stem) else (step.source,)
-
-
-def _every(shape: tuple[int, int, int], stride: int) -> tuple[int, int, int]:
-    channels, height, width = shape
-    return (channels, -(-height // stride), -(-width // stride))
 
 
 @dataclass(frozen=True)
