@@ -196,7 +196,7 @@ def _residual(state: Mapping[str, torch.Tensor]) -> Network:
 def _weight_bits(state: Mapping[str, torch.Tensor], name: str) -> int:
     """Return the fewest bits that a layer's weights need; fewer than the network's where it has few of their codes."""
     alpha = state.get(f"{name.removesuffix('_q')}_quant.wgt_alpha")
-    if alpha is None or alpha.numel() != 1:
+    if alpha is None or alpha.numel() != 1 or not state[name].numel():
         return 2  # what is wrong with it is said where its tensors are checked
     return weight_bits(name, state[name].detach().float().numpy(), float(alpha))
 
