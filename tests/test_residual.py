@@ -429,3 +429,6 @@ def test_a_description_with_a_wrong_stream_is_refused():
     with pytest.raises(InputError) as error:
         Network.from_dict(data)
     assert str(error.value) == "the keys of a stream must be name layer shortcut, not {'name': 's'}"
+    for changed in ({"streams": 5}, {"stem": None}, {"stem": BLOCK.to_dict()["stem"] | {"height": "6"}}):
+        with pytest.raises(InputError):
+            Network.from_dict(BLOCK.to_dict() | changed)

@@ -103,20 +103,21 @@ def contents_sha256(network: Network, tensors: Mapping[str, np.ndarray]) -> str:
 
 FORMAT = 1
 _KEY = "factory"
-_SHIPPED = ("vgg16_w4a4.safetensors", "resnet20_w4a4.safetensors")
+_DEFAULT = "part1"
+_SHIPPED = {_DEFAULT: "vgg16_w4a4.safetensors", "resnet20": "resnet20_w4a4.safetensors"}
 _NORM = {"mean": {}, "var": {"rule": NOT_NEGATIVE}, "gamma": {}, "beta": {}}
 
 
 def default_weights() -> Path:
-    """Return the path of the weights that are used where none are named: the first of the `shipped_weights`."""
-    return shipped_weights()[0]
+    """Return the path of the weights that are used where none are named."""
+    return shipped_weights()[_DEFAULT]
 
 
-def shipped_weights() -> tuple[Path, ...]:
-    """Return the paths of the weights that ship with the package: in an installed wheel, or else in the checkout."""
+def shipped_weights() -> dict[str, Path]:
+    """Return the weights that ship, by their network's name: in an installed wheel, or else in the checkout."""
     package = Path(__file__).parents[1]
     folder = package / "_data" if (package / "_data").is_dir() else package.parent / "weights"
-    return tuple(folder / name for name in _SHIPPED)
+    return {network: folder / name for network, name in _SHIPPED.items()}
 
 
 def save_weights(trained: TrainedNetwork, path: str | os.PathLike) -> None:
@@ -136,12 +137,12 @@ def save_weights(trained: TrainedNetwork, path: str | os.PathLike) -> None:
 
 
 def load_weights(path: str | os.PathLike | None = None) -> TrainedNetwork:
-    """Read a weights file; None is the one that ships with the package.
+    """Read a weights file; None is the default one, and the name of a network whose weights ship is its own.
 
     Raise InputError where the file is not a whole weights file of this format, where a tensor is missing, unknown,
     misshapen or holds an illegal value, and where the contents are not those that its sha256 was made of.
     """
-    path = default_weights() if path is None else Path(path)
+    path = default_weights() if path is None else shipped_weights().get(str(path), Path(path))
     if not path.is_file():
         raise InputError(f"weights must be a file, not {path}")
     try:

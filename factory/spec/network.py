@@ -240,11 +240,14 @@ class Network(LayerSet):
     def from_dict(cls, data: Mapping[str, Any]) -> Network:
         """Rebuild a description from `to_dict`; raise InputError where a key is missing or unknown."""
         records = {}
-        if data.get("stem"):
-            records["stem"] = from_dict(Stem, data["stem"])
-        if data.get("streams"):
-            records["streams"] = [from_dict(Stream, stream) for stream in data["streams"]]
-        return super().from_dict({**data, **records})
+        try:
+            if "stem" in data:
+                records["stem"] = from_dict(Stem, data["stem"])
+            if "streams" in data:
+                records["streams"] = [from_dict(Stream, stream) for stream in data["streams"]]
+        except TypeError as error:
+            raise InputError(f"network description: {error}") from None
+        return super().from_dict({**data, **records} if records else data)
 
 
 def step_inputs(step: Stem | ConvLayer | Stream) -> tuple[str, ...]:

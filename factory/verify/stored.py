@@ -74,7 +74,7 @@ def verify_store(
 
 
 def _matching_weights(store: Store, weights: Path | str | None) -> TrainedNetwork | None:
-    for path in [path for path in shipped_weights() if path.is_file()] if weights is None else [weights]:
+    for path in [path for path in shipped_weights().values() if path.is_file()] if weights is None else [weights]:
         trained = load_weights(path)
         if trained.sha256 == store.weights_sha256:
             return trained
