@@ -387,11 +387,11 @@ A, B = BLOCK.layers
         ),
         (
             dict(streams=(Stream("s", "c"), Stream("a", "b", "s"))),
-            "stream a: it must have a name of its own, and begin with a layer",
+            "a: a stream or a stem must have a name of its own, of letters, digits, _, . and -",
         ),
         (
             dict(streams=(Stream("s", "c"), Stream("t", "s", "b"))),
-            "stream t: it must have a name of its own, and begin with a layer",
+            "stream t: it must begin with a layer, not with the stream s",
         ),
         (
             dict(layers=(A, ConvLayer("b", "a", 4, 5, 6, 6))),
@@ -400,6 +400,10 @@ A, B = BLOCK.layers
         (
             dict(streams=(*BLOCK.streams, Stream("u", "b", "t"))),
             "b: it must enter one stream at most, and then have no pool",
+        ),
+        (
+            dict(streams=(Stream("s", "c"), Stream("image", "b", "s"))),
+            "image: a stream or a stem must have a name of its own, of letters, digits, _, . and -",
         ),
         (dict(stem=Stem("c", 1, 4, 6, 6)), "c: it must read 3 colours, not 1"),
         (dict(average_pool=7), "network n: average_pool must be at most 6, not 7"),

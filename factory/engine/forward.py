@@ -98,11 +98,11 @@ def _step(
 ) -> tuple[LayerValues | Array, Callable[[], Array]]:
     """Return what a step makes, and a function that computes what others read of it: codes, a term or a stream."""
     if isinstance(step, ConvLayer):
-        layer, codes = engine.layers[step.name], maps[step.source]
+        layer, codes, stride = engine.layers[step.name], maps[step.source], step.source_stride
         if engine.streams and step.name in engine.streams.threshold:
-            codes = stream_codes(codes, engine.streams.threshold[step.name], step.source_stride)
-        else:
-            codes = codes[:, :, :: step.source_stride, :: step.source_stride]
+            codes = stream_codes(codes, engine.streams.threshold[step.name], stride)
+        elif stride > 1:
+            codes = codes[:, :, ::stride, ::stride]
         values = LayerValues(layer, codes, convolve(layer, codes))
         if engine.streams and step.name in engine.streams.terms:
             return values, lambda: layer_term(engine.streams.terms[step.name], values.accumulator)

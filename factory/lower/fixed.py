@@ -40,7 +40,7 @@ FINEST = 2.0**-10
 """The largest unit of a stream, in steps of a layer that reads it."""
 PIXEL_MAX = 255
 
-Real = Float64[np.ndarray, "..."]
+Real = Float64[np.ndarray, "*_"]
 Ends = tuple[Shaped[np.ndarray, " oc"], Shaped[np.ndarray, " oc"]]
 
 
@@ -159,7 +159,7 @@ def _digits(name: str, largest: int) -> tuple[int, int]:
     return digit * -(-(bits + 2) // digit), digit
 
 
-def _fixed(values: Real, bits: int) -> Int64[np.ndarray, ...]:
+def _fixed(values: Real, bits: int) -> Int64[np.ndarray, "*_"]:
     return np.rint(np.ldexp(values, bits)).astype(np.int64)
 
 

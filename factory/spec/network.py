@@ -146,12 +146,20 @@ class Network(LayerSet):
     def _check_streams(self) -> None:
         if self.stem and len(self.mean) != self.stem.in_channels:
             raise InputError(f"{self.stem.name}: it must read {len(self.mean)} colours, not {self.stem.in_channels}")
-        names, own = [step.name for step in self.steps], {stream.name for stream in self.streams}
-        taken = [layer.name for layer in (*self.layers, *self.streams)] + ([self.stem.name] if self.stem else [])
-        for stream in self.streams:
-            if not _NAME.fullmatch(stream.name) or taken.count(stream.name) > 1 or stream.layer in own:
-                raise InputError(f"stream {stream.name}: it must have a name of its own, and begin with a layer")
-            if stream.name not in names:
+        own = [stream.name for stream in self.streams]
+        stem = [self.stem.name] if self.stem else []
+        taken = [IMAGE, GIVEN, *stem, *own, *(layer.name for layer in self.layers)]
+        for name in (*stem, *own):
+            if not _NAME.fullmatch(name) or taken.count(name) > 1:
+                raise InputError(
+                    f"{name}: a stream or a stem must have a name of its own, of letters, digits, _, . and -"
+                )
+        for place, stream in enumerate(self.streams):
+            if stream.layer in own:
+                raise InputError(
+                    f"stream {stream.name}: it must begin with a layer, not with the stream {stream.layer}"
+                )
+            if not {*stem, *own[:place], *(layer.name for layer in self.layers)}.issuperset(stream.inputs):
                 raise InputError(f"stream {stream.name}: it must add layers and earlier streams, not {stream.inputs}")
             shapes = [self.map_shape(name) for name in stream.inputs]
             if len(set(shapes)) > 1:

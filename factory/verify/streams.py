@@ -27,7 +27,7 @@ class StreamArithmetic:
 
     def values(self, stream: np.ndarray) -> np.ndarray:
         """Return the real values of a stream's integers, float32."""
-        return stream.astype(np.float32) * np.float32(0.5) ** self.fraction_bits
+        return stream.astype(np.float32) * np.float32(2.0**-self.fraction_bits)
 
     def layer_term(self, name: str, accumulator: Int64[np.ndarray, "oc y x"]) -> Int64[np.ndarray, "oc y x"]:
         """Return what a layer adds to its stream."""
