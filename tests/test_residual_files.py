@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers_network import random_pixels, residual_network, trained_network
+from helpers_simulator import need
 from helpers_verify import add_one, build_small
 from typer.testing import CliRunner
 
 from factory.audit import audit
-from factory.checkpoint import import_checkpoint, import_float_weights, load_weights, save_weights
+from factory.checkpoint import import_checkpoint, import_float_weights, load_weights, save_weights, shipped_weights
 from factory.cli.app import app
 from factory.export import ExportOptions, export
 from factory.model import create_model, from_trained, logits, to_tensors, transfer
 from factory.report import layer_table, summarize
+from factory.simulate import simulate
 from factory.spec import ComparisonError, InputError, Network, resnet
 from factory.store import open_store
 from factory.train import Totals, TrainConfig, make_optimizer, train_step
@@ -115,6 +117,15 @@ def test_the_import_says_what_it_took_for_granted(reference, tmp_path):
     result = CliRunner().invoke(app, ["import", str(reference / "resnet20_quant.pth.tar"), "-o", str(output)])
     assert result.exit_code == 0 and load_weights(output).network.name == "resnet20"
     assert "weights have 4 bits; activations 4, which no checkpoint states" in result.output
+
+
+def test_the_weights_that_ship_are_small_and_known_by_their_networks_name():
+    trained = load_weights("resnet20")
+    assert (
+        trained.network == resnet("resnet20") and trained.sha256 == load_weights(shipped_weights()["resnet20"]).sha256
+    )
+    assert shipped_weights()["resnet20"].stat().st_size < 1_000_000
+    assert load_weights("part1").sha256 == load_weights().sha256
 
 
 # The model
@@ -223,6 +234,16 @@ def test_other_weights_with_the_same_codes_are_found(whole, tmp_path):
         file.attrs["weights_sha256"] = changed.sha256
     with pytest.raises(ComparisonError, match=r"copy\.h5: layer3\.0\.(conv1|downsample\.0), image 0"):
         verify_store(copy, "all", tmp_path / "other.safetensors")
+
+
+@pytest.mark.simulator
+@pytest.mark.parametrize("dataflow", ["ws", "os"])
+def test_a_shortcut_and_a_layer_of_stride_2_run_in_simulation(whole, tmp_path, dataflow):
+    need("icarus")
+    options = ExportOptions(dataflow, layers=f"{SHORTCUT},layer2.0.conv1", testbench=True)
+    export(whole.store, tmp_path / "bench", options)
+    result = simulate(tmp_path / "bench", simulator="icarus")
+    assert result.compared > 0 and result.unchecked == ()
 
 
 def test_an_export_of_a_shortcut_is_what_it_reads(whole, tmp_path):
