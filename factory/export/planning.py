@@ -14,7 +14,7 @@ from factory.export.flags import with_flags
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
 from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
-from factory.spec import GIVEN, ConvLayer, InputError, LayerSet, SystolicArray
+from factory.spec import GIVEN, ConvLayer, InputError, LayerSet, Network, SystolicArray
 
 _LONGEST_NAME = 30
 
