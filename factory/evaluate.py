@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
 from factory import engine, model
 from factory.arithmetic.integer import max_pool
@@ -16,8 +17,8 @@ from factory.checkpoint import load_weights
 from factory.images import NO_LABEL, load_images
 from factory.images.arrays import Member, open_members
 from factory.lower import lower
-from factory.quant.host import dequantize_accumulator, pixel_values
-from factory.spec import IMAGE, ConvLayer, InputError, Progress, TrainedNetwork
+from factory.quant.host import dequantize_accumulator
+from factory.spec import ConvLayer, InputError, Progress, Stem, Stream, TrainedNetwork
 
 BATCH = 128
 _KINDS = {"integers": "iu", "floats": "f"}
@@ -54,8 +55,9 @@ class LayerComparison:
     """One layer against a reference: counts of values, and of those that differ.
 
     `accumulators_differ`: sums of the reference's activation codes, which must be the reference's own. `fed_differ`:
-    the next layer's codes made from those sums; `fed_distance` is how far the farthest of them lies from a rounding
-    boundary, in codes. `end_to_end_differ`: the codes that enter this layer when only the pixels are given.
+    the codes of the layers that take what is made of those sums, or of the stream that they begin; `fed_distance` is
+    how far the farthest of them lies from a rounding boundary, in codes. `end_to_end_differ`: the codes that enter this
+    layer when only the pixels are given.
     """
 
     name: str
@@ -112,18 +114,16 @@ def first_differences(
     pixels: UInt8[np.ndarray, "image colour y x"],
 ) -> tuple[FirstDifference, ...]:
     """Return where the codes of both networks first differ in each image, by layer."""
-    colour = np.arange(pixels.shape[1])[:, None, None]
-    maps = {IMAGE: pixel_values(trained.network)[colour, pixels]}
+    maps = model.real_maps(floating, pixels)
     found, open_ = [], np.ones(len(pixels), bool)
     for values in engine.forward(integer, pixels):
         spec = trained.network.layer(values.layer.spec.name)
-        entering = maps[spec.source]
+        entering = maps[spec.source][:, :, :: spec.source_stride, :: spec.source_stride]
         scaled = np.minimum(entering / trained.layers[spec.name].alpha_a, np.float32(1)) * spec.activation_qmax
         wrong = (np.rint(scaled) != np.asarray(values.activation)) & open_[:, None, None, None]
         if images := int(wrong.any(axis=(1, 2, 3)).sum()):
             found.append(FirstDifference(spec.name, images, float(_to_boundary(scaled[wrong]).max())))
         open_ &= ~wrong.any(axis=(1, 2, 3))
-        maps[spec.name] = max_pool(model.layer_forward(floating, spec.name, entering), spec.pool)
     last = [FirstDifference("classifier", int(open_.sum()), 0.0)] if open_.any() else []
     return (*found, *last)
 
@@ -132,8 +132,10 @@ def integer_logits(
     trained: TrainedNetwork, integer: engine.EngineNetwork, pixels: UInt8[np.ndarray, "image colour y x"]
 ) -> Float[np.ndarray, "image class"]:
     """Return the logits of the integer network, the classifier being the only thing in floating point."""
-    (values,) = engine.forward(integer, pixels, [trained.network.last])
-    return engine.logits(trained, np.asarray(values.accumulator))
+    last = np.asarray(engine.outputs(integer, pixels))
+    if integer.streams and trained.network.output in {stream.name for stream in trained.network.streams}:
+        return engine.stream_logits(trained, last, integer.streams.fraction_bits)
+    return engine.logits(trained, last)
 
 
 def compare_with_reference(reference: str | Path, weights: str | Path | None = None) -> ReferenceComparison:
@@ -142,7 +144,8 @@ def compare_with_reference(reference: str | Path, weights: str | Path | None = N
     arrays = _read_reference(Path(reference), trained)
     integer, pixels = engine.prepare(lower(trained)), arrays["pixels"]
     own = {values.layer.spec.name: np.asarray(values.activation) for values in engine.forward(integer, pixels)}
-    layers = tuple(_compare_layer(trained, integer, spec, arrays, own) for spec in trained.network.layers)
+    streams = _fed_streams(integer, arrays)
+    layers = tuple(_compare_layer(trained, integer, spec, arrays, own, streams) for spec in trained.network.layers)
     logits = model.logits(model.from_trained(trained), pixels)
     classes = arrays["logits"].argmax(axis=1)
     return ReferenceComparison(
@@ -160,7 +163,7 @@ def _read_reference(path: Path, trained: TrainedNetwork) -> Mapping[str, np.ndar
     shapes: dict[str, tuple[int, ...]] = {"pixels": network.image_shape, "logits": (network.classes,)}
     for spec in network.layers:
         shapes[f"{spec.name}.weight_code"] = spec.weight_shape
-        shapes[f"{spec.name}.activation_code"] = (spec.in_channels, spec.height, spec.width)
+        shapes[f"{spec.name}.activation_code"] = network.source_shape(spec)
         shapes[f"{spec.name}.accumulator"] = (spec.out_channels, spec.out_height, spec.out_width)
     count = next(iter(members["pixels"].shape), 1) if "pixels" in members else 0
     for name, shape in shapes.items():
@@ -175,7 +178,9 @@ def _read_reference(path: Path, trained: TrainedNetwork) -> Mapping[str, np.ndar
         raise InputError(f"{path}: pixels must be 0 to 255, not {wrong}")
     for wrong in arrays["logits"][~np.isfinite(arrays["logits"])][:1]:
         raise InputError(f"{path}: logits must be finite, not {wrong}")
-    return arrays | {"pixels": arrays["pixels"].astype(np.uint8)}
+    strides = {f"{spec.name}.activation_code": spec.source_stride for spec in network.layers}
+    read = {name: arrays[name][:, :, ::stride, ::stride] for name, stride in strides.items()}
+    return arrays | read | {"pixels": arrays["pixels"].astype(np.uint8)}
 
 
 def _check_form(address: str, member: Member, shape: tuple[int, ...], kind: str) -> None:
@@ -189,16 +194,16 @@ def _compare_layer(
     spec: ConvLayer,
     arrays: Mapping[str, np.ndarray],
     own: Mapping[str, np.ndarray],
+    streams: Mapping[str, np.ndarray],
 ) -> LayerComparison:
     layer, codes = integer.layers[spec.name], arrays[f"{spec.name}.activation_code"]
     accumulator = engine.convolve(layer, jnp.asarray(codes))
     fed_codes, fed_differ, fed_distance = 0, 0, 0.0
-    for taker in trained.network.consumers(spec.name):
-        expected = arrays[f"{taker.name}.activation_code"]
-        wrong = np.asarray(engine.next_codes(layer, accumulator)) != expected
-        distance = _boundary_distance(trained, spec, taker, np.asarray(accumulator))[wrong]
+    for taker, made, values in _fed(trained, integer, spec, accumulator, streams):
+        wrong = made != arrays[f"{taker.name}.activation_code"]
+        scaled = values.astype(np.float64) / trained.layers[taker.name].alpha_a * taker.activation_qmax
         fed_codes, fed_differ = fed_codes + wrong.size, fed_differ + int(wrong.sum())
-        fed_distance = max(fed_distance, float(distance.max(initial=0)))
+        fed_distance = max(fed_distance, float(_to_boundary(scaled)[wrong].max(initial=0)))
     return LayerComparison(
         name=spec.name,
         weights_differ=int((trained.layers[spec.name].weight_code != arrays[f"{spec.name}.weight_code"]).sum()),
@@ -211,13 +216,40 @@ def _compare_layer(
     )
 
 
-def _boundary_distance(
-    trained: TrainedNetwork, spec: ConvLayer, taker: ConvLayer, accumulator: Int[np.ndarray, "image oc oy ox"]
-) -> Float[np.ndarray, "image oc y x"]:
-    """Return how far each value that enters `taker` lies from where its code changes, in codes."""
-    values = max_pool(dequantize_accumulator(accumulator, trained.layers[spec.name]), spec.pool)
-    return _to_boundary(values.astype(np.float64) / trained.layers[taker.name].alpha_a * taker.activation_qmax)
+def _fed(
+    trained: TrainedNetwork,
+    integer: engine.EngineNetwork,
+    spec: ConvLayer,
+    accumulator: jax.Array,
+    streams: Mapping[str, np.ndarray],
+) -> Iterator[tuple[ConvLayer, np.ndarray, np.ndarray]]:
+    """Yield the takers of what a layer, or the stream that it begins, gives: with their codes and the real values."""
+    layer = integer.layers[spec.name]
+    for taker in trained.network.consumers(spec.name):
+        real = max_pool(dequantize_accumulator(np.asarray(accumulator), trained.layers[spec.name]), spec.pool)
+        yield taker, np.asarray(engine.next_codes(layer, accumulator)), real
+    for stream in trained.network.streams:
+        for taker in trained.network.consumers(stream.name) if stream.layer == spec.name else ():
+            values, stride = streams[stream.name], taker.source_stride
+            codes = engine.stream_codes(jnp.asarray(values), integer.streams.threshold[taker.name], stride)
+            real = np.ldexp(values[:, :, ::stride, ::stride].astype(np.float64), -integer.streams.fraction_bits)
+            yield taker, np.asarray(codes), real
+
+
+def _fed_streams(integer: engine.EngineNetwork, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the streams that follow from a reference's accumulators, and what is added to them, by name."""
+    maps: dict[str, jax.Array] = {}
+    for step in integer.network.steps if integer.streams else ():
+        if isinstance(step, Stream):
+            maps[step.name] = engine.add_stream(maps[step.layer], maps.get(step.shortcut))
+        elif isinstance(step, Stem):
+            maps[step.name] = engine.stem_term(integer.streams.stem, jnp.asarray(arrays["pixels"]))
+        elif step.name in integer.streams.terms:
+            accumulator = jnp.asarray(arrays[f"{step.name}.accumulator"].astype(np.int32))
+            maps[step.name] = engine.layer_term(integer.streams.terms[step.name], accumulator)
+    return {name: np.asarray(values) for name, values in maps.items()}
 
 
 def _to_boundary(scaled: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Return how far each value lies from where its code changes, in codes."""
     return np.abs(scaled - np.floor(scaled) - 0.5)

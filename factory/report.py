@@ -149,11 +149,15 @@ def audit_table(audits: Sequence[LayerAudit], width: int = 0) -> str:
 
 
 def kernel_text(spec: ConvLayer) -> str:
-    """Return a layer's geometry, `3x3/1+1`: kernel, stride, padding, then dilation (`*2`) and groups (`g8`) if any."""
+    """Return a layer's geometry, `3x3/1+1`: kernel, stride, padding, then dilation (`*2`) and groups (`g8`) if any.
+
+    `@2`: of its source's map it reads one pixel in 2 of each axis.
+    """
     sides = {name: ",".join(map(str, np.atleast_1d(x))) for name, x in spec.to_dict().items() if name in _GEOMETRY}
     text = f"{spec.kernel[0]}x{spec.kernel[1]}/{sides['stride']}+{sides['padding']}"
     dilated = f"*{sides['dilation']}" if "dilation" in sides else ""
-    return text + dilated + (f" g{spec.groups}" if spec.groups > 1 else "")
+    read = f" @{spec.source_stride}" if spec.source_stride > 1 else ""
+    return text + dilated + (f" g{spec.groups}" if spec.groups > 1 else "") + read
 
 
 def span(values: Range) -> str:

@@ -3,7 +3,17 @@
 import numpy as np
 
 from factory.lower import lower
-from factory.spec import BatchNorm, IntegerNetwork, Network, TrainedLayer, TrainedNetwork, vgg
+from factory.spec import (
+    BatchNorm,
+    IntegerNetwork,
+    Network,
+    Stem,
+    TrainedLayer,
+    TrainedNetwork,
+    TrainedStem,
+    resnet,
+    vgg,
+)
 
 
 def odd_network(activation_bits: int = 4) -> Network:
@@ -24,6 +34,11 @@ def tiny_network() -> Network:
     return vgg("tiny", [5, 4], image=(3, 4, 4), classes=3)
 
 
+def residual_network(quantized_stem: bool = False) -> Network:
+    """Return three stages of one block on 7x9 maps: identity and 1x1 shortcuts, odd maps cut by the strides."""
+    return resnet("residual", (5, 9, 4), 8, quantized_stem=quantized_stem, image=(3, 7, 9), classes=4)
+
+
 def trained_network(network: Network, seed: int = 0) -> TrainedNetwork:
     """Return random weights whose codes spread over their range, with batch-norm scales of both signs."""
     random = np.random.default_rng(seed)
@@ -35,7 +50,13 @@ def trained_network(network: Network, seed: int = 0) -> TrainedNetwork:
         layers[conv.name] = TrainedLayer(conv, code, alpha_w, alpha_a, _batch_norm(random, conv, spread))
     classifier = random.normal(size=network.classifier_shape).astype(np.float32)
     bias = random.normal(size=network.classes).astype(np.float32)
-    return TrainedNetwork(network, layers, classifier, bias, f"seed{seed}")
+    stem = _trained_stem(random, network.stem) if network.stem else None
+    return TrainedNetwork(network, layers, classifier, bias, f"seed{seed}", stem)
+
+
+def _trained_stem(random: np.random.Generator, stem: Stem) -> TrainedStem:
+    weight = random.normal(size=stem.geometry.weight_shape).astype(np.float32)
+    return TrainedStem(stem, weight, _batch_norm(random, stem.geometry, np.float32(5)))
 
 
 def _batch_norm(random: np.random.Generator, conv, spread: float) -> BatchNorm | None:

@@ -16,7 +16,7 @@ from factory import InputError, checkpoint
 from factory.checkpoint import default_weights, import_checkpoint, import_float_weights, load_weights, save_weights
 from factory.checkpoint.weights import contents_sha256
 from factory.quant.host import scaled_weights
-from factory.spec import IMAGE, ConvLayer, Network, part1, part2
+from factory.spec import IMAGE, NAMED, ConvLayer, Network, part1, part2
 
 F32 = np.float32
 SHIPPED = "c0f268433e4589127dc2d858886085ef4beac510c4af7f55b47c004f073d05a6"
@@ -282,7 +282,9 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, case):
 def test_what_to_import_must_exist(tmp_path, state):
     assert message(import_checkpoint, tmp_path) == f"checkpoint must be a file, not {tmp_path}"
     path = saved(tmp_path / "tiny.pth", state)
-    assert message(import_checkpoint, path, "vgg") == "network must be one of part1 part2 or a TOML file, not vgg"
+    assert (
+        message(import_checkpoint, path, "vgg") == f"network must be one of {' '.join(NAMED)} or a TOML file, not vgg"
+    )
     unnumbered = Network("free", (ConvLayer("conv", IMAGE, 3, 5, 4, 4, signed=True),))
     assert message(import_checkpoint, path, unnumbered) == (
         f"{path}: conv: the name of a checkpoint's layer must end in its place, as features.0 does (network free)"

@@ -78,8 +78,12 @@ def test_where_predictions_come_to_differ_is_found(labelled, monkeypatch):
 
 @pytest.mark.cifar
 @pytest.mark.parametrize(
-    "weights", ["vgg16_w4a4.safetensors", "vgg16_w4a4_finetuned.safetensors", "vgg16_w4a2.safetensors"]
-)
+    "weights",
+    [
+        "vgg16_w4a4.safetensors", "vgg16_w4a4_finetuned.safetensors", "vgg16_w4a2.safetensors",
+        "resnet20_w4a4.safetensors",
+    ],
+)  # fmt: skip
 def test_the_shipped_networks_predict_the_same_as_their_integers(cifar, weights):
     result = evaluate(cifar, ROOT / "weights" / weights, pick="0:64")
     assert (result.differing, result.first_differences) == (0, ())

@@ -27,9 +27,10 @@ def test_a_wheel_carries_weights_profiles_sources_and_schemas(tmp_path):
     }
     assert len([name for name in expected if not name.endswith(".py")]) > 20
     assert expected <= names
-    assert "factory/_data/vgg16_w4a4.safetensors" in names
+    assert {f"factory/_data/{name}.safetensors" for name in ("vgg16_w4a4", "resnet20_w4a4")} <= names
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "FACTORY_HOME": str(tmp_path / "home")}
-    for arguments, words in ((["show"], "features.27"), (["profiles"], "simd2-even")):
+    shown = (["show"], "features.27"), (["show", "resnet20"], "layer2.0.downsample.0"), (["profiles"], "simd2-even")
+    for arguments, words in shown:
         shown = subprocess.run(
             [sys.executable, "-m", "factory", *arguments],
             check=True, capture_output=True, text=True, cwd=tmp_path, env=environment,

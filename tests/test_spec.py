@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from factory.spec import (
+    NAMED,
     ConvLayer,
     InputError,
     Network,
@@ -200,7 +201,10 @@ def test_selections_of_layers():
             lambda: vgg("v", [4], std=(1.0, 0.0, 1.0)),
             "network v: it must have a mean and a std > 0 for each colour, and eps > 0",
         ),
-        (lambda: load_network("part9"), "network must be one of part1 part2 or a TOML file, not part9"),
+        (
+            lambda: load_network("part9"),
+            f"network must be one of {' '.join(NAMED)} or a TOML file, not part9",
+        ),
         (
             lambda: vgg("v", [{"channels": 4, "kernel": 5, "padding": 0}], image=(3, 4, 4)),
             "features.0: a 4x4 map with padding 0 must hold the 5x5 kernel and the 1x1 pool",

@@ -17,7 +17,7 @@ from helpers_network import random_pixels, tiny_network, trained_network
 
 from factory.checkpoint import load_weights, save_weights
 from factory.model import create_model, from_trained, predict, to_tensors
-from factory.spec import InputError, load_network
+from factory.spec import NAMED, InputError, load_network
 from factory.train import (
     Checkpoints,
     EpochResult,
@@ -423,7 +423,10 @@ def test_a_folder_with_something_in_it_is_refused(toy, tmp_path):
     ("changes", "message"),
     [
         (dict(batch=321), "batch must be at most the 320 images of the train split, not 321"),
-        (dict(network="part3"), "network must be one of part1 part2 or a TOML file, not part3"),
+        (
+            dict(network="part3"),
+            f"network must be one of {' '.join(NAMED)} or a TOML file, not part3",
+        ),
         (dict(init="none.safetensors"), "weights must be a file, not none.safetensors"),
         (dict(lr=1e38), "the loss must stay finite, it is nan: a smaller lr may help"),
     ],

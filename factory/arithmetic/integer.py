@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int8, Int32, Integer, Real, UInt8
+from jaxtyping import Float, Int8, Int32, Integer, Real, UInt8
 
 
 def threshold_codes(
@@ -20,9 +20,17 @@ def threshold_codes(
     return codes
 
 
-def max_pool(codes: Real[np.ndarray, "*batch y x"], window: int) -> Real[np.ndarray, "*batch y_out x_out"]:
+def max_pool(values: Real[np.ndarray, "*batch y x"], window: int) -> Real[np.ndarray, "*batch y_out x_out"]:
     """Return the largest value of each `window` x `window` square; a ragged edge is dropped, as torch does."""
-    *batch, height, width = codes.shape
+    return _squares(values, window).max(axis=(-3, -1))
+
+
+def mean_pool(values: Float[np.ndarray, "*batch y x"], window: int) -> Float[np.ndarray, "*batch y_out x_out"]:
+    """Return the mean of each `window` x `window` square; a ragged edge is dropped."""
+    return _squares(values, window).mean(axis=(-3, -1))
+
+
+def _squares(values: np.ndarray, window: int) -> np.ndarray:
+    *batch, height, width = values.shape
     rows, cols = height // window, width // window
-    squares = codes[..., : rows * window, : cols * window].reshape(*batch, rows, window, cols, window)
-    return squares.max(axis=(-3, -1))
+    return values[..., : rows * window, : cols * window].reshape(*batch, rows, window, cols, window)

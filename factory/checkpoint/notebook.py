@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,24 +23,25 @@ from factory.checkpoint.weights import (
     check_values,
     trained_network,
 )
+from factory.quant.grid import ON_GRID, weight_bits
 from factory.quant.host import scaled_weights
-from factory.spec import ConvLayer, InputError, Network, TrainedNetwork, load_network
-from factory.spec.vgg import NAMED
+from factory.spec import NAMED, ConvLayer, InputError, Network, Stem, TrainedNetwork, load_network, resnet
 
 if TYPE_CHECKING:
     import torch
 
 _NORM = {"mean": "running_mean", "var": "running_var", "gamma": "weight", "beta": "bias"}
-_ON_GRID = 1e-3  # of a weight step: a stored weight is a code times the step, computed in another order in float32
 _BOUNDARY = 1e-4  # of a weight step: another device's float32 mean and deviation differ in the last bit
 
 
 def import_checkpoint(path: str | os.PathLike, network: str | Network = "auto") -> TrainedNetwork:
     """Read a torch checkpoint `{"state_dict": ...}` (or a bare state dict) of the notebook's quantized network.
 
-    `network` is a description, its name, a TOML file, or `auto`: the named network whose tensors fit best. Names may
-    begin with `module.` (DataParallel). The weight codes are those stored in `weight_q`; each must be a rounding of the
-    one that `weight` gives, computed anew. Raise InputError where the file is not such a checkpoint of that network.
+    `network` is a description, its name, a TOML file, or `auto`: the named network whose tensors fit best, or a
+    residual network of the widths, depth and weight bits that the checkpoint has, with 4-bit activations, whose width
+    no checkpoint states. Names may begin with `module.` (DataParallel). The weight codes are those stored in
+    `weight_q`; each must be a rounding of the one that `weight` gives, computed anew. Raise InputError where the file
+    is not such a checkpoint of that network.
     """
     network, state = _open(Path(path), network)
     with _addressed(path, network):
@@ -73,7 +75,12 @@ def _open(path: Path, network: str | Network) -> tuple[Network, Mapping[str, tor
     state = _read(path)
     if isinstance(network, Network):
         return network, state
-    return _best_fit(state) if network == "auto" else load_network(str(network)), state
+    if network != "auto":
+        return load_network(str(network)), state
+    try:
+        return _residual(state) if _FIRST_BLOCK.format(1, 0) in state else _best_fit(state), state
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -118,26 +125,43 @@ def _state_dict(loaded: Any) -> Mapping[str, torch.Tensor] | None:
     return state if tensors and all(isinstance(name, str) for name in state) else None
 
 
-def _batch_norm_name(spec: ConvLayer) -> str:
-    """Return the name of the batch norm after a convolution: `features.N` is followed by `features.N+1`."""
-    stem, _, place = spec.name.rpartition(".")
-    if not place.isdecimal():
+def _batch_norm_name(spec: ConvLayer | Stem) -> str:
+    """Return the name of the batch norm after a convolution.
+
+    That after `features.N` is `features.N+1`, after `conv1` it is `bn1`, and after `downsample.0`, `downsample.1`.
+    """
+    parent, dot, name = spec.name.rpartition(".")
+    if numbered := re.fullmatch(r"conv(\d+)", name):
+        return f"{parent}{dot}bn{numbered[1]}"
+    if not name.isdecimal():
         raise InputError(f"{spec.name}: the name of a checkpoint's layer must end in its place, as features.0 does")
-    return f"{stem}.{int(place) + 1}"
+    return f"{parent}{dot}{int(name) + 1}"
+
+
+def _classifier(network: Network) -> str:
+    return "fc" if network.streams else "classifier"
+
+
+def _with_norms(network: Network) -> list[ConvLayer | Stem]:
+    """Return the stem and the layers that have a batch norm."""
+    stem = [network.stem] if network.stem else []
+    return [*stem, *(spec for spec in network.layers if spec.batch_norm)]
 
 
 def _expected(network: Network) -> dict[str, Expected]:
     """Return what each tensor of a checkpoint must be, by the notebook's names, in the network's order."""
     expected = {}
+    if network.stem:
+        expected[f"{network.stem.name}.weight"] = Expected(network.stem.geometry.weight_shape)
     for spec in network.layers:
         expected[f"{spec.name}.weight"] = expected[f"{spec.name}.weight_q"] = Expected(spec.weight_shape)
         expected[f"{spec.name}.act_alpha"] = expected[f"{spec.name}.weight_quant.wgt_alpha"] = Expected((), POSITIVE)
-        if spec.batch_norm:
-            for name in _NORM.values():
-                rule = {"rule": NOT_NEGATIVE} if name == "running_var" else {}
-                expected[f"{_batch_norm_name(spec)}.{name}"] = Expected((spec.out_channels,), **rule)
-    expected["classifier.weight"] = Expected(network.classifier_shape)
-    expected["classifier.bias"] = Expected(network.classifier_shape[:1])
+    for spec in _with_norms(network):
+        for name in _NORM.values():
+            rule = {"rule": NOT_NEGATIVE} if name == "running_var" else {}
+            expected[f"{_batch_norm_name(spec)}.{name}"] = Expected((spec.out_channels,), **rule)
+    expected[f"{_classifier(network)}.weight"] = Expected(network.classifier_shape)
+    expected[f"{_classifier(network)}.bias"] = Expected(network.classifier_shape[:1])
     return expected
 
 
@@ -150,17 +174,52 @@ def _best_fit(state: Mapping[str, torch.Tensor]) -> Network:
     return max((make() for make in NAMED.values()), key=fit)
 
 
+_FIRST_BLOCK = "layer{}.{}.conv1.weight"
+
+
+def _residual(state: Mapping[str, torch.Tensor]) -> Network:
+    """Return the description of a residual network: what can be told of it from the tensors that are there."""
+    widths, blocks = [], []
+    while (name := _FIRST_BLOCK.format(len(widths) + 1, 0)) in state:
+        widths.append(_size(state, name, 0))
+        blocks.append(sum(_FIRST_BLOCK.format(len(widths), place) in state for place in range(len(state))))
+    if len(set(blocks)) > 1:
+        raise InputError(f"the stages of a residual network must have equally many blocks, not {blocks}")
+    bits = [_weight_bits(state, name) for name in state if name.endswith(".weight_q")]
+    depth = 2 * sum(blocks) + 2
+    return resnet(
+        f"resnet{depth}", widths, depth, weight_bits=max(bits, default=4), quantized_stem="conv1.weight_q" in state,
+        image=(_size(state, "conv1.weight", 1), 32, 32), classes=_size(state, "fc.weight", 0),
+    )  # fmt: skip
+
+
+def _weight_bits(state: Mapping[str, torch.Tensor], name: str) -> int:
+    """Return the fewest bits that a layer's weights need; fewer than the network's where it has few of their codes."""
+    alpha = state.get(f"{name.removesuffix('_q')}_quant.wgt_alpha")
+    if alpha is None or alpha.numel() != 1 or not state[name].numel():
+        return 2  # what is wrong with it is said where its tensors are checked
+    return weight_bits(name, state[name].detach().float().numpy(), float(alpha))
+
+
+def _size(state: Mapping[str, torch.Tensor], name: str, axis: int) -> int:
+    if name not in state or state[name].ndim <= axis:
+        raise InputError(f"{name} must be the weight of a layer, it is not")
+    return state[name].shape[axis]
+
+
 def _convert(network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the tensors of a weights file."""
     tensors = {}
+    if network.stem:
+        tensors[f"{network.stem.name}.weight"] = arrays[f"{network.stem.name}.weight"]
     for spec in network.layers:
         tensors[f"{spec.name}.weight_code"] = _weight_codes(spec, arrays)
         tensors[f"{spec.name}.alpha_w"] = arrays[f"{spec.name}.weight_quant.wgt_alpha"]
         tensors[f"{spec.name}.alpha_a"] = arrays[f"{spec.name}.act_alpha"]
-        if spec.batch_norm:
-            for name, theirs in _NORM.items():
-                tensors[f"{spec.name}.batch_norm.{name}"] = arrays[f"{_batch_norm_name(spec)}.{theirs}"]
-    return tensors | {name: arrays[name] for name in ("classifier.weight", "classifier.bias")}
+    for spec in _with_norms(network):
+        for name, theirs in _NORM.items():
+            tensors[f"{spec.name}.batch_norm.{name}"] = arrays[f"{_batch_norm_name(spec)}.{theirs}"]
+    return tensors | {f"classifier.{name}": arrays[f"{_classifier(network)}.{name}"] for name in ("weight", "bias")}
 
 
 def _checked(network: Network, state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
@@ -171,7 +230,7 @@ def _checked(network: Network, state: Mapping[str, torch.Tensor]) -> dict[str, n
             check_form(name, tensor, str(state[name].dtype).removeprefix("torch."), tuple(state[name].shape))
             arrays[name] = state[name].detach().contiguous().numpy()
             check_values(name, tensor, arrays[name])
-    counters = {f"{_batch_norm_name(spec)}.num_batches_tracked" for spec in network.layers if spec.batch_norm}
+    counters = {f"{_batch_norm_name(spec)}.num_batches_tracked" for spec in _with_norms(network)}
     check_names(expected, [name for name in state if name not in counters])
     return arrays
 
@@ -183,7 +242,7 @@ def _weight_codes(spec: ConvLayer, arrays: Mapping[str, np.ndarray]) -> np.ndarr
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         steps = arrays[name] / step
         stored = np.rint(steps)
-        off = int((~(np.abs(steps - stored) <= _ON_GRID)).sum())
+        off = int((~(np.abs(steps - stored) <= ON_GRID)).sum())
     if off:
         raise InputError(f"{name} must hold multiples of {step!s}, {off} of its {stored.size} are not")
     try:

@@ -1,9 +1,9 @@
 """Weights files: a trained network as one safetensors file, written whole and checked when it is read.
 
 Tensors, for each layer: `<layer>.weight_code` int8 `(oc, ic, ki, kj)`, `.alpha_w` and `.alpha_a` float32 `()`, and
-with batch norm `.batch_norm.{mean,var,gamma,beta}` float32 `(oc,)`; then `classifier.{weight,bias}` float32. The
-metadata has one key, `factory`: a JSON object with `format` (1), `network` (the description) and `sha256` (of the
-contents).
+with batch norm `.batch_norm.{mean,var,gamma,beta}` float32 `(oc,)`; then `classifier.{weight,bias}` float32. A stem has
+`<stem>.weight` float32 `(oc, ic, ki, kj)` and its batch norm. The metadata has one key, `factory`: a JSON object with
+`format` (1), `network` (the description) and `sha256` (of the contents).
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from factory.spec import BatchNorm, ConvLayer, InputError, Network, TrainedLayer, TrainedNetwork, write_whole
+from factory.spec import (
+    BatchNorm,
+    ConvLayer,
+    InputError,
+    Network,
+    TrainedLayer,
+    TrainedNetwork,
+    TrainedStem,
+    write_whole,
+)
 
 
 @dataclass(frozen=True)
@@ -94,15 +103,21 @@ def contents_sha256(network: Network, tensors: Mapping[str, np.ndarray]) -> str:
 
 FORMAT = 1
 _KEY = "factory"
-_DEFAULT = "vgg16_w4a4.safetensors"
+_DEFAULT = "part1"
+_SHIPPED = {_DEFAULT: "vgg16_w4a4.safetensors", "resnet20": "resnet20_w4a4.safetensors"}
 _NORM = {"mean": {}, "var": {"rule": NOT_NEGATIVE}, "gamma": {}, "beta": {}}
 
 
 def default_weights() -> Path:
-    """Return the path of the weights that ship with the package: in an installed wheel, or else in the checkout."""
+    """Return the path of the weights that are used where none are named."""
+    return shipped_weights()[_DEFAULT]
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Return the weights that ship, by their network's name: in an installed wheel, or else in the checkout."""
     package = Path(__file__).parents[1]
-    installed = package / "_data" / _DEFAULT
-    return installed if installed.is_file() else package.parent / "weights" / _DEFAULT
+    folder = package / "_data" if (package / "_data").is_dir() else package.parent / "weights"
+    return {network: folder / name for network, name in _SHIPPED.items()}
 
 
 def save_weights(trained: TrainedNetwork, path: str | os.PathLike) -> None:
@@ -122,12 +137,12 @@ def save_weights(trained: TrainedNetwork, path: str | os.PathLike) -> None:
 
 
 def load_weights(path: str | os.PathLike | None = None) -> TrainedNetwork:
-    """Read a weights file; None is the one that ships with the package.
+    """Read a weights file; None is the default one, and the name of a network whose weights ship is its own.
 
     Raise InputError where the file is not a whole weights file of this format, where a tensor is missing, unknown,
     misshapen or holds an illegal value, and where the contents are not those that its sha256 was made of.
     """
-    path = default_weights() if path is None else Path(path)
+    path = default_weights() if path is None else shipped_weights().get(str(path), Path(path))
     if not path.is_file():
         raise InputError(f"weights must be a file, not {path}")
     try:
@@ -144,29 +159,40 @@ def load_weights(path: str | os.PathLike | None = None) -> TrainedNetwork:
 def expected_tensors(network: Network) -> dict[str, Expected]:
     """Return what each tensor of a network's weights file must be, by name."""
     expected = {}
+    if stem := network.stem:
+        expected[f"{stem.name}.weight"] = Expected(stem.geometry.weight_shape)
+        expected |= _norm_tensors(stem.name, stem.out_channels)
     for spec in network.layers:
         rule = between(-spec.weight_qmax, spec.weight_qmax)
         expected[f"{spec.name}.weight_code"] = Expected(spec.weight_shape, rule, "int8")
         expected[f"{spec.name}.alpha_w"] = expected[f"{spec.name}.alpha_a"] = Expected((), POSITIVE)
         if spec.batch_norm:
-            for name, rule in _NORM.items():
-                expected[f"{spec.name}.batch_norm.{name}"] = Expected((spec.out_channels,), **rule)
+            expected |= _norm_tensors(spec.name, spec.out_channels)
     expected["classifier.weight"] = Expected(network.classifier_shape)
     expected["classifier.bias"] = Expected(network.classifier_shape[:1])
     return expected
 
 
+def _norm_tensors(name: str, channels: int) -> dict[str, Expected]:
+    return {f"{name}.batch_norm.{field}": Expected((channels,), **rule) for field, rule in _NORM.items()}
+
+
 def trained_network(network: Network, tensors: Mapping[str, np.ndarray]) -> TrainedNetwork:
     """Return the trained network of a weights file's tensors, which must be those of `expected_tensors`."""
     layers = {spec.name: _layer(network, spec, tensors) for spec in network.layers}
-    sha256 = contents_sha256(network, tensors)
-    return TrainedNetwork(network, layers, tensors["classifier.weight"], tensors["classifier.bias"], sha256)
+    stem = None
+    if spec := network.stem:
+        stem = TrainedStem(spec, tensors[f"{spec.name}.weight"], _batch_norm(network, spec.name, tensors))
+    classifier = tensors["classifier.weight"], tensors["classifier.bias"]
+    return TrainedNetwork(network, layers, *classifier, contents_sha256(network, tensors), stem)
+
+
+def _batch_norm(network: Network, name: str, tensors: Mapping[str, np.ndarray]) -> BatchNorm:
+    return BatchNorm(**{field: tensors[f"{name}.batch_norm.{field}"] for field in _NORM}, eps=network.eps)
 
 
 def _layer(network: Network, spec: ConvLayer, tensors: Mapping[str, np.ndarray]) -> TrainedLayer:
-    norm = None
-    if spec.batch_norm:
-        norm = BatchNorm(**{name: tensors[f"{spec.name}.batch_norm.{name}"] for name in _NORM}, eps=network.eps)
+    norm = _batch_norm(network, spec.name, tensors) if spec.batch_norm else None
     code, alpha_w, alpha_a = (tensors[f"{spec.name}.{name}"] for name in ("weight_code", "alpha_w", "alpha_a"))
     return TrainedLayer(spec, code, np.float32(alpha_w), np.float32(alpha_a), norm)
 
@@ -174,9 +200,12 @@ def _layer(network: Network, spec: ConvLayer, tensors: Mapping[str, np.ndarray])
 def _tensors(trained: TrainedNetwork) -> dict[str, np.ndarray]:
     """Invert `trained_network`; the arrays are in C order, which is all that safetensors can save."""
     tensors = {}
+    stem = {trained.stem.spec.name: trained.stem} if trained.stem else {}
+    tensors |= {f"{name}.weight": layer.weight for name, layer in stem.items()}
     for name, layer in trained.layers.items():
         tensors |= {f"{name}.weight_code": layer.weight_code}
         tensors |= {f"{name}.{alpha}": getattr(layer, alpha) for alpha in ("alpha_w", "alpha_a")}
+    for name, layer in {**stem, **trained.layers}.items():
         if layer.batch_norm is not None:
             tensors |= {f"{name}.batch_norm.{field}": getattr(layer.batch_norm, field) for field in _NORM}
     tensors |= {"classifier.weight": trained.classifier_weight, "classifier.bias": trained.classifier_bias}

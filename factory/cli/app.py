@@ -16,7 +16,8 @@ from factory.spec import ComparisonError, FactoryError
 
 app = typer.Typer(
     name="factory",
-    help="Golden vectors for systolic arrays: every psum of a quantized network, exact, as HDF5 and memory files.",
+    help="Golden vectors for systolic arrays: every psum of a quantized network, exact, as HDF5 and memory files. "
+    "Weights of a VGG16 (`part1`) and of a ResNet20 (`resnet20`) ship.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -13,7 +13,10 @@ from factory.spec import InputError
 if TYPE_CHECKING:
     from factory.evaluate import ReferenceComparison
 
-Network = Annotated[str, typer.Option("--network", help="`part1`, `part2`, or a TOML file that describes a network.")]
+Network = Annotated[
+    str,
+    typer.Option("--network", help="`part1`, `part2`, `resnet20` (32, 44, 56), or a TOML file that describes one."),
+]
 Dtype = Annotated[str, typer.Option(help="What convolutions are computed in: `float32` or `bfloat16`.")]
 
 
@@ -46,6 +49,12 @@ def import_(
     trained = import_checkpoint(checkpoint, network)
     save_weights(trained, output)
     print(f"{output}  {trained.network.name}  sha256 {trained.sha256}")
+    if network == "auto" and trained.network.streams:
+        bits = trained.network.last
+        print(
+            f"weights have {bits.weight_bits} bits; activations {bits.activation_bits}, which no checkpoint states: "
+            "--network FILE.toml says others"
+        )
 
 
 def train(

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Weights = Annotated[
     Path | None,
     typer.Option(
-        "--weights", help="Weights written by `factory import` or `factory train`; default: the shipped ones."
+        "--weights",
+        help="Weights of `factory import` or `train`, or shipped ones: `part1` (the default) or `resnet20`.",
     ),
 ]
 SOURCE_HELP = (
@@ -110,11 +111,12 @@ def training_meter() -> Iterator[Callable[[object], None]]:
 def open_source(path: Path | None) -> Store | TrainedNetwork:
     """Open a store or load a weights file; None: the default store where it is there, else the shipped weights."""
     from factory.build import default_store
-    from factory.checkpoint import load_weights
+    from factory.checkpoint import load_weights, shipped_weights
     from factory.store import open_store
 
     path = default_store() if path is None and default_store().is_file() else path
-    return load_weights(path) if path is None or path.suffix == ".safetensors" else open_store(path)
+    weights = path is None or path.suffix == ".safetensors" or str(path) in shipped_weights()
+    return load_weights(path) if weights else open_store(path)
 
 
 def ready_default_store(progress: Progress | None) -> Path:

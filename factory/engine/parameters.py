@@ -12,12 +12,15 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int8, Int32, Shaped
+from jaxtyping import Int8, Int32, Int64, Shaped
 
 from factory.lower import tile_layer
 from factory.spec import (
     IMAGE,
     ConvLayer,
+    FixedStem,
+    FixedStreams,
+    FixedTerm,
     IntegerLayer,
     IntegerNetwork,
     Network,
@@ -53,16 +56,47 @@ class EngineLayer:
     @functools.cached_property
     def geometry(self) -> ConvLayer:
         """The layer without its own name and what follows it: layers of equal geometry share one compiled function."""
-        return dataclasses.replace(self.spec, name="any", source=IMAGE, batch_norm=False, pool=1)
+        alike = dict(name="any", source=IMAGE, batch_norm=False, pool=1, source_stride=1)
+        return dataclasses.replace(self.spec, **alike)
+
+
+@dataclass(frozen=True)
+class EngineTerm:
+    """A `FixedTerm` on the device: digits of its multiplier and its offset, the least first, each of `bits`."""
+
+    multiplier: Int32[jax.Array, "digit oc"]
+    offset: Int32[jax.Array, "digit oc"]
+    bits: int
+
+
+@dataclass(frozen=True)
+class EngineStem:
+    """A `FixedStem` on the device: digits of its weights, in the order of shifted views, and of its offset."""
+
+    geometry: ConvLayer
+    weight: Int32[jax.Array, "digit kij_ic oc"]
+    offset: Int32[jax.Array, "digit oc"]
+    bits: int
+
+
+@dataclass(frozen=True)
+class EngineStreams:
+    """A network's streams on the device, as `FixedStreams` has them."""
+
+    fraction_bits: int
+    stem: EngineStem | None
+    terms: Mapping[str, EngineTerm]
+    threshold: Mapping[str, Int32[jax.Array, " level"]]
 
 
 @dataclass(frozen=True)
 class EngineNetwork:
-    """A network on the device; `input_table` holds the code of each pixel value."""
+    """A network on the device; `input_table` holds the code of each pixel value, `streams` are a residual network's."""
 
     network: Network
-    input_table: Int8[jax.Array, "colour pixel"]
+    input_table: Int8[jax.Array, "colour pixel"] | None
     layers: Mapping[str, EngineLayer]
+    streams: EngineStreams | None = None
 
 
 def prepare(
@@ -77,7 +111,9 @@ def prepare(
         name: prepare_tiled(tiled.get(name) or tile_layer(layer, array), arithmetic)
         for name, layer in integer.layers.items()
     }
-    return EngineNetwork(integer.network, jnp.asarray(integer.input_table), layers)
+    table = None if integer.input_table is None else jnp.asarray(integer.input_table)
+    streams = None if integer.streams is None else prepare_streams(integer.streams)
+    return EngineNetwork(integer.network, table, layers, streams)
 
 
 def prepare_layer(layer: IntegerLayer, array: SystolicArray, arithmetic: Arithmetic = "fastest") -> EngineLayer:
@@ -115,3 +151,30 @@ def _matmul_groups(layer: IntegerLayer) -> int:
     while max(part.sum(axis=1).max() for part in np.array_split(products, groups, axis=1)) > FLOAT32_EXACT:
         groups += 1
     return groups
+
+
+def prepare_streams(streams: FixedStreams) -> EngineStreams:
+    """Put a network's streams on the device."""
+    stem = None if streams.stem is None else _prepare_stem(streams.stem)
+    terms = {name: _prepare_term(term) for name, term in streams.terms.items()}
+    threshold = {name: jnp.asarray(row) for name, row in streams.threshold.items()}
+    return EngineStreams(streams.fraction_bits, stem, terms, threshold)
+
+
+def _prepare_term(term: FixedTerm) -> EngineTerm:
+    multiplier, offset = (digits(values, term.shift, term.digit_bits) for values in (term.multiplier, term.offset))
+    return EngineTerm(jnp.asarray(multiplier), jnp.asarray(offset), term.digit_bits)
+
+
+def _prepare_stem(stem: FixedStem) -> EngineStem:
+    spec = stem.spec.geometry
+    geometry = dataclasses.replace(spec, in_channels=spec.in_channels + 1)
+    matrix = stem.weight.transpose(2, 3, 1, 0).reshape(-1, spec.out_channels)
+    weight, offset = (digits(values, stem.shift, stem.digit_bits) for values in (matrix, stem.offset))
+    return EngineStem(geometry, jnp.asarray(weight), jnp.asarray(offset), stem.digit_bits)
+
+
+def digits(values: Int64[np.ndarray, "*shape"], shift: int, bits: int) -> Int32[np.ndarray, digit * shape]:
+    """Return `values` as digits of `bits`, the least first, and what is left above `shift` bits as the last."""
+    below = [(values >> place) & ((1 << bits) - 1) for place in range(0, shift, bits)]
+    return np.stack([*below, values >> shift]).astype(np.int32)

@@ -14,7 +14,7 @@ from factory.export.flags import with_flags
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
 from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
-from factory.spec import GIVEN, ConvLayer, InputError, LayerSet, SystolicArray
+from factory.spec import GIVEN, ConvLayer, InputError, LayerSet, Network, SystolicArray
 
 _LONGEST_NAME = 30
 
@@ -100,7 +100,9 @@ def _plan_layer(
     threshold, warnings = source.layer(spec.name).threshold, []
     if threshold is None and any(ROLES[layout.role].of_next for layout in layouts):
         layouts = tuple(layout for layout in layouts if not ROLES[layout.role].of_next)
-        warnings.append(f"{spec.name}: no layer follows it, so that it has no thresholds and no next codes")
+        enters = isinstance(source.network, Network) and spec.name in source.network.entering
+        why = "it enters a residual stream" if enters else "no layer follows it"
+        warnings.append(f"{spec.name}: {why}, so that it has no thresholds and no next codes")
     mapping = options.map_layer(spec, source.array, profile)
     layer = layer_files(layouts, mapping, profile.post, 0 if threshold is None else threshold.shape[1], renumbered)
     if layer.of_image and spec.signed and not mapping.fields["activation"].signed:

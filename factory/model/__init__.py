@@ -8,3 +8,4 @@ from factory.model.modules import QuantNetwork as QuantNetwork
 from factory.model.modules import layer_forward as layer_forward
 from factory.model.modules import logits as logits
 from factory.model.modules import predict as predict
+from factory.model.modules import real_maps as real_maps

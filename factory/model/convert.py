@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from factory.model.modules import QuantBatchNorm, QuantConv, QuantLayer, QuantNetwork
+from factory.model.modules import FloatConv, QuantBatchNorm, QuantConv, QuantLayer, QuantNetwork
 from factory.quant.host import weight_codes
-from factory.spec import BatchNorm, ConvLayer, Network, TrainedNetwork
+from factory.spec import BatchNorm, ConvLayer, Network, Stem, TrainedNetwork
 
 INITIAL_ALPHA_W = np.float32(3)  # in deviations of the normalized weights
 INITIAL_ALPHA_A = np.float32(4)
@@ -24,9 +24,12 @@ def create_model(network: Network, seed: int = 0) -> QuantNetwork:
     """
     rng = np.random.default_rng(seed)
     layers = {}
+    if stem := network.stem:
+        weight = _uniform(rng, stem.geometry.weight_shape, stem.in_channels * stem.geometry.kij_count)
+        layers[stem.name] = _stem(stem, weight, _untrained_norm(stem.out_channels, network.eps))
     for spec in network.layers:
         weight = _uniform(rng, spec.weight_shape, spec.in_channels * spec.kij_count)
-        norm = _untrained_norm(spec, network.eps) if spec.batch_norm else None
+        norm = _untrained_norm(spec.out_channels, network.eps) if spec.batch_norm else None
         layers[spec.name] = _layer(spec, weight, INITIAL_ALPHA_W, INITIAL_ALPHA_A, norm, scale=None)
     classes, features = network.classifier_shape
     weight, bias = (jnp.asarray(_uniform(rng, shape, features)) for shape in ((classes, features), (classes,)))
@@ -44,6 +47,8 @@ def from_trained(
     are, so that a learning rate moves them as fast: of the size of normalized weights they would hardly move.
     """
     layers = {}
+    if stem := trained.stem:
+        layers[stem.spec.name] = _stem(stem.spec, stem.weight, stem.batch_norm)
     for name, layer in trained.layers.items():
         scale = None if float_weights is not None else _training_scale(layer.spec) if to_train else 1.0
         weight = float_weights[name] if scale is None else layer.weight_code * layer.weight_scale / np.float32(scale)
@@ -62,7 +67,8 @@ def transfer(donor: QuantNetwork, model: QuantNetwork) -> tuple[str, ...]:
         name for name, layer in model.layers.items() if name in donor.layers and _fits(donor.layers[name], layer)
     )
     for name in taken:
-        model.layers[name].conv.scale = donor.layers[name].conv.scale
+        if isinstance(model.layers[name].conv, QuantConv):
+            model.layers[name].conv.scale = donor.layers[name].conv.scale
         nnx.update(model.layers[name], nnx.state(donor.layers[name]))
     if donor.network.classifier_shape != model.network.classifier_shape:
         return taken
@@ -72,6 +78,8 @@ def transfer(donor: QuantNetwork, model: QuantNetwork) -> tuple[str, ...]:
 
 def _fits(donor: QuantLayer, layer: QuantLayer) -> bool:
     theirs, ours = donor.conv.spec, layer.conv.spec
+    if isinstance(theirs, Stem) or isinstance(ours, Stem):
+        return theirs == ours
     return (theirs.weight_shape, theirs.weight_bits, theirs.batch_norm) == (
         ours.weight_shape,
         ours.weight_bits,
@@ -83,13 +91,17 @@ def to_tensors(model: QuantNetwork) -> dict[str, np.ndarray]:
     """Return the values of a weights file by name, from which `factory.checkpoint` makes a trained network.
 
     For each layer `<layer>.weight_code` int8, `.alpha_w`, `.alpha_a` and `.batch_norm.{mean,var,gamma,beta}` float32;
-    then `classifier.{weight,bias}`. Raise InputError where weights or an alpha cannot be quantized.
+    of a stem `.weight` float32 and the batch norm; then `classifier.{weight,bias}`. Raise InputError where weights or
+    an alpha cannot be quantized.
     """
     tensors = {}
     for name, layer in model.layers.items():
-        tensors[f"{name}.weight_code"] = _codes(layer.conv)
-        tensors[f"{name}.alpha_w"] = np.asarray(layer.conv.alpha_w[...])
-        tensors[f"{name}.alpha_a"] = np.asarray(layer.conv.alpha_a[...])
+        if isinstance(layer.conv, FloatConv):
+            tensors[f"{name}.weight"] = np.asarray(layer.conv.weight[...])
+        else:
+            tensors[f"{name}.weight_code"] = _codes(layer.conv)
+            tensors[f"{name}.alpha_w"] = np.asarray(layer.conv.alpha_w[...])
+            tensors[f"{name}.alpha_a"] = np.asarray(layer.conv.alpha_a[...])
         if layer.norm is not None:
             for field in ("mean", "var", "gamma", "beta"):
                 tensors[f"{name}.batch_norm.{field}"] = np.asarray(getattr(layer.norm, field)[...])
@@ -107,8 +119,8 @@ def _training_scale(spec: ConvLayer) -> float:
     return 2.0 ** round(math.log2(3 * spec.in_channels * spec.kij_count) / 2)
 
 
-def _untrained_norm(spec: ConvLayer, eps: float) -> BatchNorm:
-    zeros, ones = np.zeros(spec.out_channels, np.float32), np.ones(spec.out_channels, np.float32)
+def _untrained_norm(channels: int, eps: float) -> BatchNorm:
+    zeros, ones = np.zeros(channels, np.float32), np.ones(channels, np.float32)
     return BatchNorm(mean=zeros, var=ones, gamma=ones, beta=zeros, eps=eps)
 
 
@@ -124,6 +136,10 @@ def _layer(
     values = (jnp.asarray(value) for value in (weight, alpha_w, alpha_a))
     conv = QuantConv(spec, *values, scale=scale)
     return QuantLayer(conv, None if norm is None else QuantBatchNorm(norm))
+
+
+def _stem(spec: Stem, weight: np.ndarray, norm: BatchNorm) -> QuantLayer:
+    return QuantLayer(FloatConv(spec, jnp.asarray(weight)), QuantBatchNorm(norm))
 
 
 def _codes(conv: QuantConv) -> np.ndarray:

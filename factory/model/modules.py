@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import jax
@@ -12,10 +12,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float32, Integer, UInt8
 
-from factory.model.ops import convolve_float, max_pool_float
+from factory.model.ops import average_pool_float, convolve_float, max_pool_float
 from factory.quant.host import pixel_values
 from factory.quant.ste import normalize_weight, quantize_activation, quantize_weight
-from factory.spec import IMAGE, BatchNorm, ConvLayer, Network
+from factory.spec import IMAGE, BatchNorm, ConvLayer, Network, Stem, Stream
 
 MOMENTUM = 0.1  # share of a batch in the running statistics, as in torch
 
@@ -81,23 +81,41 @@ class QuantBatchNorm(nnx.Module):
         return (y - mean) / deviation * gamma + beta
 
 
-class QuantLayer(nnx.Module):
-    """A quantized convolution, its batch norm where it has one, and a ReLU; the pool is the network's."""
+class FloatConv(nnx.Module):
+    """A convolution of real numbers, without bias: a stem's."""
 
-    def __init__(self, conv: QuantConv, norm: QuantBatchNorm | None):
+    def __init__(self, spec: Stem, weight: Float32[Array, "oc ic ki kj"]):
+        self.spec = spec
+        self.weight = nnx.Param(weight)
+
+    def __call__(self, x: Float32[Array, "image y x ic"], dtype: DTypeLike) -> Float32[Array, "image oy ox oc"]:
+        """Convolve; the product is computed in `dtype`."""
+        return convolve_float(x.astype(dtype), self.weight[...].astype(dtype), self.spec.geometry)
+
+
+class QuantLayer(nnx.Module):
+    """A convolution, its batch norm where it has one, and a ReLU; the pool is the network's."""
+
+    def __init__(self, conv: QuantConv | FloatConv, norm: QuantBatchNorm | None):
         self.conv = conv
         self.norm = norm
+
+    def normed(
+        self, x: Float32[Array, "image y x ic"], *, train: bool = False, dtype: DTypeLike = jnp.float32
+    ) -> Float32[Array, "image oy ox oc"]:
+        """Return the map before the ReLU, which is what enters a stream."""
+        y = self.conv(x, dtype)
+        return y if self.norm is None else self.norm(y, train=train)
 
     def __call__(
         self, x: Float32[Array, "image y x ic"], *, train: bool = False, dtype: DTypeLike = jnp.float32
     ) -> Float32[Array, "image oy ox oc"]:
         """Return the map after the ReLU."""
-        y = self.conv(x, dtype)
-        return jax.nn.relu(y if self.norm is None else self.norm(y, train=train))
+        return jax.nn.relu(self.normed(x, train=train, dtype=dtype))
 
 
 class QuantNetwork(nnx.Module):
-    """The graph of a network's quantized layers, from pixels to logits.
+    """The graph of a network's quantized layers, and of its stem where it has one, from pixels to logits.
 
     `classifier_weight` is float32 `(classes, features)`, `classifier_bias` float32 `(classes,)`.
     """
@@ -121,15 +139,39 @@ class QuantNetwork(nnx.Module):
 
         `dtype` is that of the convolutions' products; all else is float32.
         """
+        *_, (_, last) = self.maps(pixels, train=train, dtype=dtype)
+        pooled = average_pool_float(last, self.network.average_pool)
+        features = pooled.transpose(0, 3, 1, 2).reshape(pixels.shape[0], -1)
+        product = jnp.matmul(features, self.classifier_weight[...].T, precision=jax.lax.Precision.HIGHEST)
+        return product + self.classifier_bias[...][None]
+
+    def maps(
+        self, pixels: UInt8[Array, "image colour y x"], *, train: bool = False, dtype: DTypeLike = jnp.float32
+    ) -> Iterator[tuple[str, Float32[Array, "image _y _x _channel"]]]:
+        """Yield the name and the map of the normalised image, and of each of the network's steps in their order.
+
+        A layer that enters a stream, and the stem, give what leaves their batch norm, before any ReLU.
+        """
         colour = np.arange(pixels.shape[1])[None, :, None, None]
         values = jnp.asarray(pixel_values(self.network))[colour, pixels]
         maps = {IMAGE: values.transpose(0, 2, 3, 1)}
-        for spec in self.network.layers:
-            y = self.layers[spec.name](maps[spec.source], train=train, dtype=dtype)
-            maps[spec.name] = max_pool_float(y, spec.pool)
-        features = maps[self.network.last.name].transpose(0, 3, 1, 2).reshape(pixels.shape[0], -1)
-        product = jnp.matmul(features, self.classifier_weight[...].T, precision=jax.lax.Precision.HIGHEST)
-        return product + self.classifier_bias[...][None]
+        yield IMAGE, maps[IMAGE]
+        for step in self.network.steps:
+            if isinstance(step, Stream):
+                maps[step.name] = jax.nn.relu(sum((maps[name] for name in step.inputs[1:]), maps[step.layer]))
+            elif step.name in self.network.entering:
+                maps[step.name] = self.layers[step.name].normed(_read(maps, step), train=train, dtype=dtype)
+            else:
+                y = self.layers[step.name](_read(maps, step), train=train, dtype=dtype)
+                maps[step.name] = max_pool_float(y, step.pool)
+            yield step.name, maps[step.name]
+
+
+def _read(maps: Mapping[str, Array], step: ConvLayer | Stem) -> Array:
+    """Return what enters a layer, or the stem, of the maps by name."""
+    if isinstance(step, Stem):
+        return maps[IMAGE]
+    return maps[step.source][:, :: step.source_stride, :: step.source_stride]
 
 
 @nnx.jit
@@ -155,6 +197,18 @@ def predict(
 ) -> Integer[np.ndarray, " image"]:
     """Return the class of the largest logit of each image, the first where several are equal."""
     return logits(model, pixels, batch).argmax(axis=1)
+
+
+@nnx.jit
+def _real_maps(model: QuantNetwork, pixels: Array) -> dict[str, Array]:
+    return {name: values.transpose(0, 3, 1, 2) for name, values in model.maps(pixels)}
+
+
+def real_maps(
+    model: QuantNetwork, pixels: UInt8[np.ndarray, "image colour y x"]
+) -> dict[str, Float32[np.ndarray, "image _channel _y _x"]]:
+    """Return the maps of `QuantNetwork.maps` by name, for as many images as are computed at once."""
+    return {name: np.asarray(values) for name, values in _real_maps(model, jnp.asarray(pixels)).items()}
 
 
 @partial(nnx.jit, static_argnames="name")

@@ -126,3 +126,11 @@ def max_pool_float(maps: Float[Array, "image y x channel"], window: int) -> Floa
     height, width = height // window, width // window
     squares = maps[:, : height * window, : width * window].reshape(images, height, window, width, window, channels)
     return squares.max(axis=(2, 4))
+
+
+def average_pool_float(maps: Float[Array, "image y x channel"], window: int) -> Float[Array, "image py px channel"]:
+    """Return the mean of each `window` x `window` square; a ragged edge is dropped."""
+    images, height, width, channels = maps.shape
+    height, width = height // window, width // window
+    squares = maps[:, : height * window, : width * window].reshape(images, height, window, width, window, channels)
+    return squares.mean(axis=(2, 4))

@@ -18,7 +18,8 @@ MOST_SIZE = 1 << 16
 Sides = int | tuple[int, int] | tuple[int, int, int, int] | list
 """What a layer is given for each axis or side; the layer has it as a tuple."""
 _SIDES = ("kernel", "stride", "dilation", "padding")
-_NEWER = ("dilation", "groups", "zero_point")
+_NEWER = ("dilation", "groups", "zero_point", "source_stride")
+_WHEN_SET = ("source_stride",)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class ConvLayer:
 
     Activation codes are `0 .. 2**activation_bits - 1`, or have both signs where `signed`. `zero_point` is the code that
     stands for the real 0; the map's border is padded with it. Products are of the codes as they are.
+
+    Of its source's map a layer reads one pixel in `source_stride` of each axis, the first among them; `height` and
+    `width` are what is left. So a 1x1 convolution with a stride is one of stride 1, of the pixels that it reads.
 
     The steps after the convolution are, in this order: batch norm (if `batch_norm`), ReLU, max pool of `pool` x `pool`
     with stride `pool` (1: none).
@@ -57,6 +61,7 @@ class ConvLayer:
     dilation: Sides = (1, 1)
     groups: int = 1
     zero_point: int = 0
+    source_stride: int = 1
 
     def __post_init__(self):
         for name in _SIDES:
@@ -64,8 +69,9 @@ class ConvLayer:
         for field in dataclasses.fields(self):
             check_kind(f"{self.name}: {field.name}", getattr(self, field.name), field.type)
         least = dict(
-            in_channels=1, out_channels=1, height=1, width=1, kernel=1, stride=1, dilation=1, padding=0, pool=1
-        )
+            in_channels=1, out_channels=1, height=1, width=1, kernel=1, stride=1, dilation=1, padding=0, pool=1,
+            source_stride=1,
+        )  # fmt: skip
         for field, low in least.items():
             value = getattr(self, field)
             for size in value if isinstance(value, tuple) else (value,):
@@ -157,13 +163,13 @@ class ConvLayer:
     def to_dict(self, whole: bool = False) -> dict[str, Any]:
         """Return the description as plain JSON types: one number where all sides agree, newer fields where set.
 
-        The newer ones are there too in a `whole` description.
+        A `whole` description has the newer ones too, but for `source_stride`.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
         kept = {
             name: value
             for name, value in dataclasses.asdict(self).items()
-            if whole or name not in _NEWER or value != defaults[name]
+            if (whole and name not in _WHEN_SET) or name not in _NEWER or value != defaults[name]
         }
         return {name: _compact(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from factory.spec.errors import InputError
 from factory.spec.layer import GIVEN, IMAGE, MOST_SIZE, ConvLayer
+from factory.spec.streams import Stem, Stream, from_dict, to_dict
 from factory.spec.values import check_kind, check_range
 
 CIFAR_MEAN = (0.491, 0.482, 0.447)
@@ -43,9 +45,13 @@ class LayerSet:
                 )
             if layer.name in seen:
                 raise InputError(f"network {self.name}: layer names must be unique, {layer.name} is there twice")
-            if layer.source not in (IMAGE, GIVEN, *seen):
+            if layer.source not in (IMAGE, GIVEN, *self._readable(seen)):
                 raise InputError(f"{layer.name}: its source must be image or an earlier layer, not {layer.source}")
             seen.add(layer.name)
+
+    def _readable(self, layers: Collection[str]) -> Collection[str]:
+        """Return the names of what a layer that follows some `layers` may read."""
+        return layers
 
     @property
     def squeezed(self) -> ConvLayer:
@@ -60,7 +66,7 @@ class LayerSet:
         raise InputError(f"layer must be one of {' '.join(x.name for x in self.layers)}, not {name}")
 
     def consumers(self, name: str) -> tuple[ConvLayer, ...]:
-        """Return the layers that take the codes which leave the layer called `name`."""
+        """Return the layers that read what is called `name`: a layer, a stream or the image."""
         return tuple(layer for layer in self.layers if layer.source == name)
 
     def select(self, names: str | Sequence[str]) -> tuple[ConvLayer, ...]:
@@ -97,15 +103,22 @@ class LayerSet:
 class Network(LayerSet):
     """A graph of convolutions from an image to a linear classifier.
 
-    `layers` is in an order in which each layer's `source` comes before it; `source` is a layer's name or `image`.
-    The classifier takes the flattened map after the last layer's pool, `(channel, y, x)`, and gives `classes` logits.
-    `mean` and `std` normalise the pixels, per colour: `(pixel / 255 - mean) / std`.
+    `layers` is in an order in which each layer's `source` comes before it; `source` is the name of a layer, of which
+    the thresholds of its accumulators make the codes, of a stream, or `image`. `streams` are in such an order too. A
+    network with a `stem` begins with that, and no layer reads its image.
+
+    The classifier takes the flattened map, `(channel, y, x)`, of the last of the `steps`, after that layer's pool and
+    the mean of each square of `average_pool` pixels a side, and gives `classes` logits. `mean` and `std` normalise the
+    pixels, per colour: `(pixel / 255 - mean) / std`.
     """
 
     classes: int = 10
     mean: tuple[float, ...] = CIFAR_MEAN
     std: tuple[float, ...] = CIFAR_STD
     eps: float = 1e-5
+    stem: Stem | None = None
+    streams: tuple[Stream, ...] = ()
+    average_pool: int = 1
 
     def __post_init__(self):
         super().__post_init__()
@@ -113,13 +126,10 @@ class Network(LayerSet):
         if not (len(self.mean) == len(self.std) and all(value > 0 for value in (*self.std, self.eps))):
             raise InputError(f"network {self.name}: it must have a mean and a std > 0 for each colour, and eps > 0")
         for layer in self.layers:
-            if layer.source == IMAGE:
-                expected = (len(self.mean), layer.height, layer.width)
-            elif layer.source == GIVEN:
+            if layer.source == GIVEN or (self.stem and layer.source == IMAGE):
                 raise InputError(f"{layer.name}: its source must be image or an earlier layer, not {layer.source}")
-            else:
-                before = self.layer(layer.source)
-                expected = (before.out_channels, before.next_height, before.next_width)
+            channels, height, width = self.source_shape(layer)
+            expected = (channels, *(-(-side // layer.source_stride) for side in (height, width)))
             found = (layer.in_channels, layer.height, layer.width)
             if expected != found:
                 raise InputError(f"{layer.name}: its input must be {expected} from {layer.source}, not {found}")
@@ -129,22 +139,130 @@ class Network(LayerSet):
                 if getattr(layer, name) != only:
                     found = getattr(layer, name)
                     raise InputError(f"{layer.name}: {name} must be {only} in a network that is lowered, not {found}")
+        self._check_streams()
+        _, height, width = self.map_shape(self.output)
+        check_range(f"network {self.name}: average_pool", self.average_pool, 1, min(height, width))
+
+    def _check_streams(self) -> None:
+        if self.stem and len(self.mean) != self.stem.in_channels:
+            raise InputError(f"{self.stem.name}: it must read {len(self.mean)} colours, not {self.stem.in_channels}")
+        own = [stream.name for stream in self.streams]
+        stem = [self.stem.name] if self.stem else []
+        taken = [IMAGE, GIVEN, *stem, *own, *(layer.name for layer in self.layers)]
+        for name in (*stem, *own):
+            if not _NAME.fullmatch(name) or taken.count(name) > 1:
+                raise InputError(
+                    f"{name}: a stream or a stem must have a name of its own, of letters, digits, _, . and -"
+                )
+        for place, stream in enumerate(self.streams):
+            if stream.layer in own:
+                raise InputError(
+                    f"stream {stream.name}: it must begin with a layer, not with the stream {stream.layer}"
+                )
+            if not {*stem, *own[:place], *(layer.name for layer in self.layers)}.issuperset(stream.inputs):
+                raise InputError(f"stream {stream.name}: it must add layers and earlier streams, not {stream.inputs}")
+            shapes = [self.map_shape(name) for name in stream.inputs]
+            if len(set(shapes)) > 1:
+                raise InputError(f"stream {stream.name}: its maps must be of one size, not {shapes[0]} and {shapes[1]}")
+        entering = [name for stream in self.streams for name in stream.inputs if name not in own]
+        for layer in self.layers:
+            if entering.count(layer.name) > 1 or (layer.name in entering and layer.pool > 1):
+                raise InputError(f"{layer.name}: it must enter one stream at most, and then have no pool")
+        if self.stem and self.stem.name not in entering:
+            raise InputError(f"{self.stem.name}: a stem must enter a stream")
+
+    @property
+    def entering(self) -> frozenset[str]:
+        """The names of what is added to streams from its accumulators: of layers, and of the stem."""
+        streams = {stream.name for stream in self.streams}
+        return frozenset(name for stream in self.streams for name in stream.inputs if name not in streams)
+
+    def _readable(self, layers: Collection[str]) -> Collection[str]:
+        """Return the layers that enter no stream, and the streams that are complete once these layers are computed."""
+        found = {*layers, *([self.stem.name] if self.stem else [])}
+        for stream in self.streams:
+            found |= {stream.name} if found.issuperset(stream.inputs) else set()
+        return found - self.entering
+
+    @functools.cached_property
+    def steps(self) -> tuple[Stem | ConvLayer | Stream, ...]:
+        """The stem, layers and streams in an order in which each follows what it reads."""
+        steps: dict[str, Stem | ConvLayer | Stream] = {}
+        for step in (self.stem, *self.layers):
+            if step:
+                steps[step.name] = step
+            for stream in self.streams:
+                if steps.keys() >= set(stream.inputs):
+                    steps.setdefault(stream.name, stream)
+        return tuple(steps.values())
+
+    def map_shape(self, name: str) -> tuple[int, int, int]:
+        """Return `(channels, height, width)` of what leaves a layer, after its pool, a stream or the stem."""
+        for stream in self.streams:
+            if stream.name == name:
+                return self.map_shape(stream.layer)
+        layer = self.stem.geometry if self.stem and name == self.stem.name else self.layer(name)
+        return (layer.out_channels, layer.next_height, layer.next_width)
+
+    def source_shape(self, layer: ConvLayer) -> tuple[int, int, int]:
+        """Return `(channels, height, width)` of the map of which a layer reads one pixel in `source_stride`."""
+        if layer.source != IMAGE:
+            return self.map_shape(layer.source)
+        return (len(self.mean), layer.height * layer.source_stride, layer.width * layer.source_stride)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """`(channels, height, width)` of the pixels."""
-        first = self.layers[0]
+        first = self.stem or self.layers[0]
         return (first.in_channels, first.height, first.width)
 
     @property
     def last(self) -> ConvLayer:
-        """The layer whose output the classifier takes."""
+        """The last layer."""
         return self.layers[-1]
+
+    @property
+    def output(self) -> str:
+        """The name of what the classifier takes: the last of the `steps`."""
+        return self.steps[-1].name
 
     @property
     def classifier_shape(self) -> tuple[int, int]:
         """`(classes, features)`."""
-        return (self.classes, self.last.out_channels * self.last.next_height * self.last.next_width)
+        channels, height, width = self.map_shape(self.output)
+        return (self.classes, channels * (height // self.average_pool) * (width // self.average_pool))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description as plain JSON types; what residual networks alone have is there where it is set."""
+        data = super().to_dict()
+        for name, plain in dict(stem=None, streams=(), average_pool=1).items():
+            if data[name] == plain:
+                del data[name]
+        if self.stem:
+            data["stem"] = to_dict(self.stem)
+        if self.streams:
+            data["streams"] = [to_dict(stream) for stream in self.streams]
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Network:
+        """Rebuild a description from `to_dict`; raise InputError where a key is missing or unknown."""
+        records = {}
+        try:
+            if "stem" in data:
+                records["stem"] = from_dict(Stem, data["stem"])
+            if "streams" in data:
+                records["streams"] = [from_dict(Stream, stream) for stream in data["streams"]]
+        except TypeError as error:
+            raise InputError(f"network description: {error}") from None
+        return super().from_dict({**data, **records} if records else data)
+
+
+def step_inputs(step: Stem | ConvLayer | Stream) -> tuple[str, ...]:
+    """Return the names of what a step of a network reads."""
+    if isinstance(step, Stream):
+        return step.inputs
+    return (IMAGE,) if isinstance(step, Stem) else (step.source,)
 
 
 @dataclass(frozen=True)

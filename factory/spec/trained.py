@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Float32, Int8, Int16, Int32
 
 from factory.spec.bounds import Range
+from factory.spec.fixed import FixedStreams
 from factory.spec.layer import ConvLayer
 from factory.spec.network import Network, SystolicArray
+from factory.spec.streams import Stem
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class TrainedLayer:
 
 
 @dataclass(frozen=True)
+class TrainedStem:
+    """A stem's trained values: real weights."""
+
+    spec: Stem
+    weight: Float32[np.ndarray, "oc ic ki kj"]
+    batch_norm: BatchNorm
+
+
+@dataclass(frozen=True)
 class TrainedNetwork:
     """A network's trained values; `sha256` identifies their contents (hex)."""
 
@@ -57,6 +68,7 @@ class TrainedNetwork:
     classifier_weight: Float32[np.ndarray, "class feature"]
     classifier_bias: Float32[np.ndarray, " class"]
     sha256: str
+    stem: TrainedStem | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +76,12 @@ class IntegerLayer:
     """One layer of the integer network.
 
     `activation_low` and `activation_high` are the least and the largest code that can enter each input channel,
-    `accumulator` is the exact range of the sums over all channels. Every layer with a successor has thresholds and
-    directions, 1 or -1, with
+    `accumulator` is the exact range of the sums over all channels. A layer whose accumulators alone decide another's
+    codes has thresholds and directions, 1 or -1, with
 
         code[oc] == (direction[oc] * acc >= direction[oc] * threshold[oc]).sum(level)
 
-    for every reachable accumulator; both are None for the last layer.
+    for every reachable accumulator; both are None for the last layer, and for one that enters a stream.
     """
 
     spec: ConvLayer
@@ -95,9 +107,11 @@ class TiledLayer:
 class IntegerNetwork:
     """A network without floating point between the pixels and the last convolution.
 
-    `input_table` has the code of each pixel value.
+    `input_table` has the code of each pixel value; None where a stem reads the image. `streams` are a residual
+    network's.
     """
 
     network: Network
-    input_table: Int8[np.ndarray, "colour 256"]
+    input_table: Int8[np.ndarray, "colour 256"] | None
     layers: Mapping[str, IntegerLayer]
+    streams: FixedStreams | None = None

@@ -1,31 +1,19 @@
-"""VGG-style networks from a list of widths, the two named ones, and TOML descriptions."""
+"""VGG-style networks from a list of widths, and the two named ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from factory.spec.errors import InputError
 from factory.spec.layer import IMAGE, ConvLayer
 from factory.spec.network import CIFAR_MEAN, CIFAR_STD, Network
-from factory.spec.values import is_kind, read_toml, typed_values
+from factory.spec.values import is_kind
 
 _PART = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M")
 _TAIL = (512, "M", 512, 512, 512, "M")
 PART1_WIDTHS = (*_PART, 8, 8, *_TAIL)
 PART2_WIDTHS = (*_PART, 16, 16, *_TAIL)
 _KEYS = ("channels", "kernel", "stride", "padding", "weight_bits", "activation_bits", "batch_norm")
-_KINDS = {
-    "name": "str",
-    "widths": "list",
-    "weight_bits": "int",
-    "activation_bits": "int",
-    "no_batch_norm_inputs": "tuple[int, ...]",
-    "image": "tuple[int, int, int]",
-    "classes": "int",
-    "mean": "tuple[float, ...]",
-    "std": "tuple[float, ...]",
-}
 
 
 def vgg(
@@ -86,24 +74,3 @@ def part1() -> Network:
 def part2() -> Network:
     """Return `VGG16_quant_project_part2`: 2-bit activations, squeezed layer features.27 of 16 -> 16 channels."""
     return vgg("part2", PART2_WIDTHS, activation_bits=2, no_batch_norm_inputs=(16,))
-
-
-NAMED = {"part1": part1, "part2": part2}
-
-
-def load_network(name: str) -> Network:
-    """Return the network called `name` (`part1`, `part2`), or the one that the TOML file `name` describes.
-
-    The file's keys are those of `vgg`: `name`, `widths`, and optionally `weight_bits`, `activation_bits`,
-    `no_batch_norm_inputs`, `image`, `classes`, `mean`, `std`. Raise InputError for anything else.
-    """
-    if name in NAMED:
-        return NAMED[name]()
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(f"network must be one of {' '.join(NAMED)} or a TOML file, not {name}")
-    try:
-        values = typed_values(read_toml(path, "network"), _KINDS, required=("widths",))
-        return vgg(**{"name": path.stem} | values)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None

@@ -91,7 +91,7 @@ def _initial_model(config: TrainConfig, network: Network) -> tuple[QuantNetwork,
         taken = transfer(from_trained(trained, floats, to_train=True), model)
         if not set(taken) - {"classifier"}:
             raise InputError(f"{config.init}: must have a layer that fits the network {config.network}, it has none")
-        parts = [*(layer.name for layer in network.layers), "classifier"]
+        parts = [*model.layers, "classifier"]
         return model, Transfer(config.init, taken, tuple(name for name in parts if name not in taken))
     if trained.network != network:
         raise InputError(f"{config.init}: must be weights of the network {config.network}, not of another")

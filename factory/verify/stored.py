@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from factory.checkpoint import default_weights, load_weights
+from factory.checkpoint import load_weights, shipped_weights
 from factory.spec import (
     GIVEN,
     IMAGE,
@@ -27,6 +27,7 @@ from factory.spec import (
 from factory.store import Store, StoredLayer, open_store
 from factory.verify import reference
 from factory.verify.result import Recovered, Tally, VerifyReport
+from factory.verify.streams import StreamArithmetic
 
 RECOVERED_LIMIT, RECOVERED_BATCH = 1e-5, 16
 _MAX_DIGITS, _MAX_SHOWN = 18, 40
@@ -43,7 +44,7 @@ def verify_store(
     """Recompute a chosen share of a store in plain NumPy int64 from its pixels and weights, and compare it exactly.
 
     `sample` is `all`, a percentage of each layer's (image, output tile) pairs, or a number of them, chosen by `seed`.
-    `weights` is the file that the store was built from; by default the shipped one where its sha256 is the store's.
+    `weights` is the file that the store was built from; by default the shipped one whose sha256 is the store's.
     Without it, what cannot be checked is listed in the report. `recovered` also compares real outputs with the Flax
     model's. `progress(done, total, layer)` counts output tiles. Raise ComparisonError at the first difference, or where
     nothing was compared; InputError for an unreadable store, other weights, or `recovered` without weights.
@@ -73,11 +74,10 @@ def verify_store(
 
 
 def _matching_weights(store: Store, weights: Path | str | None) -> TrainedNetwork | None:
-    if weights is None and not default_weights().is_file():
-        return None
-    trained = load_weights(weights)
-    if trained.sha256 == store.weights_sha256:
-        return trained
+    for path in [path for path in shipped_weights().values() if path.is_file()] if weights is None else [weights]:
+        trained = load_weights(path)
+        if trained.sha256 == store.weights_sha256:
+            return trained
     if weights is not None:
         raise InputError(
             f"{weights}: weights must have the store's sha256 {store.weights_sha256}, not {trained.sha256}"
@@ -90,12 +90,13 @@ class Chain:
 
     def __init__(self, store: Store, trained: TrainedNetwork | None):
         self._store, self._trained = store, trained
-        self._image, self._codes = -1, {}
+        self._arithmetic = StreamArithmetic(trained) if trained else None
+        self._image, self._codes, self._streams = -1, {}, {}
 
     def codes(self, image: int, spec: ConvLayer) -> np.ndarray | None:
         """Return int64 `(ic, y, x)`; None where they are given, or follow from what is not at hand."""
         if image != self._image:
-            self._image, self._codes = image, {}
+            self._image, self._codes, self._streams = image, {}, {}
         if spec.name not in self._codes:
             self._codes[spec.name] = self._follow(image, spec)
         return self._codes[spec.name]
@@ -104,7 +105,11 @@ class Chain:
         if spec.source == GIVEN:
             return None
         if spec.source == IMAGE:
-            return reference.input_codes(self._store.images.pixels[image], self._store.network, spec, self._alpha(spec))
+            pixels = self._store.images.pixels[image]
+            codes = reference.input_codes(pixels, self._store.network, spec, self._alpha(spec))
+            return codes[:, :: spec.source_stride, :: spec.source_stride]
+        if spec.source in {stream.name for stream in self._store.network.streams}:
+            return self._from_stream(image, spec)
         source = self._store.network.layer(spec.source)
         if source.name in self._store.layers:
             stored = self._store.layer(source.name)
@@ -112,10 +117,36 @@ class Chain:
         elif self._trained is None:
             return None
         else:
-            layer = self._trained.layers[source.name]
-            accumulator = reference.direct_convolution(self.codes(image, source), layer.weight_code, source)
-            codes = reference.quantize(reference.real_outputs(accumulator, layer), spec, self._alpha(spec))
-        return reference.pool_codes(codes, source.pool)
+            real = reference.real_outputs(self._accumulator(image, source), self._trained.layers[source.name])
+            codes = reference.quantize(real, spec, self._alpha(spec))
+        return reference.pool_codes(codes, source.pool)[:, :: spec.source_stride, :: spec.source_stride]
+
+    def _from_stream(self, image: int, spec: ConvLayer) -> np.ndarray | None:
+        if self._arithmetic is None:
+            return None
+        real = self._arithmetic.values(self._stream(image, spec.source))
+        return reference.quantize(real[:, :: spec.source_stride, :: spec.source_stride], spec, self._alpha(spec))
+
+    def _stream(self, image: int, name: str) -> np.ndarray:
+        """Return the integers of a stream, or of what a layer or the stem adds to one."""
+        if name not in self._streams:
+            network = self._store.network
+            streams = {stream.name: stream for stream in network.streams}
+            if name in streams:
+                found = np.maximum(sum(self._stream(image, part) for part in streams[name].inputs), 0)
+            elif network.stem and name == network.stem.name:
+                found = self._arithmetic.stem_term(self._store.images.pixels[image])
+            else:
+                found = self._arithmetic.layer_term(name, self._accumulator(image, network.layer(name)))
+            self._streams[name] = found
+        return self._streams[name]
+
+    def _accumulator(self, image: int, spec: ConvLayer) -> np.ndarray:
+        """Return a layer's accumulators, of the store or else from the codes that enter it."""
+        if spec.name in self._store.layers:
+            return self._store.layer(spec.name).accumulator[image].astype(np.int64)
+        weight = self._trained.layers[spec.name].weight_code
+        return reference.direct_convolution(self.codes(image, spec), weight, spec)
 
     def _alpha(self, spec: ConvLayer) -> np.float32:
         return (self._trained or self._store).layers[spec.name].alpha_a

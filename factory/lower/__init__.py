@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int8, Int16, Int32, Integer
 
 from factory.arithmetic.tiling import tile_weight
+from factory.lower.fixed import fix_streams
 from factory.quant.host import input_table, requantized_codes
 from factory.spec import (
     IMAGE,
@@ -29,15 +30,21 @@ def lower(trained: TrainedNetwork) -> IntegerNetwork:
     """Return the integer network that a trained network stands for.
 
     Raise InputError, with the layer's name, where the formula gives no number over the reachable accumulators, where
-    codes or accumulators do not fit their integers, and where the layers that share one input quantize it differently.
+    codes, accumulators or streams do not fit their integers, and where the layers that share the codes of a layer or of
+    the image quantize them differently.
     """
-    alpha, _ = _quantizer(trained, IMAGE)
+    table = _input_table(trained)
+    layers = {spec.name: _lower_layer(trained, spec, table) for spec in trained.network.layers}
+    return IntegerNetwork(trained.network, table, layers, fix_streams(trained, layers))
+
+
+def _input_table(trained: TrainedNetwork) -> Int8[np.ndarray, "colour pixel"] | None:
+    if (quantizer := _quantizer(trained, IMAGE)) is None:
+        return None
     try:
-        table = input_table(trained.network, alpha)
+        return input_table(trained.network, quantizer[0])
     except InputError as error:
         raise InputError(f"network {trained.network.name}: {error}") from None
-    layers = {spec.name: _lower_layer(trained, spec, table) for spec in trained.network.layers}
-    return IntegerNetwork(trained.network, table, layers)
 
 
 def tile_layer(layer: IntegerLayer, array: SystolicArray) -> TiledLayer:
@@ -46,7 +53,9 @@ def tile_layer(layer: IntegerLayer, array: SystolicArray) -> TiledLayer:
     return TiledLayer(layer, array, tile_weight(layer.weight, array), psum)
 
 
-def _lower_layer(trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"]) -> IntegerLayer:
+def _lower_layer(
+    trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"] | None
+) -> IntegerLayer:
     layer = trained.layers[spec.name]
     low, high = _activation_range(spec, table)
     least, most = accumulator_ranges(spec, layer.weight_code, low, high)
@@ -61,7 +70,7 @@ def _lower_layer(trained: TrainedNetwork, spec: ConvLayer, table: Int8[np.ndarra
 
 
 def _activation_range(
-    spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"]
+    spec: ConvLayer, table: Int8[np.ndarray, "colour pixel"] | None
 ) -> tuple[Int16[np.ndarray, " ic"], Int16[np.ndarray, " ic"]]:
     """Return the least and the largest code that enters each input channel."""
     if spec.source != IMAGE:
