@@ -646,7 +646,9 @@ def test_a_captured_layer_is_exported_as_the_notebook_wrote_it(reference, tmp_pa
     store = store_codes(network, tmp_path / "s.h5", "captured")
     with open_store(store) as opened:
         export(opened, tmp_path / "ws", dataflow="ws", profile="notebook", tiles="all", flat=True)
-        export(opened, tmp_path / "os", dataflow="os", profile="notebook", tiles="pt=0,ot=0", input_channels=3, flat=True)
+        export(
+            opened, tmp_path / "os", dataflow="os", profile="notebook", tiles="pt=0,ot=0", input_channels=3, flat=True
+        )
     for folder in ("ws", "os"):
         assert files_of(tmp_path / folder) == files_of(reference / folder)
 
