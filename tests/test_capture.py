@@ -13,6 +13,7 @@ from factory.build.captured import capture
 from factory.build.codes import integer_layer, store_codes
 from factory.cli.app import app
 from factory.export import export
+from factory.fileplan import ExportOptions
 from factory.readers.arrays import ArraySource, LayerDescription, coded_network, read_arrays
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, LayerSet, SystolicArray
 from factory.store import open_store
@@ -248,7 +249,7 @@ WEIGHT, ACTIVATION = np.ones((2, 3, 3, 3), int), np.ones((1, 3, 4, 4), int)
         ),
         (
             dict(weight=WEIGHT, activation=ACTIVATION, bias=np.ones(3, int)),
-            "mine: conv.bias must be 2 numbers of 32 bits, not (3,) of up to 1",
+            "mine: conv.bias must be 2 numbers of 32 bits, not (3,) of 0 to 1",
         ),
         (
             dict(weight=WEIGHT, activation=ACTIVATION, output=np.ones((1, 2, 9, 9), int)),
@@ -375,3 +376,37 @@ def test_two_matrices_in_text_and_their_product(tmp_path, reference):
         for dataflow in ("ws", "os", "is"):
             export(store, tmp_path / dataflow, dataflow=dataflow, layers="all", pe_activation="signed")
             assert verify(tmp_path / dataflow, store=tmp_path / "mm.h5").compared
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            dict(bias=np.array([-(2**63), 0])),
+            "mine: conv.bias must be 2 numbers of 32 bits, not (2,) of -9223372036854775808 to 0",
+        ),
+        (dict(bias=np.array([1e30, 0])), "mine: conv.bias must be whole numbers of 64 bits, not 1e+30"),
+        (dict(said=LayerDescription(weight_bits=0)), "mine: conv: weight_bits must be at least 1, not 0"),
+        (dict(said=LayerDescription(groups=-1)), "mine: conv: groups must be at least 1, not -1"),
+        (
+            dict(said=LayerDescription(activation_scale=-1.0)),
+            "mine: conv: activation_scale must be more than 0, not -1.0",
+        ),
+        (
+            dict(said=LayerDescription(stride=0), output=np.zeros((1, 2, 4, 4), int)),
+            "mine: conv: stride and dilation must be at least 1, not 0",
+        ),
+    ],
+)
+def test_what_is_out_of_range_is_one_line(arrays, message):
+    with pytest.raises(InputError) as error:
+        network_of(weight=WEIGHT, activation=ACTIVATION, **arrays)
+    assert str(error.value) == message
+
+
+def test_names_are_checked_first(tmp_path):
+    for name in ("a b", "x" * 200, "a\nb"):
+        with pytest.raises(InputError, match="^mine: a layer's name must be of letters, "):
+            coded_network(ArraySource("mine", {f"{name}.weight": WEIGHT, f"{name}.activation": ACTIVATION}))
+    with pytest.raises(InputError, match="^a profile must be given with from_export$"):
+        capture(tmp_path, output=tmp_path / "s.h5", layout=ExportOptions("ws"))

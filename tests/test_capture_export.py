@@ -120,7 +120,7 @@ def test_what_is_not_whole_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"^features\.9: weight: lanes that stand for no code must hold 0$"):
         read_export(files, geometry, options)
     geometry.write_text(geometry.read_text() + "wide = 3\n")
-    with pytest.raises(InputError, match=r"geometry\.toml: features\.9: keys must be of name source "):
+    with pytest.raises(InputError, match=r"geometry\.toml: keys must be of name source "):
         read_export(files, geometry, options)
 
 
@@ -145,3 +145,35 @@ def test_an_export_of_captured_codes_comes_back(tmp_path):
             for name in ("weight", "activation", "accumulator"):
                 np.testing.assert_array_equal(getattr(back.layer("fc"), name)[...], getattr(own.layer("fc"), name)[...])
     assert json.loads((tmp_path / "ws" / "manifest.json").read_text())["pe"]["activation_signed"] is False
+
+
+def test_layers_that_share_lanes_keep_their_own_signs(tmp_path):
+    rng = np.random.default_rng(4)
+    arrays = {"a.weight": rng.integers(-7, 8, (2, 3, 3, 3)), "a.activation": rng.integers(0, 256, (1, 3, 4, 4))}
+    arrays |= {"b.weight": rng.integers(-7, 8, (2, 3)), "b.activation": rng.integers(-128, 128, (1, 5, 3))}
+    np.savez(tmp_path / "mine.npz", **arrays)
+    (tmp_path / "mine.toml").write_text("[layers.a]\nzero_point = 128\n")
+    capture(tmp_path / "mine.npz", output=tmp_path / "s.h5", description=tmp_path / "mine.toml")
+    export(tmp_path / "s.h5", tmp_path / "x", dataflow="ws", layers="all")
+    first, second = read_export(tmp_path / "x").layers
+    assert (first.spec.signed, first.spec.zero_point, second.spec.signed) == (False, 128, True)
+    np.testing.assert_array_equal(first.activation, arrays["a.activation"])
+    np.testing.assert_array_equal(second.activation[:, :, 0].swapaxes(1, 2), arrays["b.activation"])
+
+
+def test_codes_of_wide_lanes_are_not_cut(tmp_path):
+    files, geometry, _ = foreign(tmp_path)
+    wide = tmp_path / "wide.toml"
+    wide.write_text('extends = "notebook"\ndataflow = "ws"\n[layouts.weight]\nlane_bits = 16\n')
+    for file in (files / LAYER).glob("weight_*.txt"):
+        lines = [f"{int(line, 2):032b}" for line in file.read_text().split()]
+        lanes = [[line[i : i + 4] for i in range(0, 32, 4)] for line in lines]
+        file.write_text("".join("".join(lane[0] * 12 + lane for lane in line) + "\n" for line in lanes))
+    options = ExportOptions("ws", profile=str(wide), layers="all")
+    assert read_export(files, geometry, options).layers[0].weight.min() == -7
+    file = files / LAYER / "weight_itile0_otile0_kij0.txt"
+    file.write_text(file.read_text()[:-17] + f"{300:016b}\n")
+    with pytest.raises(
+        InputError, match=r"^features\.9: weight codes must be -128 to 127, those of the files are -7 to 300$"
+    ):
+        read_export(files, geometry, options)

@@ -190,7 +190,8 @@ def test_selections_of_layers():
         ),
         (
             lambda: Network("n", (ConvLayer("../evil", "image", 3, 4, 8, 8),)),
-            "network n: a layer's name must be of letters, digits, _, . and -, and not image or given, not '../evil'",
+            "network n: a layer's name must be of letters, digits, _, . and -, up to 128 of them, and not image "
+            "or given, not '../evil'",
         ),
         (
             lambda: Network("n", (ConvLayer("a", "image", 3, 4, 8, 8), ConvLayer("b", "a", 4, 4, 8, 8, signed=True))),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from factory.build import new_store
 from factory.build.codes import store_codes
 from factory.fileplan import ExportOptions
 from factory.readers.arrays import LayerDescription, read_arrays
@@ -46,6 +47,9 @@ def capture(
     """
     if output is None:
         raise InputError("output must be given: the store to write", options=("output",))
+    new_store(output, force)
+    if layout is not None and from_export is None:
+        raise InputError("a profile must be given with from_export", options=("profile", "from_export"))
     if from_export is not None:
         said = None if description is None else Path(description)
         network = read_export(Path(from_export), said, layout, array)

@@ -62,7 +62,8 @@ def capture(
     given = single if single != LayerDescription() else None
     if sum(one is not None for one in (source, given, from_export)) != 1:
         raise InputError("a source must be given, or --weight and --activation, or --from-export, and one only")
-    layout = ExportOptions(dataflow, profile=profile, pe_activation=pe_activation) if profile else None
+    how = dict(dataflow=dataflow, profile=profile, pe_activation=pe_activation)
+    layout = ExportOptions(**how) if any(how.values()) else None
     with options.progress_bar() as progress:
         path = capture(
             source,

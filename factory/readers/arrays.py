@@ -12,7 +12,17 @@ from jaxtyping import Int64
 from factory.arithmetic.adders import exact_product
 from factory.arithmetic.tiling import nij_of_onij, pad_map
 from factory.readers.values import read_named, read_values, whole_numbers
-from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, by_axis, read_toml, typed_values
+from factory.spec import (
+    GIVEN,
+    CodedLayer,
+    CodedNetwork,
+    ConvLayer,
+    InputError,
+    by_axis,
+    check_layer_name,
+    read_toml,
+    typed_values,
+)
 
 _OPERANDS = ("weight", "activation")
 ARRAYS = (*_OPERANDS, "bias", "output")
@@ -35,6 +45,7 @@ _PRODUCT = {
     "output": {3: "image token out", 2: "token out"},
 }
 _MOST_BITS = 8
+_INT32 = np.iinfo(np.int32)
 Sides = int | list | tuple
 
 
@@ -127,6 +138,8 @@ def coded_network(source: ArraySource) -> CodedNetwork:
             found = f"arrays must be called <layer>.{' <layer>.'.join(ARRAYS)}, not {name}"
             raise InputError(f"{source.name}: {found}")
         layers.setdefault(layer, {})[array] = values
+    for name in layers:
+        check_layer_name(f"{source.name}: ", name)
     made = [
         _coded_layer(source.name, name, arrays, source.described.get(name, LayerDescription()))
         for name, arrays in layers.items()
@@ -154,6 +167,10 @@ def _coded_layer(
         _canonical(arrays[array], array, getattr(said, f"{array}_axes"), forms, f"{source}: {name}.{array}")
         for array in _OPERANDS
     )
+    for scale in ("weight_scale", "activation_scale"):
+        value = getattr(said, scale)
+        if value is not None and not value > 0:
+            raise InputError(f"{source}: {name}: {scale} must be more than 0, not {value}")
     if min(weight.size, activation.size) == 0:
         raise InputError(f"{source}: {name}: weight and activation must not be empty")
     if output is not None:
@@ -162,8 +179,9 @@ def _coded_layer(
     spec = _spec(f"{source}: {name}", name, weight, activation, size, is_product, said)
     bias = arrays.get("bias")
     if bias is not None:
-        if bias.size != spec.out_channels or np.abs(bias).max() > np.iinfo(np.int32).max:
-            found = f"{bias.shape} of up to {np.abs(bias).max(initial=0)}"
+        low, high = int(bias.min(initial=0)), int(bias.max(initial=0))
+        if bias.size != spec.out_channels or low < _INT32.min or high > _INT32.max:
+            found = f"{bias.shape} of {low} to {high}"
             raise InputError(f"{source}: {name}.bias must be {spec.out_channels} numbers of 32 bits, not {found}")
         bias = bias.reshape(-1).astype(np.int32)
     layer = CodedLayer(
@@ -210,7 +228,15 @@ def _spec(
     product: bool,
     said: LayerDescription,
 ) -> ConvLayer:
-    groups = said.groups or (1 if product else max(1, activation.shape[1] // weight.shape[1]))
+    groups = 1 if product else max(1, activation.shape[1] // weight.shape[1])
+    groups = groups if said.groups is None else said.groups
+    for name_, value in (
+        ("groups", groups),
+        ("weight_bits", said.weight_bits),
+        ("activation_bits", said.activation_bits),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"{where}: {name_} must be at least 1, not {value}")
     if weight.shape[1] * groups != activation.shape[1]:
         found = f"{weight.shape[1]} in {groups} groups" if groups > 1 else f"{weight.shape[1]}"
         turned = "; with weight_axes 'in out' it would" if product and weight.shape[0] == activation.shape[1] else ""
@@ -221,8 +247,9 @@ def _spec(
             name=name, source=GIVEN, in_channels=activation.shape[1], out_channels=weight.shape[0],
             height=activation.shape[2], width=activation.shape[3], kernel=weight.shape[2:], stride=said.stride,
             padding=_padding(weight.shape[2:], activation.shape[2:], size, said), dilation=said.dilation, groups=groups,
-            weight_bits=said.weight_bits or max(2, _bits(weight, True)),
-            activation_bits=said.activation_bits or _bits(activation, signed), signed=signed,
+            weight_bits=max(2, code_bits(weight, True)) if said.weight_bits is None else said.weight_bits,
+            activation_bits=code_bits(activation, signed) if said.activation_bits is None else said.activation_bits,
+            signed=signed,
             zero_point=said.zero_point, batch_norm=False,
         )  # fmt: skip
     except InputError as error:
@@ -237,7 +264,7 @@ def _spec(
     return spec
 
 
-def _bits(values: np.ndarray, signed: bool) -> int:
+def code_bits(values: np.ndarray, signed: bool) -> int:
     """Return the bits of the narrowest field that holds the values, 8 at most: what is wider is refused later."""
     low, high = int(values.min()), int(values.max())
     bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + signed
@@ -254,6 +281,8 @@ def _padding(
     if out is None:
         return half
     strides, apart = (by_axis(name, getattr(said, name), False) for name in ("stride", "dilation"))
+    if min(*strides, *apart) < 1:
+        raise InputError(f"stride and dilation must be at least 1, not {min(*strides, *apart)}")
     found = []
     for axis, middle in enumerate(half):
         reach = apart[axis] * (kernel[axis] - 1) + 1

@@ -18,10 +18,10 @@ from factory.arithmetic.labelled import Axis, LabelledArray
 from factory.dataflow import ROLES, KnownLayer, LayerMapping, LayerVectors
 from factory.fileplan import ExportOptions, ExportPlan, FileSet, LayerFiles, layer_files, read_plan
 from factory.manifest import MANIFEST
+from factory.memfile import Profile
 from factory.memfile.named import BIT
+from factory.readers.arrays import code_bits
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, SystolicArray, read_toml, typed_values
-
-_BITS = range(2, 9)
 
 
 def read_export(
@@ -59,8 +59,8 @@ def read_export(
 
 def _foreign_plan(directory: Path, description: Path, options: ExportOptions, array: SystolicArray) -> ExportPlan:
     """Return the plan that would have written files, of which only those of the operands need be there."""
-    specs = _read_geometry(description)
     profile = options.configured(array)
+    specs = _read_geometry(description, profile)
     flat = len(specs) == 1 and not (directory / specs[0].name).is_dir()
     layers = []
     for spec in specs:
@@ -78,13 +78,19 @@ def _foreign_plan(directory: Path, description: Path, options: ExportOptions, ar
     return replace(plan, images=tuple(_images(directory, plan)))
 
 
-def _read_geometry(path: Path) -> list[ConvLayer]:
+def _read_geometry(path: Path, profile: Profile) -> list[ConvLayer]:
+    """Return the layers that a TOML file describes, whose codes are as wide as the lanes where it does not say it."""
     try:
         tables = typed_values(read_toml(path, "description of layers"), {"layers": "table"}, ("layers",))["layers"]
-        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-            raise InputError("layers must be tables [layers.<name>]")
-        basis = ConvLayer("basis", GIVEN, 1, 1, 3, 3, weight_bits=8, activation_bits=8, batch_norm=False).to_dict()
-        return [ConvLayer.from_dict(basis | table | {"name": name}, f"{name}: ") for name, table in tables.items()]
+        if not isinstance(tables, dict) or not tables or not all(isinstance(x, dict) for x in tables.values()):
+            raise InputError("layers must be tables [layers.<name>], at least one")
+        read = {ROLES[role].per_image: field for role, field in profile.fields.items()}
+        bits = {each: min(max(field.bits, 1 if each else 2), 8) for each, field in read.items()}
+        basis = ConvLayer(
+            "basis", GIVEN, 1, 1, 3, 3, activation_bits=bits[True], signed=read[True].signed, weight_bits=bits[False],
+            batch_norm=False,
+        ).to_dict()  # fmt: skip
+        return [ConvLayer.from_dict(basis | table | {"name": name}) for name, table in tables.items()]
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -178,15 +184,22 @@ def _coded_layer(directory: Path, plan: ExportPlan, layer: LayerFiles) -> CodedL
     activation, weight = (
         next(codes[role] for role, files in found.items() if files.role.per_image is each) for each in (True, False)
     )
-    fields = layer.mapping.fields
-    read = {files.role.per_image: fields[role] for role, files in found.items()}
-    bits = {each: field.bits if field.bits in _BITS else 8 for each, field in read.items()}
-    spec = replace(
-        spec, source=GIVEN, signed=read[True].signed, activation_bits=bits[True], weight_bits=bits[False],
-        batch_norm=False, pool=1,
-    )  # fmt: skip
+    for name, values, low, high in (("weight", weight, -128, 127), ("activation", activation, -128, 255)):
+        if values.min() < low or values.max() > high:
+            found = f"{values.min()} to {values.max()}"
+            raise InputError(f"{layer.name}: {name} codes must be {low} to {high}, those of the files are {found}")
+    spec = _holding(replace(spec, source=GIVEN, batch_norm=False, pool=1), weight, activation)
     origin = f"captured from files of profile {plan.profile.name} ({plan.profile.dataflow})"
     return CodedLayer(spec, weight[0].astype(np.int8), activation.astype(np.int16), origin)
+
+
+def _holding(spec: ConvLayer, weight: np.ndarray, activation: np.ndarray) -> ConvLayer:
+    """Return the layer as it is described where that holds the codes, else with the sign and bits that they need."""
+    low, high = spec.code_range
+    if activation.min() < low or activation.max() > high:
+        signed = bool(activation.min() < 0)
+        spec = replace(spec, signed=signed, activation_bits=code_bits(activation, signed))
+    return replace(spec, weight_bits=max(spec.weight_bits, code_bits(weight, True)))
 
 
 def _compared(directory: Path, plan: ExportPlan, layer: LayerFiles, made: CodedLayer) -> Iterator[str]:

@@ -13,6 +13,7 @@ from factory.spec import InputError
 TEXTS = (".txt", ".csv", ".dat", ".mem")
 ARRAYS = (".npy", *TEXTS)
 _FIELD = re.compile(r"[\s,;]+")
+_MOST = 2.0**63
 _COMMENT = re.compile(r"(#|//).*")
 
 
@@ -123,6 +124,9 @@ def whole_numbers(values: np.ndarray, what: str) -> np.ndarray:
         raise InputError(f"{what} must be numbers, not {values.dtype}")
     if not np.isfinite(values).all():
         raise InputError(f"{what} must be finite")
+    largest = float(np.abs(values).max(initial=0))
+    if largest >= _MOST:
+        raise InputError(f"{what} must be whole numbers of 64 bits, not {largest:.6g}")
     off = np.abs(values - np.rint(values))
     if off.any():
         place = np.unravel_index(int(off.argmax()), off.shape)

@@ -28,6 +28,7 @@ from factory.spec.network import MOST_LANES as MOST_LANES
 from factory.spec.network import LayerSet as LayerSet
 from factory.spec.network import Network as Network
 from factory.spec.network import SystolicArray as SystolicArray
+from factory.spec.network import check_layer_name as check_layer_name
 from factory.spec.network import step_inputs as step_inputs
 from factory.spec.resnet import resnet as resnet
 from factory.spec.streams import Stem as Stem

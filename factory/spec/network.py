@@ -18,7 +18,17 @@ CIFAR_MEAN = (0.491, 0.482, 0.447)
 CIFAR_STD = (0.247, 0.243, 0.262)
 MOST_LANES = 4096
 """Rows or columns of the largest array: far more than any that was built, few enough for the memory of a tile."""
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*")
+_LONGEST = 128
+_NAME = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_.\-]{{0,{_LONGEST - 1}}}")
+
+
+def check_layer_name(where: str, name: str) -> None:
+    """Raise InputError, which begins with `where`, unless a layer may be called so: its files and groups are."""
+    if not _NAME.fullmatch(name) or name in (IMAGE, GIVEN):
+        raise InputError(
+            f"{where}a layer's name must be of letters, digits, _, . and -, up to {_LONGEST} of them, and not image or "
+            f"given, not {name[:_LONGEST]!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -38,11 +48,7 @@ class LayerSet:
             raise InputError(f"network {self.name}: it must have at least one layer")
         seen: set[str] = set()
         for layer in self.layers:
-            if not _NAME.fullmatch(layer.name) or layer.name in (IMAGE, GIVEN):
-                raise InputError(
-                    f"network {self.name}: a layer's name must be of letters, digits, _, . and -, and not image or "
-                    f"given, not {layer.name!r}"
-                )
+            check_layer_name(f"network {self.name}: ", layer.name)
             if layer.name in seen:
                 raise InputError(f"network {self.name}: layer names must be unique, {layer.name} is there twice")
             if layer.source not in (IMAGE, GIVEN, *self._readable(seen)):
