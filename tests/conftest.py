@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -48,6 +49,15 @@ def cases(reference) -> Path:
 def cifar() -> Path:
     """Return the folder of CIFAR-10's binary files, or skip."""
     return _folder("FACTORY_CIFAR", "CIFAR-10's binary files")
+
+
+@pytest.fixture(autouse=True)
+def _untyped(request):
+    """Leave the checks of shapes and dtypes out of a test that is marked `untyped`: it calls thousands of functions."""
+    wanted = request.node.get_closest_marker("untyped") is not None
+    jaxtyping.config.update("jaxtyping_disable", wanted)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.hookimpl(wrapper=True)

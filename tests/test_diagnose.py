@@ -20,6 +20,8 @@ from factory.export import export
 from factory.spec import InputError, SystolicArray
 from factory.store import open_store
 
+pytestmark = pytest.mark.untyped  # but test_diagnose_dump and the tests of what a diagnosis calls
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:

@@ -51,6 +51,7 @@ def waveform(path: Path) -> Waveform:
     return Waveform(path, "tb.word", "tb.clk", ("tb.valid", "tb.ready"))
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize("stream", ["psum", "out"])
 def test_a_waveform_gives_the_words(vectors, tmp_path, stream):
     words = words_of(vectors, stream)
