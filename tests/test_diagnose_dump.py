@@ -143,10 +143,12 @@ def written(path, text: str | bytes):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "12\n" + "1" * 60 + "\n", "line 2: must be a word of the memory or an integer, not '" + "1" * 40 + "'"),
-        ("a.csv", "1,2," + "9" * 30 + "\n", "line 1: must be a word of the memory or an integer, not '" + "9" * 30 + "'"),
+        ("a.txt", "12\n" + "1" * 60 + "\n", f"line 2: must be a word of the memory or an integer, not '{'1' * 40}'"),
+        ("a.csv", f"1,2,{'9' * 30}\n", f"line 1: must be a word of the memory or an integer, not '{'9' * 30}'"),
         ("a.txt", "@" + "f" * 20 + "\n1\n", "line 1: addresses must begin with 0, not '@" + "f" * 20 + "'"),
         ("a.txt", "1 2 -3\n", "line 1: must be one value of a lane a line, not '1 2 -3'"),
+        ("a.txt", "0012\n0034\n00", "values could be decimal or hex: "),
+        ("a.csv", "1,2,\n", "line 1: must be a word of the memory or an integer, not ''"),
         ("a.npy", b"\x93NUMPY\x01", "must be a NumPy array: "),
         ("a.coe", "memory_initialization_radix = 8;\nmemory_initialization_vector =\n7;\n",
          "memory_initialization_radix must be 2, 10 or 16, not 8"),
@@ -154,8 +156,7 @@ def written(path, text: str | bytes):
          "DATA_RADIX must be one of BIN OCT DEC UNS HEX, not ROM"),
         ("a.mif", "CONTENT BEGIN\nx : 1;\nEND;\n", "must be an address, a colon and words, not 'x : 1'"),
         ("a.mif", "DATA_RADIX = OCT;\nCONTENT BEGIN\n0 : 9;\nEND;\n", "must be words of 48 bits in radix 8, not '9'"),
-        ("a.txt", "0012\n" * 48, "values could be decimal or hex: hex must begin with 0x, or decimal with a sign such as "
-         "+12"),
+        ("a.txt", "0012\n" * 48, "values could be decimal or hex: hex must begin with 0x, or decimal with"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line(tmp_path, name, text, message):
@@ -187,6 +188,9 @@ def test_values_of_digits_alone_are_decimal(tmp_path):
     values = 1000 + np.arange(48).reshape(16, 3)
     path = written(tmp_path / "a.txt", lines(values.reshape(-1).tolist()))
     assert np.array_equal(read_dump(path, MEMORY).values, values)
+    pair = Memory(2, WordFormat(2, Field(4, False)))  # 12 is two lanes in hex, or one in decimal
+    assert read_dump(written(tmp_path / "b.txt", "12\n13\n14\n15\n"), pair).values.tolist() == [[12, 13], [14, 15]]
+    assert read_dump(written(tmp_path / "b.txt", "12\n13\n"), pair).values.tolist() == [[2, 1], [3, 1]]
     single = Memory(48, WordFormat(1, WORD.field))
     with pytest.raises(InputError, match="could be decimal or hex"):
         read_dump(path, single)
@@ -210,24 +214,12 @@ def test_the_radices_and_ranges_of_a_mif(tmp_path, address, data, entries):
     assert found.values[10:].tolist() == [[low, 0, 0] for low in (5, 6, 7, 8, 7, 8)]
 
 
-PROFILE = """dataflow = "ws"
-[[layout]]
-role = "psum"
-file = "psum_it{it}_ot{ot}_kij{kij}.txt"
-files = ["it", "ot", "kij"]
-lines = ["nij"]
-lanes = ["col"]
+PROFILE = """extends = "notebook"
+[layouts.psum]
 lane_bits = 16
-signed = true
 %s
-[[layout]]
-role = "out"
-file = "out_ot{ot}.txt"
-files = ["ot"]
-lines = ["onij"]
-lanes = ["col"]
+[layouts.out]
 lane_bits = 16
-signed = true
 %s
 """
 
@@ -235,8 +227,13 @@ signed = true
 @pytest.mark.parametrize(
     "keys",
     [f'format = "{name}"' for name in FORMATS]
-    + ['format = "bin"\nseparator = " "', 'format = "hex"\nblocks = ["ot", "onij"]\nblock_stride = 4'][:1]
-    + ['format = "raw"\nendian = "big"', 'format = "hex"\nradix_prefix = "0x"', 'format = "bin"\nbase = 5'],
+    + [
+        'format = "bin"\nseparator = " "',
+        'format = "hex"\nblock_lines = 4\nblock_stride = 6',
+        'format = "raw"\nendian = "big"',
+        'format = "hex"\nradix_prefix = "0x"',
+        'format = "bin"\nbase = 5',
+    ],
 )
 def test_the_export_s_own_files_are_right(tmp_path, keys):
     store = random_store(SystolicArray(3, 3), 1, in_channels=3, out_channels=3, height=4, width=4)
@@ -246,6 +243,10 @@ def test_the_export_s_own_files_are_right(tmp_path, keys):
         assert diagnose(folder, [dump]).passes
     renamed = written(tmp_path / f"given{dump.suffix}", dump.read_bytes())
     assert diagnose(folder, [renamed], role="out").passes
+    if dump.suffix in (".txt", ".hex"):
+        short = written(tmp_path / dump.name, b"".join(dump.read_bytes().splitlines(True)[:-1]))
+        if "block" not in keys:
+            assert (diagnose(folder, [short]).counts.missing, diagnose(folder, [short]).counts.wrong) == (1, 0)
     empty = written(tmp_path / dump.name, b"")
     assert diagnose(folder, [empty]).counts.missing == 16
 

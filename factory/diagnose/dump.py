@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
@@ -24,8 +25,9 @@ GIVEN, UNDEFINED, MISSING, ASIDE = 0, 1, 2, 3
 _COMMENTS = re.compile(rb"//[^\n]*|/\*.*?\*/|^\s*#[^\n]*|^\s*--[^\n]*", re.DOTALL | re.MULTILINE)
 _DECIMAL = re.compile(rb"[+-]?\d+")
 _UNKNOWN = b"xXzZ?"
-_DAMAGED = (OSError, ValueError, EOFError, TypeError, SyntaxError, KeyError, MemoryError, OverflowError)
+_DAMAGED = (OSError, ValueError, EOFError, TypeError, SyntaxError, KeyError, MemoryError, OverflowError, TokenError)
 """What NumPy raises for a file that is no array, or is cut."""
+_EITHER = "values could be decimal or hex: hex must begin with 0x, or decimal with a sign such as +12"
 _MOST_ADDRESS = 1 << 48
 _ROOM = 64
 """A dump may be this many bytes for each value that is wanted: far more than any text of one."""
@@ -54,15 +56,20 @@ def read_dump(path: Path, memory: Memory, radix: int = 0) -> GivenWords:
 
     `radix` is that of the export's own files (0: not known), for text that could be of several.
     """
-    wanted = memory.words * memory.word.lanes
     try:
-        if path.stat().st_size > (1 << 20) + wanted * max(_ROOM, 4 * memory.word.width):
-            raise InputError(f"must be a dump of {memory.words} words, not {path.stat().st_size} bytes")
-        return _parsed(path.read_bytes(), path.suffix.lower(), memory, radix)
+        return _parsed(dump_bytes(path, memory), path.suffix.lower(), memory, radix)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: must be a dump: {error}") from None
+
+
+def dump_bytes(path: Path, memory: Memory) -> bytes:
+    """Return what a file holds; raise InputError for one that is far larger than any dump of the memory."""
+    size, wanted = path.stat().st_size, memory.words * memory.word.lanes
+    if size > (1 << 20) + wanted * max(_ROOM, 4 * memory.word.width):
+        raise InputError(f"must be a dump of {memory.words} words, not {size} bytes")
+    return path.read_bytes()
 
 
 def _parsed(data: bytes, suffix: str, memory: Memory, radix: int) -> GivenWords:
@@ -107,7 +114,7 @@ def _raw(data: bytes, memory: Memory) -> GivenWords:
 
 def _csv(text: bytes, memory: Memory) -> GivenWords:
     lanes, rows = memory.word.lanes, [line.split(b",") for line in text.splitlines() if line.strip()]
-    skipped = int(bool(rows) and not all(_is_number(cell) for cell in rows[0]))
+    skipped = int(bool(rows) and not any(_is_number(cell) for cell in rows[0]))
     for number, row in enumerate(rows[skipped:], skipped + 1):
         if len(row) != lanes:
             raise InputError(f"line {number}: must have {lanes} columns, lane 0 first, not {len(row)}")
@@ -188,20 +195,27 @@ def _words(grid: UInt8[np.ndarray, "token digit"], kind: _Kind, memory: Memory):
 
 
 def _is_decimal(grid: UInt8[np.ndarray, "token digit"], kind: _Kind, memory: Memory, radix: int) -> bool:
-    """Return whether digits that hex lanes could have are decimal; raise InputError where either may be meant."""
-    lanewise = not kind.whole or memory.word.lanes == 1
-    zero, nine = ord("0"), ord("9")
-    if kind.radix != 16 or not lanewise or radix == 16 or not ((grid >= zero) & (grid <= nine)).all():
+    """Return whether digits that hex numbers could have are decimal; raise InputError where either may be meant."""
+    lanes, zero, nine = memory.word.lanes, ord("0"), ord("9")
+    if kind.radix != 16 or (kind.whole and radix == 16) or not ((grid >= zero) & (grid <= nine)).all():
         return False
+    if kind.whole and lanes > 1:
+        if (
+            len(grid) == memory.words
+            or int(max(map(bytes, grid)).lstrip(b"0")[:99] or b"0") >= 1 << memory.word.field.bits
+        ):
+            return False
+        if len(grid) != memory.words * lanes:
+            raise InputError(_EITHER)
     if radix == 10:
         return True
-    if (grid[:, :-1] == zero).all():  # the same in either
+    if (grid[:, :-1] == zero).all() and not (kind.whole and lanes > 1):  # the same in either
         return False
-    padded, single = (grid[:, 0] == zero).any(), memory.word.lanes == 1
-    if single and padded:  # a word as $writememh writes it
+    padded = bool((grid[:, 0] == zero).any())
+    if lanes == 1 and padded:  # a word as $writememh writes it
         return False
-    if single or padded:
-        raise InputError("values could be decimal or hex: hex must begin with 0x, or decimal with a sign such as +12")
+    if lanes == 1 or padded:
+        raise InputError(_EITHER)
     return True
 
 
@@ -239,6 +253,9 @@ def _tokens(text: bytes, memory: Memory, radix: int) -> GivenWords:
             kind = None
         if hexadecimal and kind is None:
             raise InputError(f"hex numbers must be at most {-(-memory.word.width // 4)} digits, not {longest}")
+    values = None if kind is not None else _decimals(digits, text)
+    if kind is None and radix != 10 and any(re.match(rb"[+-]?0\d", token) for token in digits.tolist()):
+        raise InputError(_EITHER)
     if memory.word.lanes > 1 and (kind is None or not kind.whole):
         several = next((line for line in body.splitlines() if len(line.split()) > 1 and b"@" not in line), None)
         if several is not None:
@@ -246,7 +263,7 @@ def _tokens(text: bytes, memory: Memory, radix: int) -> GivenWords:
             raise InputError(f"{place}: must be one value of a lane a line, not {_shown(several.strip())}")
     if kind is not None:
         return _fill(memory, _words(grid, kind, memory), positions)
-    return _fill_lanes(memory, *_decimals(digits, text), positions)
+    return _fill_lanes(memory, *values, positions)
 
 
 def _is_cut(tokens: np.ndarray, memory: Memory) -> bool:

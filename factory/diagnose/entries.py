@@ -77,7 +77,7 @@ def bits_of(word: Word, width: int) -> bytes:
         kept = digits[-width:]
         if digits and (set(digits[:-width]) <= set("0x")):
             return kept.rjust(width, "0").encode()
-    elif re.fullmatch("[0-9a-f]+" if radix != 10 else "[+-]?[0-9]+", text) and len(text) <= 4 * width:
+    elif re.fullmatch("[0-9a-f]+" if radix != 10 else "[+-]?[0-9]+", text) and len(text) <= 4 * width + 64:
         try:
             value = int(text, radix)
         except ValueError:

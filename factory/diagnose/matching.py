@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from factory.dataflow import ROLES, role_name
-from factory.diagnose.dump import ASIDE, GIVEN, MISSING, GivenWords, read_dump
+from factory.diagnose.dump import ASIDE, GIVEN, MISSING, GivenWords, dump_bytes, nothing_given, read_dump
 from factory.diagnose.golden import Group
 from factory.manifest import MANIFEST
-from factory.memfile import Memory
+from factory.memfile import Memory, decode
 from factory.spec import InputError
 from factory.testbench import FOLDER as TESTBENCH
 
@@ -121,19 +121,37 @@ def _named(named: Mapping[int, Mapping[int, Path]], groups: Sequence[Group]) -> 
 def _read(path: Path, group: Group, number: int) -> GivenWords:
     """Return what a dump of one of the group's files holds: in the export's own format, or as other tools write it."""
     files, made = group.files, group.files.format
-    if path.suffix != Path(group.paths[number]).suffix:
+    if path.suffix != Path(group.paths[number]).suffix or path.suffix == ".npy":
         return read_dump(path, group.memory, made.radix)
+    data = b"?"
     try:
-        data = path.read_bytes()
+        data = dump_bytes(path, group.memory)
         codes = files.read(data, number, group.image).astype(np.int64)
         return GivenWords(codes, np.full(codes.shape, GIVEN, np.uint8))
     except OSError as error:
         raise InputError(f"{path}: must be a dump: {error}") from None
     except InputError as error:
-        words = not made.is_lanewise and made.radix != 10 and not group.memory.blocks
+        stated = made.radix != 10 or path.suffix in (".coe", ".mif")
+        words = not made.is_lanewise and stated and not group.memory.blocks
         if not data or words and getattr(made, "endian", "little") == "little":
             return read_dump(path, group.memory, made.radix)
+        if made.is_lanewise and not made.has_dimensions and (short := _short(data, group)) is not None:
+            return short
         raise InputError(f"{path}: {error}") from None
+
+
+def _short(data: bytes, group: Group) -> GivenWords | None:
+    """Return what a file of the export's own format holds that ends before its last word."""
+    held = nothing_given(group.memory)
+    count = sum(not line.startswith((b"#", b"//", b"@")) for line in data.splitlines())
+    if group.memory.blocks or not 0 < count < group.memory.words:
+        return None
+    try:
+        held.values[:count] = decode(data, replace(group.memory, words=count), group.files.format)
+    except InputError:
+        return None
+    held.state[:count] = GIVEN
+    return held
 
 
 def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
