@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from helpers_bench import export_bench, random_store
+from helpers_bench import export_bench, given_store, random_store
 from helpers_diagnose import NOISE, SQUEEZED, plain_layer, write_words
 from mutants.array import MUTANTS
 from mutants.causes import CAUSES
@@ -34,7 +34,11 @@ STALLED = {
     "an activation does not wait for its weight",
     "an output does not wait to be taken",
 }
-FIELDS = {"stride": dict(stride=2, kernel=2, padding=0, height=7, width=6), "simd": dict(activation_bits=2)}
+FIELDS = {
+    "stride": dict(stride=2, kernel=2, padding=0, height=7, width=6),
+    "simd": dict(activation_bits=2),
+    "by axis": dict(kernel=(2, 3), stride=(2, 1), dilation=(3, 2), height=8, width=7),
+}
 OPTIONS = {
     "stride": dict(post="leaky", include="activation,weight,out,accumulator"),
     "simd": dict(profile="simd2-even"),
@@ -87,7 +91,8 @@ def _simulated(folder: Path, mutant, flow: str) -> Diagnosis:
     if flow == "ws":
         options["include"] += ",psum"
     fields = dict(height=6) | FIELDS.get(mutant.case, {})
-    made = export_bench(random_store(SystolicArray(3, 4, psum_bits=9), 1, 5, **fields), folder / "x", **options)
+    made_of = given_store if "dilation" in fields else random_store  # a network has no dilation
+    made = export_bench(made_of(SystolicArray(3, 4, psum_bits=9), 1, 5, **fields), folder / "x", **options)
     bench = made / "testbench" / "factory_tb.sv"
     bench.write_text(bench.read_text().replace("PATIENCE = 100000", "PATIENCE = 1000"))
     sources = Path(shutil.copytree(RTL, folder / "rtl"))

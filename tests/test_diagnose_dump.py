@@ -1,6 +1,7 @@
 """Dumps in every form that simulators, boards and scripts write, and what none of them may be."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from factory.diagnose import diagnose
 from factory.diagnose.dump import GIVEN, MISSING, UNDEFINED, read_dump
 from factory.diagnose.report import report
 from factory.export import export
-from factory.memfile import Memory, WordFormat
+from factory.memfile import FORMATS, Memory, WordFormat
 from factory.spec import InputError, SystolicArray
 
 WORD = WordFormat(3, Field(16, True))
@@ -131,3 +132,138 @@ def test_a_memory_that_writememh_wrote(tmp_path):
     said = report(found)
     assert "all: 16 words expected, 14 given, 13 equal, 1 wrong, 2 undefined, 0 missing" in said
     assert "bits 31 to 16; of its bits 0 differ" in said.replace("\n    ", " ")
+
+
+def written(path, text: str | bytes):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "12\n" + "1" * 60 + "\n", f"line 2: must be a word of the memory or an integer, not '{'1' * 40}'"),
+        ("a.csv", f"1,2,{'9' * 30}\n", f"line 1: must be a word of the memory or an integer, not '{'9' * 30}'"),
+        ("a.txt", "@" + "f" * 20 + "\n1\n", "line 1: addresses must begin with 0, not '@" + "f" * 20 + "'"),
+        ("a.txt", "1 2 -3\n", "line 1: must be one value of a lane a line, not '1 2 -3'"),
+        ("a.txt", "0012\n0034\n00", "values could be decimal or hex: "),
+        ("a.csv", "1,2,\n", "line 1: must be a word of the memory or an integer, not ''"),
+        ("a.npy", b"\x93NUMPY\x01", "must be a NumPy array: "),
+        ("a.coe", "memory_initialization_radix = 8;\nmemory_initialization_vector =\n7;\n",
+         "memory_initialization_radix must be 2, 10 or 16, not 8"),
+        ("a.mif", "DATA_RADIX = ROM;\nCONTENT BEGIN\n0 : 1;\nEND;\n",
+         "DATA_RADIX must be one of BIN OCT DEC UNS HEX, not ROM"),
+        ("a.mif", "CONTENT BEGIN\nx : 1;\nEND;\n", "must be an address, a colon and words, not 'x : 1'"),
+        ("a.mif", "DATA_RADIX = OCT;\nCONTENT BEGIN\n0 : 9;\nEND;\n", "must be words of 48 bits in radix 8, not '9'"),
+        ("a.txt", "0012\n" * 48, "values could be decimal or hex: hex must begin with 0x, or decimal with"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_line(tmp_path, name, text, message):
+    with pytest.raises(InputError) as caught:
+        read_dump(written(tmp_path / name, text), MEMORY)
+    said = str(caught.value)
+    assert "\n" not in said and said.startswith(f"{tmp_path / name}: {message}")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".raw", ".csv", ".txt", ".mif", ".coe"])
+def test_an_empty_file_is_an_empty_dump(tmp_path, suffix):
+    assert (read_dump(written(tmp_path / f"a{suffix}", ""), MEMORY).state == MISSING).all()
+
+
+@pytest.mark.parametrize("form", [binary, hexadecimal])
+def test_a_last_word_that_is_cut_is_missing(tmp_path, form):
+    found = read_dump(written(tmp_path / "a.txt", lines(map(form, VALUES))[:-4]), MEMORY)
+    assert np.array_equal(found.values[:15], VALUES[:15]) and (found.state[:15] == GIVEN).all()
+    assert (found.state[15] == MISSING).all()
+
+
+def test_unsigned_values_beyond_an_int64_are_one_line(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((16, 3), 2**64 - 1, np.uint64))
+    with pytest.raises(InputError, match="word 0, lane 0: must be -32768 to 65535, not 18446744073709551615$"):
+        read_dump(tmp_path / "a.npy", MEMORY)
+
+
+def test_values_of_digits_alone_are_decimal(tmp_path):
+    values = 1000 + np.arange(48).reshape(16, 3)
+    path = written(tmp_path / "a.txt", lines(values.reshape(-1).tolist()))
+    assert np.array_equal(read_dump(path, MEMORY).values, values)
+    pair = Memory(2, WordFormat(2, Field(4, False)))  # 12 is two lanes in hex, or one in decimal
+    assert read_dump(written(tmp_path / "b.txt", "12\n13\n14\n15\n"), pair).values.tolist() == [[12, 13], [14, 15]]
+    assert read_dump(written(tmp_path / "b.txt", "12\n13\n"), pair).values.tolist() == [[2, 1], [3, 1]]
+    single = Memory(48, WordFormat(1, WORD.field))
+    with pytest.raises(InputError, match="could be decimal or hex"):
+        read_dump(path, single)
+    assert read_dump(path, single, 10).values[1] == 1001 and read_dump(path, single, 16).values[1] == 0x1001
+
+
+@pytest.mark.parametrize(
+    ("address", "data", "entries"),
+    [
+        ("UNS", "DEC", "[0..9] : -1; 10 : 5 6; [12..15] : 7 8;"),
+        ("HEX", "UNS", f"[0..9] : {2**48 - 1}; a : 5 6; [c..F] : 7 8;"),
+        ("BIN", "HEX", f"[0..1001] : {'f' * 12}; 1010 : 5 6; [1100 .. 1111] : 7 8; -- 0 : 1;"),
+        ("OCT", "OCT", f"[0..11] : {'7' * 16}; 12 : 5 6; [14..17] : 7 10; % 0 : 1; %"),
+        ("DEC", "BIN", f"[0..9] : {'1' * 48}; 10 : 101 110; [12..15] : 111 1000;"),
+    ],
+)
+def test_the_radices_and_ranges_of_a_mif(tmp_path, address, data, entries):
+    text = f"WIDTH = 48;\nADDRESS_RADIX = {address};\nDATA_RADIX = {data};\nCONTENT BEGIN\n{entries}\nEND;\n"
+    found = read_dump(written(tmp_path / "a.mif", text), MEMORY)
+    assert (found.state == GIVEN).all() and (found.values[:10] == -1).all()
+    assert found.values[10:].tolist() == [[low, 0, 0] for low in (5, 6, 7, 8, 7, 8)]
+
+
+PROFILE = """extends = "notebook"
+[layouts.psum]
+lane_bits = 16
+%s
+[layouts.out]
+lane_bits = 16
+%s
+"""
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [f'format = "{name}"' for name in FORMATS]
+    + [
+        'format = "bin"\nseparator = " "',
+        'format = "hex"\nblock_lines = 4\nblock_stride = 6',
+        'format = "raw"\nendian = "big"',
+        'format = "hex"\nradix_prefix = "0x"',
+        'format = "bin"\nbase = 5',
+    ],
+)
+def test_the_export_s_own_files_are_right(tmp_path, keys):
+    store = random_store(SystolicArray(3, 3), 1, in_channels=3, out_channels=3, height=4, width=4)
+    folder, profile = tmp_path / "x", written(tmp_path / "p.toml", PROFILE % (keys, keys))
+    export(store, folder, include="psum,out", profile=profile)
+    for dump in (folder, next(path for path in folder.rglob("out*") if path.is_file())):
+        assert diagnose(folder, [dump]).passes
+    renamed = written(tmp_path / f"given{dump.suffix}", dump.read_bytes())
+    assert diagnose(folder, [renamed], role="out").passes
+    if dump.suffix in (".txt", ".hex"):
+        short = written(tmp_path / dump.name, b"".join(dump.read_bytes().splitlines(True)[:-1]))
+        if "block" not in keys:
+            assert (diagnose(folder, [short]).counts.missing, diagnose(folder, [short]).counts.wrong) == (1, 0)
+    empty = written(tmp_path / dump.name, b"")
+    assert diagnose(folder, [empty]).counts.missing == 16
+
+
+def test_only_what_is_compared_must_be_a_word_a_line(tmp_path):
+    store = random_store(SystolicArray(3, 3), 1, in_channels=3, out_channels=3, height=4, width=4)
+    folder, profile = tmp_path / "x", written(tmp_path / "p.toml", PROFILE % ("bus_bits = 16", ""))
+    export(store, folder, include="psum,out", profile=profile)
+    assert diagnose(folder, [folder], role="out").passes
+    with pytest.raises(InputError, match="words in beats, lines apart and bits with an axis are not diagnosed"):
+        diagnose(folder, [folder], role="psum")
+    with pytest.raises(InputError, match="top must be at least 1, not 0"):
+        diagnose(folder, [folder], top=0)
+
+
+def test_an_export_with_a_testbench_is_right_against_itself(tmp_path):
+    store = random_store(SystolicArray(3, 3), 1, in_channels=3, out_channels=3, height=4, width=4)
+    export(store, tmp_path / "x", dataflow="ws", testbench=True)
+    shutil.copytree(tmp_path / "x", tmp_path / "y")
+    assert diagnose(tmp_path / "x", [tmp_path / "x"]).passes and diagnose(tmp_path / "x", [tmp_path / "y"]).passes

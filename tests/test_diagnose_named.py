@@ -68,5 +68,6 @@ def test_the_causes_of_planted_faults_are_named_and_noise_has_none():
 
 def test_nine_of_ten_wrong_arrays_are_named():
     assert {what for what, _ in CAUSES} == {mutant.what for mutant in MUTANTS}
-    named = [causes for causes in CAUSES.values() if causes != NOT_NAMED]
-    assert len(named) >= 0.9 * len(CAUSES)
+    by_axis = {mutant.what for mutant in MUTANTS if mutant.case == "by axis"}  # a square layer's words stay right
+    square = [causes for (what, _), causes in CAUSES.items() if what not in by_axis]
+    assert sum(causes != NOT_NAMED for causes in square) >= 0.9 * len(square)

@@ -85,6 +85,8 @@ def diagnose(
     causes are kept. `profile`, a name or a TOML file, says how dumps are laid out that are not as the export. Raise
     InputError for what is no export or dump.
     """
+    if top < 1:
+        raise InputError(f"top must be at least 1, not {top}", options=("top",))
     directory = Path(directory)
     plan = read_plan(directory)
     every = list(groups(directory, plan))
@@ -164,6 +166,8 @@ def _quantizer(group: Group) -> KnownLayer:
     for files in group.layer.own:
         if files.role.of_next:
             own = Group(group.root, group.plan, group.layer, None, files)
+            if not own.is_diagnosed:
+                continue
             held = mapping.untile(own.vector(own.read())).values
             found[files.role.name] = np.zeros((mapping.spec.out_channels, *held.shape[1:]), np.int32)
             found[files.role.name][mapping.channels] = held
@@ -176,7 +180,13 @@ def _others(case: Case, every: Sequence[Group]) -> Iterator[tuple[str, np.ndarra
     """Yield right words of other images, layers and roles that could lie in the same files."""
     own, taken = case.group, 0
     for group in every:
-        if group is own or group.shape != own.shape or group.axes != own.axes or taken == _OTHERS:
+        if (
+            group is own
+            or not group.is_diagnosed
+            or group.shape != own.shape
+            or group.axes != own.axes
+            or taken == _OTHERS
+        ):
             continue
         if group.where == own.where or np.array_equal(words := group.read(), case.expected):
             continue

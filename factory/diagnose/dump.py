@@ -10,22 +10,25 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from factory.arithmetic import bits
+from factory.diagnose.entries import Word, bits_of, entries_of
 from factory.memfile import Memory, WordFormat
 from factory.spec import InputError
 
 GIVEN, UNDEFINED, MISSING, ASIDE = 0, 1, 2, 3
 """The state of a value: it was given; some bits of it are x or z; the dump does not have it; it need not have it."""
 _COMMENTS = re.compile(rb"//[^\n]*|/\*.*?\*/|^\s*#[^\n]*|^\s*--[^\n]*", re.DOTALL | re.MULTILINE)
-_COE = re.compile(rb"memory_initialization_radix\s*=\s*(\d+)\s*;\s*memory_initialization_vector\s*=", re.IGNORECASE)
-_MIF = re.compile(rb"CONTENT\s*BEGIN(.*)END\s*;", re.DOTALL | re.IGNORECASE)
-_MIF_WORD = re.compile(rb"([0-9a-fA-F]+)\s*:\s*([^;\s]+)\s*;")
 _DECIMAL = re.compile(rb"[+-]?\d+")
 _UNKNOWN = b"xXzZ?"
+_DAMAGED = (OSError, ValueError, EOFError, TypeError, SyntaxError, KeyError, MemoryError, OverflowError, TokenError)
+"""What NumPy raises for a file that is no array, or is cut."""
+_EITHER = "values could be decimal or hex: hex must begin with 0x, or decimal with a sign such as +12"
+_MOST_ADDRESS = 1 << 48
 _ROOM = 64
 """A dump may be this many bytes for each value that is wanted: far more than any text of one."""
 
@@ -48,20 +51,30 @@ def nothing_given(memory: Memory) -> GivenWords:
     return GivenWords(np.zeros(shape, np.int64), np.full(shape, MISSING, np.uint8))
 
 
-def read_dump(path: Path, memory: Memory) -> GivenWords:
-    """Read a dump of `memory.words` words; raise InputError, with the line, where it is none."""
-    wanted = memory.words * memory.word.lanes
+def read_dump(path: Path, memory: Memory, radix: int = 0) -> GivenWords:
+    """Read a dump of `memory.words` words; raise InputError, with the line, where it is none.
+
+    `radix` is that of the export's own files (0: not known), for text that could be of several.
+    """
     try:
-        if path.stat().st_size > (1 << 20) + wanted * max(_ROOM, 4 * memory.word.width):
-            raise InputError(f"must be a dump of {memory.words} words, not {path.stat().st_size} bytes")
-        return _parsed(path.read_bytes(), path.suffix.lower(), memory)
+        return _parsed(dump_bytes(path, memory), path.suffix.lower(), memory, radix)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: must be a dump: {error}") from None
 
 
-def _parsed(data: bytes, suffix: str, memory: Memory) -> GivenWords:
+def dump_bytes(path: Path, memory: Memory) -> bytes:
+    """Return what a file holds; raise InputError for one that is far larger than any dump of the memory."""
+    size, wanted = path.stat().st_size, memory.words * memory.word.lanes
+    if size > (1 << 20) + wanted * max(_ROOM, 4 * memory.word.width):
+        raise InputError(f"must be a dump of {memory.words} words, not {size} bytes")
+    return path.read_bytes()
+
+
+def _parsed(data: bytes, suffix: str, memory: Memory, radix: int) -> GivenWords:
+    if not data:
+        return nothing_given(memory)
     if suffix == ".npy":
         return _npy(data, memory)
     if suffix == ".raw":
@@ -69,16 +82,22 @@ def _parsed(data: bytes, suffix: str, memory: Memory) -> GivenWords:
     text = data.removeprefix(b"\xef\xbb\xbf")
     if suffix == ".csv":
         return _csv(text, memory)
+    if (entries := entries_of(text)) is not None:
+        return _fill_entries(memory, entries)
     if (grid := _grid(text)) is not None and (kind := _kind(grid, memory)) is not None:
-        return _fill(memory, _words(grid, kind, memory))
-    return _tokens(text, memory)
+        if not _is_decimal(grid, kind, memory, radix):
+            return _fill(memory, _words(grid, kind, memory))
+    return _tokens(text, memory, radix)
 
 
 # ---- containers of integers -----------------------------------------------------------------------------------------
 
 
 def _npy(data: bytes, memory: Memory) -> GivenWords:
-    codes = np.load(BytesIO(data), allow_pickle=False)
+    try:
+        codes = np.lib.format.read_array(BytesIO(data), allow_pickle=False)
+    except _DAMAGED as error:
+        raise InputError(f"must be a NumPy array: {' '.join(str(error).split())}") from None
     lanes = memory.word.lanes
     if codes.dtype.kind not in "iu" or codes.ndim not in (1, 2) or codes.size % lanes or codes.shape[-1] not in (
         lanes, codes.size,
@@ -95,7 +114,7 @@ def _raw(data: bytes, memory: Memory) -> GivenWords:
 
 def _csv(text: bytes, memory: Memory) -> GivenWords:
     lanes, rows = memory.word.lanes, [line.split(b",") for line in text.splitlines() if line.strip()]
-    skipped = int(bool(rows) and not all(_is_number(cell) for cell in rows[0]))
+    skipped = int(bool(rows) and not any(_is_number(cell) for cell in rows[0]))
     for number, row in enumerate(rows[skipped:], skipped + 1):
         if len(row) != lanes:
             raise InputError(f"line {number}: must have {lanes} columns, lane 0 first, not {len(row)}")
@@ -112,12 +131,11 @@ def _integers(values: np.ndarray, unknown: Bool[np.ndarray, "word lane"], memory
     """Return integers as lanes hold them; raise InputError where one fits a lane neither signed nor unsigned."""
     field = memory.word.field
     least, most = -(1 << field.bits - 1), (1 << field.bits) - 1
-    wide = values.astype(np.int64)
-    outside = (wide < least) | (wide > most)
+    outside = (values < least) | (values > most)
     if outside.any():
         word, lane = map(int, np.argwhere(outside)[0])
-        raise InputError(f"word {word}, lane {lane}: must be {least} to {most}, not {wide[word, lane]}")
-    return _fill(memory, (field.wrap(wide)[0], unknown))
+        raise InputError(f"word {word}, lane {lane}: must be {least} to {most}, not {values[word, lane]}")
+    return _fill(memory, (field.wrap(values.astype(np.int64))[0], unknown))
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------
@@ -176,9 +194,34 @@ def _words(grid: UInt8[np.ndarray, "token digit"], kind: _Kind, memory: Memory):
     return values, mask
 
 
-def _tokens(text: bytes, memory: Memory) -> GivenWords:
-    radix, body = _unwrapped(text)
-    tokens = _COMMENTS.sub(b" ", body).replace(b"_", b"").split()
+def _is_decimal(grid: UInt8[np.ndarray, "token digit"], kind: _Kind, memory: Memory, radix: int) -> bool:
+    """Return whether digits that hex numbers could have are decimal; raise InputError where either may be meant."""
+    lanes, zero, nine = memory.word.lanes, ord("0"), ord("9")
+    if kind.radix != 16 or (kind.whole and radix == 16) or not ((grid >= zero) & (grid <= nine)).all():
+        return False
+    if kind.whole and lanes > 1:
+        if (
+            len(grid) == memory.words
+            or int(max(map(bytes, grid)).lstrip(b"0")[:99] or b"0") >= 1 << memory.word.field.bits
+        ):
+            return False
+        if len(grid) != memory.words * lanes:
+            raise InputError(_EITHER)
+    if radix == 10:
+        return True
+    if (grid[:, :-1] == zero).all() and not (kind.whole and lanes > 1):  # the same in either
+        return False
+    padded = bool((grid[:, 0] == zero).any())
+    if lanes == 1 and padded:  # a word as $writememh writes it
+        return False
+    if lanes == 1 or padded:
+        raise InputError(_EITHER)
+    return True
+
+
+def _tokens(text: bytes, memory: Memory, radix: int) -> GivenWords:
+    body = _COMMENTS.sub(b" ", text).replace(b"_", b"")
+    tokens = body.split()
     ats = [at for at, token in enumerate(tokens) if token.startswith(b"@")]
     digits = np.array([token for token in tokens if not token.startswith(b"@")], dtype="S")
     if not digits.size:
@@ -188,48 +231,63 @@ def _tokens(text: bytes, memory: Memory) -> GivenWords:
         if not re.fullmatch(rb"@[0-9a-fA-F]+", tokens[at]):
             raise InputError(f"{_place(text, tokens[at])}: must be an address such as @1f, not {_shown(tokens[at])}")
         address, first = int(tokens[at][1:], 16) - memory.base, at - count
-        if address < 0:
-            raise InputError(f"{_place(text, tokens[at])}: addresses must begin with {memory.base:x}")
+        if not 0 <= address < _MOST_ADDRESS:
+            wrong = f"not {_shown(tokens[at])}"
+            raise InputError(f"{_place(text, tokens[at])}: addresses must begin with {memory.base:x}, {wrong}")
         positions[first:] += address - positions[first] if first < len(positions) else 0
-    prefixed = np.char.startswith(np.char.lower(digits), b"0x")
-    if prefixed.all():
-        digits, radix = np.char.replace(np.char.lower(digits), b"0x", b""), 16
+    if not body[-1:].isspace() and _is_cut(digits, memory):
+        digits, positions = digits[:-1], positions[:-1]
+    hexadecimal = bool(np.char.startswith(np.char.lower(digits), b"0x").all())
+    if hexadecimal:
+        digits = np.char.replace(np.char.lower(digits), b"0x", b"")
     lengths = np.char.str_len(digits)
-    decimal = radix == 10 or (not radix and lengths.min() < lengths.max() and _all_decimal(digits))
     kind = None
-    if not decimal:
+    if hexadecimal or not (lengths.min() < lengths.max() and _all_decimal(digits)):
         longest = int(lengths.max())
         lane = memory.word.field.bits
         wide = next((n for n in (-(-lane // 4), -(-memory.word.width // 4)) if n >= longest), longest)
-        padded = np.char.rjust(digits, wide if lengths.min() < longest else longest, b"0")
+        padded = np.char.rjust(digits, wide if hexadecimal or lengths.min() < longest else longest, b"0")
         grid = np.frombuffer(padded.tobytes(), np.uint8).reshape(len(padded), padded.dtype.itemsize)
         kind = _kind(grid, memory)
+        if kind is not None and not hexadecimal and _is_decimal(grid, kind, memory, radix):
+            kind = None
+        if hexadecimal and kind is None:
+            raise InputError(f"hex numbers must be at most {-(-memory.word.width // 4)} digits, not {longest}")
+    values = None if kind is not None else _decimals(digits, text)
+    if kind is None and radix != 10 and any(re.match(rb"[+-]?0\d", token) for token in digits.tolist()):
+        raise InputError(_EITHER)
+    if memory.word.lanes > 1 and (kind is None or not kind.whole):
+        several = next((line for line in body.splitlines() if len(line.split()) > 1 and b"@" not in line), None)
+        if several is not None:
+            place = _place(text, several.split()[0])
+            raise InputError(f"{place}: must be one value of a lane a line, not {_shown(several.strip())}")
     if kind is not None:
         return _fill(memory, _words(grid, kind, memory), positions)
-    return _fill_lanes(memory, *_decimals(digits, text), positions)
+    return _fill_lanes(memory, *values, positions)
+
+
+def _is_cut(tokens: np.ndarray, memory: Memory) -> bool:
+    """Return whether the last token, which no newline ends, is the beginning of one like those before it."""
+    lengths = np.char.str_len(tokens)
+    if len(tokens) < 2 or lengths[:-1].min() < lengths[:-1].max() or lengths[-1] >= lengths[0]:
+        return False
+    grid = np.frombuffer(tokens[:-1].astype(f"S{lengths[0]}").tobytes(), np.uint8).reshape(len(tokens) - 1, -1)
+    kind = _kind(grid, memory)
+    return kind is not None and (kind.radix == 2 or kind.whole or not _all_decimal(tokens))
 
 
 def _all_decimal(tokens: np.ndarray) -> bool:
     return all(_is_number(token) for token in tokens[:4096].tolist())
 
 
-def _unwrapped(text: bytes) -> tuple[int, bytes]:
-    """Return the radix that a coe states (0: none stated) and a text of words and `@` addresses."""
-    if head := _COE.search(text):
-        return int(head[1]), text[head.end() :].replace(b",", b" ").replace(b";", b" ")
-    if content := _MIF.search(text):
-        return 0, _MIF_WORD.sub(rb"@\1 \2 ", content[1])
-    return 0, text
-
-
 def _decimals(tokens: np.ndarray, text: bytes) -> tuple[Int64[np.ndarray, " token"], Bool[np.ndarray, " token"]]:
     unknown = np.isin(np.char.lower(tokens), [b"x", b"z"])
-    try:
-        return np.where(unknown, b"0", tokens).astype(np.int64), unknown
-    except (ValueError, OverflowError):
-        wrong = next(token for token in tokens.tolist() if not _is_number(token))
-        raise InputError(f"{_place(text, wrong)}: must be a word of the memory or an integer, not {_shown(wrong)}") \
-            from None  # fmt: skip
+    most = 18  # digits that an int64 always holds
+    each = tokens.tolist()
+    wrong = next((token for token in each if not _is_number(token) or len(token.lstrip(b"+-0")) > most), None)
+    if wrong is not None:
+        raise InputError(f"{_place(text, wrong)}: must be a word of the memory or an integer, not {_shown(wrong)}")
+    return np.where(unknown, b"0", tokens).astype(np.int64), unknown
 
 
 def _place(text: bytes, token: bytes) -> str:
@@ -251,6 +309,21 @@ def _fill_lanes(memory: Memory, values: np.ndarray, unknown: np.ndarray, positio
     if outside.size:
         raise InputError(f"value {outside[0]} must be {least} to {most}, not {values[outside[0]]}")
     return _fill(memory, (field.wrap(values)[0][:, None], unknown[:, None]), positions)
+
+
+def _fill_entries(memory: Memory, entries: tuple[list[int], list[Word]]) -> GivenWords:
+    """Return the memory with whole words, given by their addresses (none: one after the other) and their bits."""
+    width = memory.word.width
+    addresses, words = entries
+    addresses = addresses or range(memory.base, memory.base + len(words))
+    if not words:
+        return nothing_given(memory)
+    for address in addresses:
+        if not 0 <= address - memory.base < _MOST_ADDRESS:
+            raise InputError(f"addresses must begin with {memory.base:x}, not {address:x}")
+    texts = {word: bits_of(word, width) for word in dict.fromkeys(words)}
+    grid = np.frombuffer(b"".join(texts[word] for word in words), np.uint8).reshape(-1, width)
+    return _fill(memory, _words(grid, _Kind(2, True), memory), np.array(addresses) - memory.base)
 
 
 def _fill(memory: Memory, found: tuple[np.ndarray, np.ndarray], positions: np.ndarray | None = None) -> GivenWords:

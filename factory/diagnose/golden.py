@@ -44,6 +44,19 @@ class Group:
         return tuple(f"{folder}/{name}" if folder else name for name, _ in self.files.files(self.image))
 
     @property
+    def is_diagnosed(self) -> bool:
+        """Whether each line is a word of its own, whose values are in one place."""
+        placement = self.files.placement
+        return placement.beats is None and not self.files.layout.align and BIT not in placement.axes
+
+    def check_diagnosed(self) -> None:
+        """Raise InputError for files whose words are not compared."""
+        for group in filter(None, (self, self.own)):
+            if not group.is_diagnosed:
+                where = f"{group.layer.name}: layout {group.files.layout.name}"
+                raise InputError(f"{where}: words in beats, lines apart and bits with an axis are not diagnosed")
+
+    @property
     def memory(self) -> Memory:
         """The memory that each file describes."""
         return self.files.memory
@@ -121,10 +134,6 @@ def groups(root: Path, plan: ExportPlan) -> Iterator[Group]:
     """Yield every set of files of an export."""
     for layer, image in plan.groups():
         for files in layer.sets(image):
-            placement = files.placement
-            if placement.beats is not None or files.layout.align or BIT in placement.axes:
-                where = f"{layer.name}: layout {files.layout.name}"
-                raise InputError(f"{where}: words in beats, lines apart and bits with an axis are not diagnosed")
             yield Group(root, plan, layer, image, files)
 
 
@@ -148,6 +157,8 @@ def operands(group: Group) -> dict[str, LabelledArray] | None:
         for files in group.layer.sets(image):
             if files.role.operand is not None and files.role.name not in found:
                 own = Group(group.root, group.plan, group.layer, image, files)
+                if not own.is_diagnosed:
+                    return None
                 found[files.role.name] = own.vector(own.read())
     return found if found.keys() == group.layer.mapping.fields.keys() else None
 

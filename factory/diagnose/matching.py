@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from factory.dataflow import ROLES, role_name
-from factory.diagnose.dump import ASIDE, MISSING, GivenWords, read_dump
+from factory.diagnose.dump import ASIDE, GIVEN, MISSING, GivenWords, dump_bytes, nothing_given, read_dump
 from factory.diagnose.golden import Group
-from factory.memfile import Memory
+from factory.manifest import MANIFEST
+from factory.memfile import Memory, decode
 from factory.spec import InputError
+from factory.testbench import FOLDER as TESTBENCH
 
 
 @dataclass
@@ -59,7 +61,7 @@ def read_all(dumps: Iterable[Path], groups: Sequence[Group], others: Sequence[Gr
     for dump in dumps:
         if not dump.exists():
             raise InputError(f"{dump}: must be a dump, there is no such file or folder")
-        files = sorted(path for path in dump.rglob("*") if path.is_file()) if dump.is_dir() else [dump]
+        files = list(_files(dump)) if dump.is_dir() else [dump]
         for path in files:
             found = _place_of(path, places, inside=dump.is_dir())
             if found is None:
@@ -80,6 +82,14 @@ def read_all(dumps: Iterable[Path], groups: Sequence[Group], others: Sequence[Gr
         if len(whole) > 1 or named:
             raise InputError(f"{path}: must be called as a file of the export, or be the only dump")
         yield from _whole(path, groups)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield a folder's files, without what an export has beside its words."""
+    for path in sorted(folder.rglob("*")):
+        first, *rest = path.relative_to(folder).parts
+        if path.is_file() and not (first == MANIFEST and not rest or first == TESTBENCH and rest):
+            yield path
 
 
 def _place_of(path: Path, places: Mapping[str, object], inside: bool) -> str | None:
@@ -103,8 +113,45 @@ def _named(named: Mapping[int, Mapping[int, Path]], groups: Sequence[Group]) -> 
     for group in groups:
         files = named.get(id(group), {})
         if group.files.layout.name in roles and (files or not single):
-            words = {file: read_dump(path, group.memory) for file, path in files.items()}
+            group.check_diagnosed()
+            words = {file: _read(path, group, file) for file, path in files.items()}
             yield Given(group, words, ASIDE if single else MISSING)
+
+
+def _read(path: Path, group: Group, number: int) -> GivenWords:
+    """Return what a dump of one of the group's files holds: in the export's own format, or as other tools write it."""
+    files, made = group.files, group.files.format
+    if path.suffix != Path(group.paths[number]).suffix or path.suffix == ".npy":
+        return read_dump(path, group.memory, made.radix)
+    data = b"?"
+    try:
+        data = dump_bytes(path, group.memory)
+        codes = files.read(data, number, group.image).astype(np.int64)
+        return GivenWords(codes, np.full(codes.shape, GIVEN, np.uint8))
+    except OSError as error:
+        raise InputError(f"{path}: must be a dump: {error}") from None
+    except InputError as error:
+        stated = made.radix != 10 or path.suffix in (".coe", ".mif")
+        words = not made.is_lanewise and stated and not group.memory.blocks
+        if not data or words and getattr(made, "endian", "little") == "little":
+            return read_dump(path, group.memory, made.radix)
+        if made.is_lanewise and not made.has_dimensions and (short := _short(data, group)) is not None:
+            return short
+        raise InputError(f"{path}: {error}") from None
+
+
+def _short(data: bytes, group: Group) -> GivenWords | None:
+    """Return what a file of the export's own format holds that ends before its last word."""
+    held = nothing_given(group.memory)
+    count = sum(not line.startswith((b"#", b"//", b"@")) for line in data.splitlines())
+    if group.memory.blocks or not 0 < count < group.memory.words:
+        return None
+    try:
+        held.values[:count] = decode(data, replace(group.memory, words=count), group.files.format)
+    except InputError:
+        return None
+    held.state[:count] = GIVEN
+    return held
 
 
 def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
@@ -114,6 +161,11 @@ def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
         known = " ".join(name for name in names if name in ROLES) or " ".join(names)
         raise InputError(f"{path}: role must be given, one of {known}: no file of the export is called so",
                          options=("role",))  # fmt: skip
+    for group in groups:
+        group.check_diagnosed()
+    if len(groups) == 1 and len(groups[0].paths) == 1:
+        yield Given(groups[0], {0: _read(path, groups[0], 0)})
+        return
     memory = groups[0].memory
     if any(group.memory.word != memory.word for group in groups):
         raise InputError(f"{path}: must be called as a file of the export, whose words differ by layer")

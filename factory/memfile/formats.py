@@ -167,7 +167,7 @@ def decode(
     made = FORMATS[format] if isinstance(format, str) else format
     try:
         return made.read(data, memory, file, number)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise InputError(str(error)) from None
 
 
