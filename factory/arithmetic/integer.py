@@ -5,6 +5,19 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int8, Int32, Integer, Real, UInt8
 
+from factory.arithmetic.adders import exact_product
+from factory.arithmetic.tiling import nij_of_onij, pad_map
+from factory.spec import ConvLayer
+
+
+def exact_accumulators(
+    codes: Integer[np.ndarray, "ic y x"], weight: Integer[np.ndarray, "oc ic ki kj"], spec: ConvLayer
+) -> Integer[np.ndarray, "oc oy ox"]:
+    """Return the exact convolution of an image's codes as they are, for as many output channels as `weight` has."""
+    windows = pad_map(codes, spec)[:, nij_of_onij(spec)].transpose(1, 0, 2).reshape(spec.onij_count, -1)
+    sums = exact_product(windows, weight.reshape(len(weight), -1).T)
+    return sums.T.reshape(len(weight), spec.out_height, spec.out_width)
+
 
 def threshold_codes(
     acc: Integer[np.ndarray, "*batch oc y x"],

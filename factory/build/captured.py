@@ -55,7 +55,7 @@ def capture(
         network = read_export(Path(from_export), said, layout, array)
     else:
         network = read_source(source, images, description, layer)
-    for line in (*network.notes, *(f"{name}: left out: {reason}" for name, reason in network.skipped.items())):
+    for line in network.remarks:
         if say:
             say(line)
     return store_codes(network, output, "captured", array, compression, keep, force, progress=progress)

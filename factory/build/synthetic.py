@@ -33,7 +33,7 @@ def corners(
     spec = base_layer(array, **given) if spec is None else spec
     network = corner_network(array, spec) if random is None else random_network(random, array, spec)
     path = store_codes(network, output, "synthetic", array, compression, keep, force, progress=progress)
-    for name, reason in network.skipped.items():
+    for line in network.remarks:
         if say:
-            say(f"{name}: left out: {reason}")
+            say(line)
     return path

@@ -47,7 +47,7 @@ def capture(
     rows: options.Rows = 8,
     cols: options.Cols = 8,
     psum_bits: options.PsumBits = 16,
-    compression: Annotated[str | None, typer.Option(help="`gzip`, `lz4` or `zstd`; default: none.")] = None,
+    compression: options.Compression = None,
     keep: options.Keep = "psums",
     force: options.Force = False,
 ) -> None:

@@ -44,7 +44,7 @@ def corners(
     like: Annotated[
         str | None, typer.Option(metavar="STORE:LAYER", help="Draw codes as often as they occur in this layer, too.")
     ] = None,
-    compression: Annotated[str | None, typer.Option(help="`gzip`, `lz4` or `zstd`; default: none.")] = None,
+    compression: options.Compression = None,
     keep: options.Keep = "psums",
     force: options.Force = False,
 ) -> None:

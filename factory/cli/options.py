@@ -29,6 +29,7 @@ SOURCE_HELP = (
     "(N, 32, 32, 3), or a folder of image files."
 )
 Source = Annotated[str, typer.Option("--images", metavar="SOURCE", help=SOURCE_HELP)]
+Compression = Annotated[str | None, typer.Option("--compression", help="`gzip`, `lz4` or `zstd`; default: none.")]
 Keep = Annotated[
     str,
     typer.Option(

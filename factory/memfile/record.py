@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ Lines = UInt8[np.ndarray, "word byte"]
 
 
 @dataclass(frozen=True)
-class Format:
+class Format(ABC):
     """One file format.
 
     `fill` writes the lines, `width` bytes each, of words that begin at the place `first`, counted through all files of
@@ -56,17 +57,17 @@ class Format:
         """Return whether lines are not all as long."""
         return False
 
+    @abstractmethod
     def width(self, memory: Memory) -> int:
         """Return the bytes of a line."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fill(self, memory: Memory, codes: Codes, first: int, lines: Lines) -> None:
         """Write the lines of words that begin at the place `first`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, data: bytes, memory: Memory, file: str = "", number: int = 0) -> Codes:
         """Return the codes of a file, the `number`-th of its set; raise ValueError for what `fill` would not write."""
-        raise NotImplementedError
 
     def body(self, memory: Memory, codes: Codes, first: int = 0) -> UInt8[np.ndarray, "*_"]:
         """Return the bytes of words that begin at the place `first`, as a table where all lines are as long."""

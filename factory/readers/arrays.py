@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
-from factory.arithmetic.adders import exact_product
-from factory.arithmetic.tiling import nij_of_onij, pad_map
+from factory.arithmetic.integer import exact_accumulators
 from factory.readers.values import read_named, read_values, whole_numbers
 from factory.spec import (
     GIVEN,
@@ -303,15 +302,6 @@ def dense(weight: Int64[np.ndarray, "oc group_ic ki kj"], groups: int) -> Int64[
     return whole
 
 
-def accumulate(layer: CodedLayer, image: int) -> Int64[np.ndarray, "oc y x"]:
-    """Return an image's exact accumulators, of the codes as they are."""
-    spec = layer.spec
-    padded = pad_map(layer.activation[image], spec)
-    windows = padded[:, nij_of_onij(spec)].transpose(1, 0, 2).reshape(spec.onij_count, -1)
-    sums = exact_product(windows, layer.weight.reshape(spec.out_channels, -1).T)
-    return sums.T.reshape(spec.out_channels, spec.out_height, spec.out_width).astype(np.int64)
-
-
 def check_output(layer: CodedLayer, output: Int64[np.ndarray, "image oc y x"], what: str) -> None:
     """Raise InputError unless `output` is the exact result: `sum(weight * (activation - zero_point)) + bias`."""
     spec = layer.spec
@@ -322,7 +312,7 @@ def check_output(layer: CodedLayer, output: Int64[np.ndarray, "image oc y x"], w
     if layer.bias is not None:
         offset += layer.bias
     for image in range(len(layer.activation)):
-        exact = accumulate(layer, image) + offset[:, None, None]
+        exact = exact_accumulators(layer.activation[image], layer.weight, spec).astype(np.int64) + offset[:, None, None]
         wrong = exact != output[image]
         if wrong.any():
             oc, y, x = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
@@ -338,8 +328,8 @@ def _transposed(layer: CodedLayer, output: np.ndarray, offset: np.ndarray) -> st
     spec = layer.spec
     if spec.kernel != (1, 1) or spec.in_channels != spec.out_channels:
         return ""
-    turned = replace(layer, weight=np.ascontiguousarray(layer.weight.swapaxes(0, 1)))
-    right = (accumulate(turned, 0) + offset[:, None, None] == output[0]).all()
+    turned = exact_accumulators(layer.activation[0], layer.weight.swapaxes(0, 1), spec)
+    right = (turned + offset[:, None, None] == output[0]).all()
     return "; with weight_axes 'in out' it would be" if right else ""
 
 

@@ -70,3 +70,8 @@ class CodedNetwork:
     skipped: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     patterns: tuple[Pattern, ...] = ()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The notes, and a line for each layer that was left out."""
+        return (*self.notes, *(f"{name}: left out: {reason}" for name, reason in self.skipped.items()))

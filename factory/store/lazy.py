@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Integer
 
 from factory.arithmetic.adders import exact_product
-from factory.arithmetic.tiling import nij_of_onij, pad_map, tile_activation, tile_weight
+from factory.arithmetic.integer import exact_accumulators
+from factory.arithmetic.tiling import tile_activation, tile_weight
 from factory.spec import ConvLayer, IntegerLayer, Range, SystolicArray
 
 if TYPE_CHECKING:
@@ -175,11 +176,9 @@ class LayerCodes:
             for at, codes in self._images(images):
                 out[at] = np.asarray(convolve(self._engine, asarray(codes[None])))[0]
             return
-        columns = self._codes[channels].reshape(len(channels), -1).T
-        reads = nij_of_onij(self.spec)
+        weight = self._codes[channels]
         for at, codes in self._images(images):
-            windows = pad_map(codes, self.spec)[:, reads].transpose(1, 0, 2).reshape(len(reads), -1)
-            out[at] = exact_product(windows, columns).T.reshape(out.shape[1:])
+            out[at] = exact_accumulators(codes, weight, self.spec)
 
     def _compute_psums(self, places: tuple[np.ndarray, ...], out: np.ndarray) -> None:
         images, its, ots, kijs = places
