@@ -56,6 +56,9 @@ def read_all(dumps: Iterable[Path], groups: Sequence[Group], others: Sequence[Gr
     compared = set(map(id, groups))
     every = [*groups, *(group for group in others if group.paths[0] not in groups[0].paths)]
     places = {path: (group, file) for group in every for file, path in enumerate(group.paths)}
+    stems: dict[str, list[str]] = {}
+    for name in places:
+        stems.setdefault(Path(name).stem, []).append(name)
     named: dict[int, dict[int, Path]] = {}
     whole: list[Path] = []
     for dump in dumps:
@@ -63,7 +66,7 @@ def read_all(dumps: Iterable[Path], groups: Sequence[Group], others: Sequence[Gr
             raise InputError(f"{dump}: must be a dump, there is no such file or folder")
         files = list(_files(dump)) if dump.is_dir() else [dump]
         for path in files:
-            found = _place_of(path, places, inside=dump.is_dir())
+            found = _place_of(path, places, stems, inside=dump.is_dir())
             if found is None:
                 whole.append(path)
                 continue
@@ -92,13 +95,12 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _place_of(path: Path, places: Mapping[str, object], inside: bool) -> str | None:
+def _place_of(path: Path, places: Mapping[str, object], stems: Mapping[str, list[str]], inside: bool) -> str | None:
     """Return the export's file that a dump's path ends in, or the only one of its name."""
-    parts = path.parts
-    ends = [name for name in places if parts[-len(Path(name).parts) :] == Path(name).parts]
-    if ends:
-        return max(ends, key=len)
-    same = [name for name in places if Path(name).stem == path.stem]
+    ends = ("/".join(path.parts[first:]) for first in range(len(path.parts)))
+    if found := next((end for end in ends if end in places), None):
+        return found
+    same = stems.get(path.stem, [])
     if len(same) > 1:
         raise InputError(f"{path}: its folder must say which one it is, {' or '.join(same[:4])}")
     if inside and not same:
