@@ -14,6 +14,7 @@ from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import PIXELS, KnownLayer
 from factory.dataflow.pixels import activate
+from factory.dataflow.sums import arranged
 from factory.diagnose.case import Case, Guess, at_place, changed
 from factory.memfile import POSTS
 
@@ -90,22 +91,29 @@ def not_cleared(case: Case) -> Iterator[Guess]:
     role, flow = case.group.files.role, case.mapping.dataflow
     if not role.totals or role.of_next:
         return
-    yield Guess("on top of x", case.expected, 3, np.ones(case.expected.shape, bool))
+    yield Guess("on top of x", case.expected, 4, np.ones(case.expected.shape, bool))
     running = case.vectors().running_sum if set(flow.parts) & set(case.group.axes) else case.accumulators
     if not case.totals and running is case.accumulators:
         return
     jobs = [tiling.outer for tiling in (flow.pixel_tiling, flow.tilings.get("oc")) if tiling is not None]
     totals = case.by_tile(case.accumulators)
-    order = [totals.axes.index(axis) for axis in jobs]
-    rest = [at for at in range(totals.values.ndim) if at not in order]
-    stream = totals.values.astype(np.int64).transpose(*order, *rest)
-    flat = stream.reshape(-1, *stream.shape[len(order) :])
+    axes = (*jobs, *(axis for axis in totals.axes if axis not in jobs))
+    shape = [totals.size(axis) for axis in axes]
+
+    def by_job(array: LabelledArray) -> np.ndarray:
+        return arranged(array, *axes).astype(np.int64).reshape(-1, *shape[len(jobs) :])
+
+    flat = by_job(totals)
     previous = np.concatenate([np.zeros_like(flat[:1]), flat[:-1]])
-    for name, left in (("all tiles before", np.cumsum(previous, axis=0)), ("the tile before", previous)):
-        back = changed(totals, left.reshape(stream.shape).transpose(np.argsort([*order, *rest])))
+    found = {"all tiles before": np.cumsum(previous, axis=0), "the tile before": previous}
+    if not role.posts and running is case.accumulators:  # what is left of another image, or layer, too
+        given = by_job(case.by_tile(case.group.vector(case.given)))
+        found["what the tile before gave"] = np.concatenate([np.zeros_like(given[:1]), given[:-1]])
+    for name, left in found.items():
+        back = changed(totals, left.reshape(shape).transpose([axes.index(axis) for axis in totals.axes]))
         added = case.untiled(back, case.accumulators.size(PIXELS)).values
         values = changed(running, running.values.astype(np.int64) + added)
-        yield Guess(f"on top of {name}", case.from_sums(values, partial(activate, post=case.post)), 3)
+        yield Guess(f"on top of {name}", case.from_sums(values, partial(activate, post=case.post)), 4)
 
 
 @dataclass(frozen=True)

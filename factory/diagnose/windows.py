@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int64
 from factory.arithmetic.labelled import LabelledArray
 from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow import PIXELS
+from factory.dataflow.sums import arranged
 from factory.diagnose.case import Case, Guess, Words
 from factory.spec import ConvLayer
 
@@ -117,8 +118,10 @@ def _first_pixels(case: Case) -> Int64[np.ndarray, " onij"]:
 
 def _passes_at(case: Case, pixels: Int64[np.ndarray, "onij it kij"], taken: Bool[np.ndarray, "it kij"]) -> Words:
     """Return what the files would hold if each pass read its own pixels, and some passes were not added."""
-    codes = case.operands["activation"]  # (it, nij, row)
-    there = (pixels < codes.size("nij")) & taken
-    values = codes.values[np.arange(codes.size("it"))[:, None], pixels.clip(max=codes.size("nij") - 1)]
+    codes = case.operands["activation"]
+    by_tile, count = arranged(codes, "it", "nij", "row"), codes.size("nij")
+    there = (pixels < count) & taken
+    values = by_tile[np.arange(len(by_tile))[:, None], pixels.clip(max=count - 1)]
+    labels = {axis: kept for axis, kept in codes.labels.items() if axis != "nij"}
     axes = (PIXELS, "it", "kij", "row")
-    return case.values(activation=LabelledArray(np.where(there[..., None], values, 0), axes, codes.labels))
+    return case.values(activation=LabelledArray(np.where(there[..., None], values, 0), axes, labels))
