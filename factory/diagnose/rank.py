@@ -256,14 +256,14 @@ class _Ranking:
         """Return the share of the wrong values that a guess explains, after costs."""
         return _finding([self], [result]).score
 
-    def _try(self, hypotheses: tuple[Hypothesis, ...], cost: float, guess: Guess) -> _Tried:
-        """Compare a guess with what was given."""
+    def _matches(self, guess: Guess) -> np.ndarray:
+        """Return where a guess is what was given."""
         case = self.case
         matches = (case.state == GIVEN) & (case.given == guess.values)
         if guess.undefined is not None:
             matches &= ~guess.undefined
             matches |= (case.state == UNDEFINED) & guess.undefined
-        return self._tried(hypotheses, cost, guess, matches)
+        return matches
 
     def _tried(self, hypotheses: tuple, cost: float, guess: Guess, matches: np.ndarray) -> _Tried:
         explained, against = matches & self.case.wrong, self.case.right & ~matches
@@ -286,7 +286,7 @@ class _Ranking:
         for hypothesis in self.table:
             if self.case.recomputes or not hypothesis.computes:
                 for guess in hypothesis.predict(self.case):
-                    yield self._try((hypothesis,), log2(guess.choices * self.among), guess)
+                    yield self._tried((hypothesis,), log2(guess.choices * self.among), guess, self._matches(guess))
 
     def pairs(self, best: Sequence[_Tried]) -> Iterator[_Tried]:
         """Yield two causes at different values, and changes of words on top of other sums."""
@@ -314,11 +314,14 @@ class _Ranking:
                         yield from self._whole(inner, base, tried.result)
 
     def on_top(self, inner: Hypothesis, base: Guess, below: Case) -> Iterator[_Tried]:
-        """Yield what each change of words makes of what one guess expects."""
+        """Yield what each change of words makes of what one guess expects, where it explains enough."""
         for outer in self.table:
             for guess in outer.predict(below) if not outer.computes else ():
-                cost = log2(base.choices * guess.choices * self.among**2)
-                yield self._try((inner, outer), cost, replace(guess, detail=_joined(base.detail, guess.detail)))
+                matches = self._matches(guess)
+                if np.count_nonzero(matches & self.case.wrong) >= LEAST * self.wrong:  # few of thousands do
+                    cost = log2(base.choices * guess.choices * self.among**2)
+                    both = replace(guess, detail=_joined(base.detail, guess.detail))
+                    yield self._tried((inner, outer), cost, both, matches)
 
     def _whole(self, inner: Hypothesis, base: Guess, found: _Result) -> Iterator[_Tried]:
         """Yield what was found on a part, on the whole."""
