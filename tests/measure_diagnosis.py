@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from helpers_diagnose import NOISE, SQUEEZED, plain_layer, text_of
 from mutants.array import MUTANTS
 from mutants.causes import CAUSES
 from mutants.corners import RAMP, SHOWN, corner_store, write_vectors
-from mutants.faults import FAULTS, PAIRS, Fault, Plain, relu
+from mutants.faults import FAULTS, PAIRS, Fault, Plain, narrow, relu
 
 from factory.build import build
 from factory.diagnose import Diagnosis, diagnose
@@ -85,7 +86,9 @@ def corner_faults(folder: Path) -> Iterator[dict]:
     for flow in SQUEEZED:
         export(store, folder / flow, layers=layer, images=",".join(map(str, images)), **SQUEEZED[flow])
         pairs = zip(images, images[1:] + images[:1], strict=True)
-        yield from _planted(folder / flow, flow, [plain_layer(store, folder / flow, *pair) for pair in pairs])
+        plains = [plain_layer(store, folder / flow, *pair) for pair in pairs]
+        bits = max(map(narrow, plains))  # one device, of one width
+        yield from _planted(folder / flow, flow, [replace(plain, result_bits=bits) for plain in plains])
 
 
 def _planted(folder: Path, flow: str, plains: list[Plain]) -> Iterator[dict]:

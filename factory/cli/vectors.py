@@ -82,7 +82,7 @@ def export(
         bool,
         typer.Option("--renumber", help="Number tiles, channels, images and kij from 0 in names, not in the manifest."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    force: options.Force = False,
     workers: Annotated[
         int | None, typer.Option(help="Threads that write files; the files do not depend on it.", show_default="cores")
     ] = None,
