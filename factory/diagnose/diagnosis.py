@@ -132,8 +132,11 @@ def diagnose(
 
 
 def _case(given: Given) -> tuple[Case, int]:
-    values, state, extra = given.arrays()
-    return Case(given.group, given.group.read(), values, state), extra
+    group, (values, state, extra) = given.group, given.arrays()
+    plain = group.plain
+    if plain is not group:
+        values, state = plain.place(group.values(values)), plain.place(group.states(state)).astype(np.uint8)
+    return Case(plain, plain.read(), values, state), extra
 
 
 def _looked_into(cases: list[Case], new: Case) -> list[Case]:
@@ -180,14 +183,12 @@ def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ..
 
 def _quantizer(group: Group) -> KnownLayer:
     """Return the next layer's quantizer, where the export has it."""
-    group = group.own or group
+    group = group.root_group
     mapping, found = group.layer.mapping, {}
     for files in group.layer.own:
         if files.role.of_next:
             own = Group(group.root, group.plan, group.layer, None, files)
-            if not own.is_diagnosed:
-                continue
-            held = mapping.untile(own.vector(own.read())).values
+            held = mapping.untile(own.values(own.read())).values
             found[files.role.name] = np.zeros((mapping.spec.out_channels, *held.shape[1:]), np.int32)
             found[files.role.name][mapping.channels] = held
     threshold, direction = found.get("threshold"), found.get("direction")
@@ -198,14 +199,8 @@ def _quantizer(group: Group) -> KnownLayer:
 def _others(case: Case, every: Sequence[Group]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield right words of other images, layers and roles that could lie in the same files."""
     own, taken = case.group, 0
-    for group in every:
-        if (
-            group is own
-            or not group.is_diagnosed
-            or group.shape != own.shape
-            or group.axes != own.axes
-            or taken == _OTHERS
-        ):
+    for group in (group.plain for group in every):
+        if group is own or group.shape != own.shape or group.axes != own.axes or taken == _OTHERS:
             continue
         if group.where == own.where or np.array_equal(words := group.read(), case.expected):
             continue

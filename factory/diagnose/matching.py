@@ -29,7 +29,8 @@ class Given:
         """Return the values and the states, `(file, line, lane)`, and how many words are too many."""
         shape = self.group.shape
         values, state = np.zeros(shape, np.int64), np.full(shape, self.lacking, np.uint8)
-        for file, words in self.dumps.items():
+        for file, given in self.dumps.items():
+            words = self.group.lines_of(given)
             values[file], state[file] = words.values[: shape[1]], words.state[: shape[1]]
         return values, state, sum(words.extra for words in self.dumps.values())
 
@@ -115,7 +116,6 @@ def _named(named: Mapping[int, Mapping[int, Path]], groups: Sequence[Group]) -> 
     for group in groups:
         files = named.get(id(group), {})
         if group.files.layout.name in roles and (files or not single):
-            group.check_diagnosed()
             words = {file: _read(path, group, file) for file, path in files.items()}
             yield Given(group, words, ASIDE if single else MISSING)
 
@@ -163,8 +163,6 @@ def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
         known = " ".join(name for name in names if name in ROLES) or " ".join(names)
         raise InputError(f"{path}: role must be given, one of {known}: no file of the export is called so",
                          options=("role",))  # fmt: skip
-    for group in groups:
-        group.check_diagnosed()
     if len(groups) == 1 and len(groups[0].paths) == 1:
         yield Given(groups[0], {0: _read(path, groups[0], 0)})
         return
