@@ -50,6 +50,8 @@ def import_(
     save_weights(trained, output)
     print(f"{output}  {trained.network.name}  sha256 {trained.sha256}")
     if network == "auto" and trained.network.streams:
+        if bare := [spec.name for spec in trained.network.layers if not spec.batch_norm]:
+            print(f"no batch norm is there after {' '.join(bare)}")
         bits = trained.network.last
         print(
             f"weights have {bits.weight_bits} bits; activations {bits.activation_bits}, which no checkpoint states: "
