@@ -102,9 +102,8 @@ class Profile:
         given = {name: value for name, value in given.items() if value is not None}
         merge, post = given.pop("merge", False), given.pop("post", self.post)
         base, signed = given.pop("base", None), given.pop("activation_signed", None)
-        headed = self._headed(given.pop("header_roles", None))
-
-        def configured(layout: Layout) -> Layout:
+        headed, layouts = self._headed(given.pop("header_roles", None)), []
+        for layout in self.layouts:
             role, own = ROLES[layout.role], dict(given)
             if signed is not None and role.operand is not None and role.per_image:
                 own["signed"] = signed
@@ -116,9 +115,8 @@ class Profile:
                 own["lane_bits"] = max(layout.lane_bits, psum_bits)
             if merge:
                 own |= dict(files=(), lines=(*layout.files, *layout.lines), file=f"{layout.name}.txt")
-            return replace(layout, **own)
-
-        return replace(self, layouts=tuple(map(configured, self.layouts)), post=post)
+            layouts.append(replace(layout, **own))
+        return replace(self, layouts=tuple(layouts), post=post)
 
     def _headed(self, roles: Collection[str] | None) -> set[str]:
         """Return the names of the layouts of some roles or words of include; of all where there is no choice."""
