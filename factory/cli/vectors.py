@@ -37,7 +37,7 @@ def export(
     kij: Annotated[str, typer.Option(help="Kernel positions: `all`, or such as `0:3,8`.")] = "all",
     input_channels: Annotated[int | None, typer.Option(help="Sum over the first N input channels (os).")] = None,
     include: Annotated[
-        str, typer.Option(help="Of `activation,weight,out,psum,accumulator,threshold,next,address`.")
+        str, typer.Option(help="Of `activation,weight,out,psum,accumulator,threshold,next,address,west,north,south`.")
     ] = "activation,weight,out",
     profile: Annotated[
         str | None,
@@ -47,7 +47,7 @@ def export(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Of `bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns c sv sv-packed npy raw`.",
+            help="Of `bin hex dec csv coe coe-hex coe-dec mif mif-hex mif-dec mif-uns c sv sv-packed npy raw`.",
         ),
     ] = None,
     header: Annotated[
@@ -74,6 +74,14 @@ def export(
         typer.Option(metavar="[relu|none|leaky|relu+maxpool2]", help="What follows the sums in the outputs."),
     ] = None,
     address_base: Annotated[int | None, typer.Option(help="First address of the address file; default: 0.")] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(metavar="[value|address]", help="What a lane of west, north and south holds; default: value."),
+    ] = None,
+    skew: Annotated[
+        str | None,
+        typer.Option(metavar="[diagonal|none]", help="Lanes of west, north and south; none: all in one cycle."),
+    ] = None,
     testbench: Annotated[
         bool, typer.Option("--testbench", help="Add a self-checking SystemVerilog testbench.")
     ] = False,
@@ -98,7 +106,7 @@ def export(
     chosen = ExportOptions(
         dataflow, layers, images, tiles, kij, input_channels, include, profile, format, header, files, pe_activation,
         rows, cols, psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base,
-        testbench, flat, flags, renumber, header_roles,
+        testbench, flat, flags, renumber, header_roles, content, skew,
     )  # fmt: skip
     with options.progress_bar() as progress:
         path = store or options.ready_default_store(progress)

@@ -110,8 +110,11 @@ class LayerMapping:
         return self.tile(LabelledArray(codes.reshape(*codes.shape[:2], -1), ("oc", "ic", "kij")))
 
     def cut_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> LabelledArray:
-        """Return one image's selected activation codes, tiled: as a padded map, or as what each output pixel needs."""
-        padded = pad_map(codes, self.spec)
+        """Return one image's selected activation codes, tiled, as `cut_map` does."""
+        return self.cut_map(pad_map(codes, self.spec))
+
+    def cut_map(self, padded: Integer[np.ndarray, "ic nij"]) -> LabelledArray:
+        """Return what is selected of a padded map, tiled: as the map, or as what each output pixel needs."""
         if "nij" in self.dataflow.reads:
             return self.tile(LabelledArray(padded, ("ic", "nij")))
         gathered = padded[:, nij_of_onij(self.spec)[self.pixels].T]

@@ -187,6 +187,10 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "highest_beat_first": "whether the highest bits of a word come in its first beat, not the lowest",
         "stride": "of role address: how many addresses pixels are apart",
         "pixel_words": f"of role address: words of each pixel, counted on an axis {WORD}; 1: no such axis",
+        "edge": (
+            'of roles west, north and south: when values cross the edges of the array, such as { skew = "none", '
+            "gap = 2 }: content, skew, order, sequence, gap, load, row0_first, depth, drain, double_buffered, offset"
+        ),
         "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
         "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
         "head": (

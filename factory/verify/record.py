@@ -23,7 +23,7 @@ KEYS = {
     **dict.fromkeys(("endian", "align_bytes"), ["raw"]),
     "align": [name for name in RADIX if name not in ("c", "sv", "sv-packed")],
     "bus_bits": [name for name in RADIX if name not in (*SEPARATED, "npy")],
-    "code": [name for name in RADIX if name not in ("dec", "c", "sv")],
+    "code": [name for name in RADIX if name not in ("dec", "csv", "c", "sv")],
 }
 """The formats that have each key which not every layout has."""
 
@@ -79,7 +79,7 @@ def _check_keys(files: ListedFiles, selected: SelectedLayer) -> None:
     aligned = [align["axis"] for align in layout.get("align", ())]
     blocks = [axis for axis in layout.get("blocks", ()) if axis not in files.file_axes]
     wrong = {key: key in layout and format not in formats for key, formats in KEYS.items()}
-    wrong["base"] = layout["base"] > 0 and not (files.rule.addresses or format in STATES_ADDRESSES)
+    wrong["base"] = layout["base"] > 0 and not (files.rule.addresses or format in ("csv", *STATES_ADDRESSES))
     wrong["code"] &= not files.has_bits
     wrong["code"] |= files.code != TWOS_COMPLEMENT and not layout["signed"]
     wrong["border"] = not layout.get("border", True) and "nij" not in selected.axes(files.role)
