@@ -11,9 +11,7 @@ import pytest
 from helpers_edges import SHAPES, layer_store, odd_layer
 
 from factory.dataflow import DATAFLOWS
-from factory.dataflow.edges import edge_counts
 from factory.export import ExportOptions, export
-from factory.fileplan import read_plan
 from factory.spec import SystolicArray
 
 pytest.importorskip("scalesim")

@@ -65,8 +65,8 @@ class EdgeSchedule:
     the others has a stream of its own.
 
     `order` is what the passes take of a layer: the dataflow's own tiles and the `map` that streams through, the same of
-    output `pixels` alone, or the kernel's `window` as one axis, `kij` outside and the input channel inside, as in SCALE-Sim
-    does; then tiles of input channels are tiles of the window, and there is one `kij`.
+    output `pixels` alone, or the kernel's `window` as one axis, `kij` outside and the input channel inside, as
+    SCALE-Sim has it; then tiles of input channels are tiles of the window, and there is one `kij`.
 
     A pass loads what it holds in `load` cycles (0: one for each row), a row a cycle, the last row first unless
     `row0_first`. A sum is in an element for `depth` cycles, and seen below the array `drain` cycles after the last of
