@@ -10,6 +10,7 @@ import numpy as np
 
 from factory.arithmetic.bits import CODES
 from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, Dataflow
+from factory.dataflow.schedule import lay_in_time
 from factory.memfile.formats import FORMATS, HEADERS
 from factory.memfile.layout import ENDIANS, Layout, complete_template, template_fields
 from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
@@ -20,6 +21,7 @@ from factory.spec import InputError, SystolicArray
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
+_DRAWN_SIDE = 3
 _SAMPLE_WORDS = 3
 
 
@@ -63,6 +65,7 @@ def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> li
         f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {each}",
         *(f"  {line}" for line in _notes(layout, placement)),
         *(f"  {line}" for line in _draw(lanes, lane)),
+        *(f"  {line}" for line in _draw_crossing(layout, profile.flow)),
         *(f"  {line}".rstrip() for line in _sample(placement)),
     ]
 
@@ -132,6 +135,22 @@ def _draw(lanes: Sequence[str], lane_bits: int) -> list[str]:
     names = "|".join(name.center(width) for (name, _, _), width in zip(fields, widths, strict=True))
     rule = "+" + "+".join("-" * width for width in widths) + "+"
     return [f" {bits}".rstrip(), rule, f"|{names}|", rule]
+
+
+def _draw_crossing(layout: Layout, flow: Dataflow) -> list[str]:
+    """Draw the cycles in which the words of one pass of a 3 x 3 array cross its edge, the words counted from 0."""
+    if not ROLES[layout.role].edge:
+        return []
+    edge, crossing = layout.edge, flow.edges[layout.role]
+    times = edge.times(_DRAWN_SIDE, _DRAWN_SIDE, _DRAWN_SIDE, flow.has_psums)
+    words = np.tile(np.arange(_DRAWN_SIDE)[:, None], (1, 1, _DRAWN_SIDE))
+    cycles = lay_in_time(words, getattr(times, layout.role), times, -1).T
+    width = len(str(len(cycles[0]) - 1)) + 1
+    rows = [("cycle", range(len(cycles[0]))), *((f"{crossing.lane}{lane}", line) for lane, line in enumerate(cycles))]
+    name = max(len(text) for text, _ in rows)
+    lines = [f"{text:{name}}" + "".join(f"{'.' if x < 0 else x:>{width}}" for x in line) for text, line in rows]
+    held = "" if not edge.sequence else f"; then each of {' '.join(edge.sequence)}, {times.period} cycles apart"
+    return [f"{layout.edge.content} of words 0 to {_DRAWN_SIDE - 1}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array{held}:", *lines]
 
 
 def _of(words: Iterable[str]) -> str:
