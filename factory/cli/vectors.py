@@ -1,4 +1,4 @@
-"""Commands that write memory files and run them: export, profiles, simulate."""
+"""Commands that write memory files, show and run them: export, profiles, waves, simulate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from factory.spec import InputError
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
-    for command in (export, profiles, simulate):
+    for command in (export, profiles, waves, simulate):
         app.command()(command)
 
 
@@ -133,6 +133,23 @@ def profiles(
         print(f"{keys_as_comments()}\n{profile_to_toml(load_profile(name, dataflow))}", end="")
     else:
         print(list_profiles() if name is None else explain_profile(name, dataflow))
+
+
+def waves(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An export of west, north or south.")],
+    cycles: Annotated[
+        str | None, typer.Option(metavar="CYCLES", help="`200`: the first ones; `100:300`; default: all.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The VCD to write.")] = Path(
+        "edges.vcd"
+    ),
+) -> None:
+    """Write what crosses the array's edges, cycle by cycle, as a waveform (VCD) with named signals."""
+    from factory.waves import parse_cycles, write_waves
+
+    with options.progress_bar() as progress:
+        signals, count = write_waves(directory, output, parse_cycles(cycles), progress)
+    print(f"{output}  {signals} signals  {count} cycles")
 
 
 def simulate(

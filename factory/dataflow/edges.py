@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -73,11 +73,28 @@ def pass_times(mapping: LayerMapping, edge: EdgeSchedule) -> tuple[PassTimes, in
     return times, prod(len(mapping.selection[axis]) for axis in edge.sequence)
 
 
-def edge_counts(mapping: LayerMapping, edge: EdgeSchedule) -> dict[str, int]:
-    """Return how many values cross each edge in all passes of an `ordered_mapping`; lanes that have no channel none."""
-    flow, sizes = mapping.dataflow, _sizes(mapping)
-    tilings = {dim: tiling for dim, tiling in flow.tilings.items()} | {PIXELS: flow.pixel_tiling}
-    found = {}
+@dataclass(frozen=True)
+class EdgeTraffic:
+    """What crosses the edges in all passes of a layer, back to back.
+
+    `values` are those of each edge, lanes that have no channel or pixel having none; `products` is how many of the
+    layer's products an element makes in a cycle: 1 where every element always works on one.
+    """
+
+    passes: int
+    cycles: int
+    values: Mapping[str, int]
+    products: float
+
+
+def edge_traffic(mapping: LayerMapping, edge: EdgeSchedule) -> EdgeTraffic:
+    """Return what crosses the edges in all selected passes of a layer."""
+    spec, array, flow = mapping.spec, mapping.array, mapping.dataflow
+    kept = len(mapping.channels) * len(mapping.pixels) * mapping.input_channels * len(mapping.selection["kij"])
+    mapping = ordered_mapping(mapping, replace(edge, sequence=flow.pass_axes))
+    times, passes = pass_times(mapping, replace(edge, sequence=flow.pass_axes))
+    sizes = _sizes(mapping)
+    tilings, values = {**flow.tilings, PIXELS: flow.pixel_tiling}, {}
     for name in EDGES:
         crossing = _ordered(flow.edges[name], flow, edge)
         axes = {axis: sizes[axis] for axis in (*flow.pass_axes, *crossing.words, crossing.lane)}
@@ -85,8 +102,9 @@ def edge_counts(mapping: LayerMapping, edge: EdgeSchedule) -> dict[str, int]:
             if tiling is not None and tiling.inner in axes:
                 real = len(mapping.pixels) if dim == PIXELS else len(mapping.channels_of(dim))
                 axes |= {tiling.outer: 1, tiling.inner: real}
-        found[name] = prod(axes.values())
-    return found
+        values[name] = prod(axes.values())
+    cycles = times.cycles(passes)
+    return EdgeTraffic(passes, cycles, values, kept / spec.groups / (cycles * array.rows * array.cols))
 
 
 def last_address(spec: ConvLayer, edge: EdgeSchedule) -> int:

@@ -34,6 +34,12 @@ class LayerMapping:
     adder: Adder
     pixel_block: tuple[int, int] = (1, 1)
 
+    @classmethod
+    def whole(cls, dataflow: Dataflow, spec: ConvLayer, array: SystolicArray) -> LayerMapping:
+        """Return a whole layer on an array, whose elements read every code as it is."""
+        selection = {axis: tuple(range(count)) for axis, count in dataflow.counts(spec, array).items()}
+        return cls(dataflow, spec, array, Selection(selection), {}, Adder(array.psum_bits))
+
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many places each axis that can be selected has in the whole layer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from textwrap import wrap
 from types import MappingProxyType
 
@@ -21,7 +22,7 @@ from factory.spec import InputError, SystolicArray
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
-_DRAWN_SIDE = 3
+_DRAWN_SIDE, _MOST_DRAWN = 3, 30
 _SAMPLE_WORDS = 3
 
 
@@ -141,8 +142,11 @@ def _draw_crossing(layout: Layout, flow: Dataflow) -> list[str]:
     """Draw the cycles in which the words of one pass of a 3 x 3 array cross its edge, the words counted from 0."""
     if not ROLES[layout.role].edge:
         return []
-    edge, crossing = layout.edge, flow.edges[layout.role]
+    crossing, load = flow.edges[layout.role], layout.edge.load
+    edge = replace(layout.edge, load=load and max(load, _DRAWN_SIDE))  # which may be for an array of fewer rows
     times = edge.times(_DRAWN_SIDE, _DRAWN_SIDE, _DRAWN_SIDE, flow.has_psums)
+    if times.length > _MOST_DRAWN:
+        return [f"{edge.content}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array taking {times.length} cycles"]
     words = np.tile(np.arange(_DRAWN_SIDE)[:, None], (1, 1, _DRAWN_SIDE))
     cycles = lay_in_time(words, getattr(times, layout.role), times, -1).T
     width = len(str(len(cycles[0]) - 1)) + 1
@@ -150,7 +154,10 @@ def _draw_crossing(layout: Layout, flow: Dataflow) -> list[str]:
     name = max(len(text) for text, _ in rows)
     lines = [f"{text:{name}}" + "".join(f"{'.' if x < 0 else x:>{width}}" for x in line) for text, line in rows]
     held = "" if not edge.sequence else f"; then each of {' '.join(edge.sequence)}, {times.period} cycles apart"
-    return [f"{layout.edge.content} of words 0 to {_DRAWN_SIDE - 1}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array{held}:", *lines]
+    return [
+        f"{edge.content} of words 0 to {_DRAWN_SIDE - 1}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array{held}:",
+        *lines,
+    ]
 
 
 def _of(words: Iterable[str]) -> str:
