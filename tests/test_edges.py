@@ -109,7 +109,7 @@ def profile_of(dataflow: str, **edge):
 
 
 @pytest.mark.untyped
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_exports_are_those_of_the_second_path(tmp_path_factory, data):
     dataflow, layer = data.draw(st.sampled_from(sorted(DATAFLOWS))), data.draw(st.sampled_from(sorted(SHAPES)))
@@ -257,6 +257,12 @@ def test_wrong_schedules_are_refused(tmp_path, toml, message):
     with pytest.raises(InputError) as error:
         load_profile(str(path))
     assert message in str(error.value)
+
+
+def test_rows_of_several_channels_are_refused(tmp_path):
+    (tmp_path / "mine.toml").write_text('extends = "edges"\ndataflow = "ws"\nsimd = 2\n')
+    with pytest.raises(InputError, match="profile mine: simd must be 1 with role west, not 2"):
+        load_profile(str(tmp_path / "mine.toml"))
 
 
 def test_wrong_options_are_refused(tmp_path):

@@ -90,9 +90,10 @@ class EdgeTraffic:
 def edge_traffic(mapping: LayerMapping, edge: EdgeSchedule) -> EdgeTraffic:
     """Return what crosses the edges in all selected passes of a layer."""
     spec, array, flow = mapping.spec, mapping.array, mapping.dataflow
-    kept = len(mapping.channels) * len(mapping.pixels) * mapping.input_channels * len(mapping.selection["kij"])
-    mapping = ordered_mapping(mapping, replace(edge, sequence=flow.pass_axes))
-    times, passes = pass_times(mapping, replace(edge, sequence=flow.pass_axes))
+    kept = prod(map(len, (mapping.channels, mapping.pixels, mapping.channels_of("ic"), mapping.selection["kij"])))
+    edge = replace(edge, sequence=flow.pass_axes)
+    mapping = ordered_mapping(mapping, edge)
+    times, passes = pass_times(mapping, edge)
     sizes = _sizes(mapping)
     tilings, values = {**flow.tilings, PIXELS: flow.pixel_tiling}, {}
     for name in EDGES:
@@ -153,12 +154,14 @@ def _stream(name: str, spec: ConvLayer, vectors: LayerVectors) -> LabelledArray:
     if edge.has_values:
         held = _words(name, mapping, edge, _values(name, vectors))
         words, inexact = held.values, held.inexact
-    if edge.content != "value":
+    if edge.addresses:
         numbered = _words(name, mapping, edge, _addresses(spec, mapping, edge)).values
-        if edge.addresses:
-            words = np.where(numbered, numbered + (edge.offset - 1), -1)
-        else:
-            words = (words.astype(np.int64) << edge.valid_bits) + (numbered > 0)
+        words = np.where(numbered, numbered + (edge.offset - 1), -1)
+    elif edge.content != "value":
+        role, held = flow.edges[name].role, _addresses(spec, mapping, edge)
+        there = replace(held[role], values=(held[role].values > 0).astype(np.int8))
+        valid = _words(name, mapping, edge, {role: there}).values
+        words = (words.astype(np.int64) << 1) + valid if edge.has_values else valid
     times, _ = pass_times(mapping, edge)
     streams = [axis for axis in flow.pass_axes if axis not in edge.sequence]
     split = words.reshape(*words.shape[: len(streams)], -1, *words.shape[-2:])
@@ -208,9 +211,13 @@ def _addresses(spec: ConvLayer, mapping: LayerMapping, edge: EdgeSchedule) -> di
     `(oc * kij_count + kij) * in_channels + ic` of weights, `pixel * out_channels + oc` of sums.
     """
     flow, ordered = mapping.dataflow, mapping.spec
-    channels, outputs = np.arange(1, spec.in_channels + 1), np.arange(1, spec.out_channels + 1)
-    maps = np.arange(spec.nij_count) * spec.in_channels + channels[:, None]
-    kernel = np.arange(spec.out_channels * spec.kij_count).reshape(spec.out_channels, 1, *spec.kernel)
+    dtype = np.int32 if last_address(spec, edge) < np.iinfo(np.int32).max else np.int64  # a layer has many passes
+    channels, outputs = (
+        np.arange(1, spec.in_channels + 1, dtype=dtype),
+        np.arange(1, spec.out_channels + 1, dtype=dtype),
+    )
+    maps = np.arange(spec.nij_count, dtype=dtype) * spec.in_channels + channels[:, None]
+    kernel = np.arange(spec.out_channels * spec.kij_count, dtype=dtype).reshape(spec.out_channels, 1, *spec.kernel)
     weight = kernel * spec.in_channels + channels[:, None, None]
     if ordered is not spec:
         maps, weight = _window_map(maps, spec), _window_weight(weight)
@@ -220,6 +227,6 @@ def _addresses(spec: ConvLayer, mapping: LayerMapping, edge: EdgeSchedule) -> di
         activation = read_pixels(mapping, activation)
     elif flow.reads[-1] != PIXELS:
         pixel, pixels = flow.reads[-1], np.arange(ordered.nij_count)
-    sums = mapping.tile(LabelledArray(pixels * spec.out_channels + outputs[:, None], ("oc", pixel)))
+    sums = mapping.tile(LabelledArray(pixels.astype(dtype) * spec.out_channels + outputs[:, None], ("oc", pixel)))
     held = {"activation": activation, "weight": mapping.cut_weight(weight)}
     return held | {edge.role: sums for edge in flow.edges.values() if edge.role not in held}

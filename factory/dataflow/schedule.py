@@ -18,7 +18,7 @@ from factory.spec import InputError, check_range
 CONTENTS = ("value", "valid", "value+valid", "address")
 SKEWS = ("diagonal", "none")
 ORDERS = ("map", "pixels", "window")
-_MOST = 1 << 20
+_MOST = 1 << 16
 _MOST_OFFSET = (1 << 31) - 1
 _RANGES = (("gap", 0, _MOST), ("load", 0, _MOST), ("depth", 1, _MOST), ("drain", 0, _MOST), ("offset", 0, _MOST_OFFSET))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from factory.arithmetic.bits import CODES
 from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, Dataflow
-from factory.dataflow.schedule import lay_in_time
+from factory.dataflow.schedule import CONTENTS, ORDERS, SKEWS, lay_in_time
 from factory.memfile.formats import FORMATS, HEADERS
 from factory.memfile.layout import ENDIANS, Layout, complete_template, template_fields
 from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
@@ -214,8 +214,11 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "stride": "of role address: how many addresses pixels are apart",
         "pixel_words": f"of role address: words of each pixel, counted on an axis {WORD}; 1: no such axis",
         "edge": (
-            'of roles west, north and south: when values cross the edges of the array, such as { skew = "none", '
-            "gap = 2 }: content, skew, order, sequence, gap, load, row0_first, depth, drain, double_buffered, offset"
+            'of roles west, north and south, such as { skew = "none", gap = 2 }: '
+            f"content, {_of(CONTENTS)}, addresses counted from offset; skew, {_of(SKEWS)}; order, {_of(ORDERS)}; "
+            "sequence, axes whose passes follow each other in a file; gap, cycles between passes; load, cycles to load "
+            "what stays, row 0 first with row0_first; depth, cycles of an element's sum; drain, cycles until it is seen; "
+            "double_buffered"
         ),
         "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
         "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
