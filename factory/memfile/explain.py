@@ -217,8 +217,8 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
             'of roles west, north and south, such as { skew = "none", gap = 2 }: '
             f"content, {_of(CONTENTS)}, addresses counted from offset; skew, {_of(SKEWS)}; order, {_of(ORDERS)}; "
             "sequence, axes whose passes follow each other in a file; gap, cycles between passes; load, cycles to load "
-            "what stays, row 0 first with row0_first; depth, cycles of an element's sum; drain, cycles until it is seen;"
-            " double_buffered"
+            "what stays, row 0 first with row0_first; depth, cycles of an element's sum; drain, cycles until seen; "
+            "double_buffered"
         ),
         "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
         "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
