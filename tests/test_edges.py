@@ -170,7 +170,14 @@ def test_a_shifted_file_is_found(tmp_path, dataflow, damage):
 def test_another_schedule_in_the_manifest_is_found(tmp_path):
     folder = exported(tmp_path / "x", "ws", include="west,activation,weight")
     verify(folder)
-    for edge, message in (({"depth": 2}, "west: axes must be "), ({"dept": 2}, "edge must have keys of ")):
+    for edge, message in (
+        ({"depth": 2}, "west: axes must be "),
+        ({"dept": 2}, "layouts: west: edge must be a schedule, not have dept 2"),
+        ({"depth": "2"}, "not have depth '2'"),
+        ({"gap": 1 << 30}, "not have gap 1073741824"),
+        ({"order": "x"}, "not have order 'x'"),
+        ({"sequence": ["nij"]}, r"not have sequence \['nij'\]"),
+    ):
         edit_manifest(folder, lambda manifest, edge=edge: manifest["layouts"]["west"].update(edge=edge))
         with pytest.raises(ComparisonError, match=message):
             verify(folder)

@@ -241,7 +241,7 @@ class LayerCheck:
 
     def _check_edge(self, files: ListedFiles, made: ExpectedVectors | None) -> None:
         """Check what crosses an edge of the array, of which geometry alone gives some."""
-        schedule = schedule_of(files.layout)
+        schedule = schedule_of(files.layout, self.layer)
         if made is not None or schedule["content"] in GEOMETRY:
             stream = edge_stream(files.role, schedule, made or blank_vectors(self.layer, self.adders, self.post))
             replace(self, layer=stream.layer)._compare(files, Known(stream.values, stream.inexact))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from factory.manifest import MANIFEST
 from factory.spec import ComparisonError, InputError
 from factory.verify.dataflows import Values
 from factory.verify.reference import Adders
@@ -25,6 +26,11 @@ DEFAULTS: Mapping[str, Any] = {
     "depth": 1, "drain": 1, "double_buffered": False, "offset": 0,
 }  # fmt: skip
 """The keys of a layout's `edge`, which `factory.dataflow.EdgeSchedule` describes, and what they are where absent."""
+KNOWN = {
+    "content": ("value", VALID, "value+valid", ADDRESSES), "skew": ("diagonal", "none"),
+    "order": ("map", "pixels", "window"),
+}  # fmt: skip
+COUNTS, MOST_CYCLES = ("gap", "load", "depth", "drain"), 1 << 16
 GEOMETRY = (VALID, ADDRESSES)
 """Contents that no code changes."""
 SOUTH = "south"
@@ -41,12 +47,19 @@ class Stream(NamedTuple):
     inexact: int = 0
 
 
-def schedule_of(layout: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all keys of a layout's `edge`; raise ComparisonError for one that is none."""
-    given = layout.get("edge", {})
-    if not set(given) <= set(DEFAULTS):
-        raise ComparisonError(f"edge must have keys of {' '.join(DEFAULTS)}, not {' '.join(given)}")
-    return {**DEFAULTS, **given}
+def schedule_of(layout: Mapping[str, Any], layer: SelectedLayer) -> dict[str, Any]:
+    """Return all keys of a layout's `edge`; raise ComparisonError for what cannot be one."""
+    given, passes = layout.get("edge", {}), layer.dataflow.passes
+    wrong = [key for key, value in given.items() if type(value) is not type(DEFAULTS.get(key))]
+    schedule = {**DEFAULTS, **given}
+    wrong += [key for key, known in KNOWN.items() if schedule[key] not in known]
+    wrong += [key for key in COUNTS if not wrong and not 0 <= schedule[key] <= MOST_CYCLES]
+    if not wrong and len(set(schedule["sequence"]) & set(passes)) < len(schedule["sequence"]):
+        wrong = ["sequence"]
+    if wrong:
+        what = f"{wrong[0]} {given[wrong[0]]!r}"
+        raise ComparisonError(f"{MANIFEST}: layouts: {layout['name']}: edge must be a schedule, not have {what}")
+    return schedule
 
 
 def blank_vectors(layer: SelectedLayer, adders: Adders, post: str) -> ExpectedVectors:
@@ -59,12 +72,12 @@ def blank_vectors(layer: SelectedLayer, adders: Adders, post: str) -> ExpectedVe
 
 def edge_stream(name: str, schedule: Mapping[str, Any], made: ExpectedVectors) -> Stream:
     """Return the streams of an edge, `west`, `north` or `south`, of one image."""
-    content = schedule["content"]
-    layer, valued = made.layer, _values(name, schedule, made)
-    numbers = _numbers(schedule, layer)
+    content, layer = schedule["content"], made.layer
+    numbers = {} if content == "value" else _numbers(schedule, layer)
     if schedule["order"] == "window":
         layer = window_layer(layer)
-    stream = _in_time(name, schedule, layer, numbers if content in GEOMETRY else valued)
+    crossing = numbers if content in GEOMETRY else _values(name, schedule, made)
+    stream = _in_time(name, schedule, layer, crossing)
     if content == VALID:
         return stream._replace(values=np.minimum(stream.values, 1))
     if content == ADDRESSES:
@@ -104,7 +117,7 @@ def _values(name: str, schedule: Mapping[str, Any], made: ExpectedVectors) -> Ve
         made = replace(made, layer=layer, activation=activation, weight=weight)
     role, known = layer.dataflow.edges[name].role, layer.dataflow.axes
     found = {"activation": activation, "weight": weight}
-    if schedule["content"] not in GEOMETRY and role not in found:
+    if role not in found:
         found[role] = made.psum if layer.dataflow.psum else made.accumulator
     return _by_pixel(schedule, layer, {role: (known[role], values) for role, values in found.items()})
 
