@@ -16,7 +16,7 @@ FLOORS = (
     {"model", "images", "lower", "dataflow"},
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
-    {"testbench", "readers", "audit", "synthetic"},
+    {"testbench", "readers", "audit", "synthetic", "waves"},
     {"build", "export", "verify", "report", "simulate", "diagnose", "evaluate", "train"},
     {"cli", "cocotb"},
 )
