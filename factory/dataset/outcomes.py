@@ -89,7 +89,9 @@ class Results:
         """The cases that failed, those that failed alike together, the largest bucket first."""
         first = {case.bucket: case.name for case in reversed(self.failed)}
         counts = Counter(case.bucket for case in self.failed)
-        return tuple(Bucket(name, first[name], cases, self.causes.get(name, "")) for name, cases in counts.most_common())
+        return tuple(
+            Bucket(name, first[name], cases, self.causes.get(name, "")) for name, cases in counts.most_common()
+        )
 
     def save(self, folder: Path) -> None:
         """Write `results.json` and `junit.xml` into a folder."""

@@ -188,7 +188,9 @@ def _run_all(
     """Yield the results of cases, in the order in which they end; each testbench is compiled once."""
     keys = {case.name: case.build_key(setup) for case in cases}
     first = {keys[case.name]: case for case in reversed(cases)}
-    compiling = {executor.submit(_compile, setup, folder / BUILDS / key, case.bench): key for key, case in first.items()}
+    compiling = {
+        executor.submit(_compile, setup, folder / BUILDS / key, case.bench): key for key, case in first.items()
+    }
     said = {compiling[done]: done.result() for done in as_completed(compiling)}
     running = []
     for case in cases:
@@ -244,9 +246,7 @@ def _first(run: BenchRun, setup: Setup) -> str:
     return f"exit code {run.code}: {last}" if run.code else f"{last}"
 
 
-def _causes(
-    setup: Setup, folder: Path, results: Results, cases: dict[str, Case], executor: Executor
-) -> dict[str, str]:
+def _causes(setup: Setup, folder: Path, results: Results, cases: dict[str, Case], executor: Executor) -> dict[str, str]:
     """Return the cause that a diagnosis names of each bucket of mismatches, from its first case, run once more."""
     cases_of_buckets = {bucket.name: cases[bucket.first] for bucket in results.buckets}
     diagnosing = {
