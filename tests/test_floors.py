@@ -18,6 +18,7 @@ FLOORS = (
     {"store", "fileplan"},
     {"testbench", "readers", "audit", "synthetic"},
     {"build", "export", "verify", "report", "simulate", "diagnose", "evaluate", "train"},
+    {"dataset"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -7,21 +7,27 @@ rows' products one by one, and what leaves it, a psum, is added to the running s
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from jaxtyping import Float64, Int32, Int64, Integer, Shaped
 
 from factory.arithmetic.tiling import nij_of_onij, pad_map, split_channels
 from factory.audit import running_extremes
-from factory.spec import ConvLayer, InputError, Range, SystolicArray
+from factory.spec import ConvLayer, InputError, Range, SystolicArray, write_whole
 from factory.store import StoredLayer
+from factory.store.hdf5 import UNREADABLE, open_finished
 
 _BLOCK = 1 << 17
 """Sums that are held at a time, about: their arrays stay in a core's cache."""
+SCHEMA = "factory-facts/1"
 LEAST_WIDTH = 8
 """The narrowest adder of which overflows are counted."""
 _OVERFLOW = re.compile(r"overflow_([0-9]{1,2})")
@@ -87,6 +93,29 @@ def tile_facts(layer: StoredLayer, images: Integer[np.ndarray, " image"] | None 
     found = [measure.columns(layer.activation[first : first + size]) for first in range(0, count, size)]
     columns = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
     return TileFacts(image=np.arange(count) if images is None else images.astype(np.int64), **columns)
+
+
+def kept_facts(path: Path, layer: StoredLayer, images: Integer[np.ndarray, " image"], digest: str) -> TileFacts:
+    """Return the facts that a file keeps of a stored layer, or compute them, and write the file where that is allowed.
+
+    `digest` says what the store is of: a file of another one, or one that cannot be read, is computed anew.
+    """
+    try:
+        with open_finished(path) as file:
+            if [file.attrs["schema"], file.attrs["of"]] == [SCHEMA, digest]:
+                return TileFacts(**{field.name: file[field.name][...] for field in fields(TileFacts)})
+    except UNREADABLE:
+        pass
+    found = tile_facts(layer, images)
+    with suppress(OSError, InputError):  # a dataset that only can be read is as good
+        path.parent.mkdir(parents=True, exist_ok=True)
+        contents = io.BytesIO()
+        with h5py.File(contents, "w") as file:
+            file.attrs.update(schema=SCHEMA, of=digest)
+            for field in fields(TileFacts):
+                file.create_dataset(field.name, data=getattr(found, field.name), compression="gzip", shuffle=True)
+        write_whole(path, contents.getvalue())
+    return found
 
 
 def joined(parts: Iterable[TileFacts]) -> TileFacts:

@@ -20,11 +20,12 @@ import h5py
 import numpy as np
 
 from factory.dataset.facts import TileFacts, joined, kept_facts
-from factory.dataset.folder import DATASET, PLAN, Dataset, read_dataset
+from factory.dataset.folder import Dataset, read_dataset
 from factory.dataset.where import evaluate
 from factory.spec import InputError, LayerSet, Pattern, Progress, SystolicArray
-from factory.store import Store, StoredLayer, open_store
+from factory.store import Store, StoredLayer, layer_path, open_store
 from factory.store.lazy import LazyArray
+from factory.store.variables import IMAGE_AXES, IN_CODE, KEPT, OPTIONAL, variable_axes
 
 if TYPE_CHECKING:
     import xarray
@@ -215,16 +216,16 @@ class OpenDataset:
         numbers or each other, such as `overflow_11 > 0 and not zeros < 0.5`. Facts are computed once, and kept in the
         dataset's folder where it can be written.
         """
-        return np.concatenate(
-            [facts.rows(evaluate(where, facts.column)) for facts in self._facts(layer, progress)]
-        )
+        return np.concatenate([facts.rows(evaluate(where, facts.column)) for facts in self._facts(layer, progress)])
 
     def _facts(self, layer: str, progress: Progress | None) -> Iterator[TileFacts]:
         self.layer(layer)
         for shard, sealed in zip(self.record.plan.shards, self.record.shards, strict=True):
             path = self.path / "facts" / layer / f"{shard.name}.h5"
             with self.shards.store(shard.number) as store:
-                yield kept_facts(path, store.layers[layer], np.arange(shard.first, shard.first + shard.count), sealed.digest)
+                yield kept_facts(
+                    path, store.layers[layer], np.arange(shard.first, shard.first + shard.count), sealed.digest
+                )
             if progress:
                 progress(shard.number + 1, len(self.record.shards), f"facts of {layer}")
 
@@ -233,7 +234,29 @@ class OpenDataset:
 
         Variables are read, or computed, when their values are asked for, while the dataset is open.
         """
-        raise NotImplementedError
+        try:
+            import xarray
+
+            from factory.store.tree import lazy_variable
+        except ImportError:
+            raise InputError("to_xarray needs xarray: pip install 'factory[xarray]'") from None
+
+        def group(source: object, axes: Mapping[str, tuple[str, ...]]) -> xarray.Dataset:
+            held = {name: (axes, getattr(source, IN_CODE.get(name, name))) for name, axes in axes.items()}
+            return xarray.Dataset(
+                {
+                    name: lazy_variable(axes, data) if isinstance(data, LazyArray) else (axes, data)
+                    for name, (axes, data) in held.items()
+                },
+                coords={"image": np.arange(self.image_count)},
+            )
+
+        pixels = () if self.images.pixels is None else ("pixels",)
+        groups = {"images": group(self.images, {name: IMAGE_AXES[name] for name in (*pixels, "label", "source_index")})}
+        for name, layer in self.layers.items():
+            present = [field for field in OPTIONAL if getattr(layer, field) is not None]
+            groups[layer_path(name)] = group(layer, variable_axes(layer.spec, KEPT[0], present))
+        return xarray.DataTree.from_dict({f"/{path}": found for path, found in groups.items()})
 
 
 def open_dataset(folder: str | Path) -> OpenDataset:

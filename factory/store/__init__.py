@@ -17,4 +17,5 @@ from factory.store.variables import lowered_layer as lowered_layer
 from factory.store.variables import plan_store as plan_store
 from factory.store.writer import StoreWriter as StoreWriter
 from factory.store.writer import create_store as create_store
+from factory.store.writer import is_store as is_store
 from factory.store.writer import partial_folder as partial_folder

@@ -92,11 +92,12 @@ def _check_target(path: Path) -> None:
         raise InputError(f"{path}: must lie in a folder that exists, not in {path.parent}")
     if path.is_dir():
         raise InputError(f"{path}: must be a file, not a folder")
-    if path.exists() and not _is_store(path):
+    if path.exists() and not is_store(path):
         raise InputError(f"{path}: must be a store or a new file, not a file of another kind")
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Return whether a file is a store, finished or not; raise InputError where it is being written."""
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("schema", "")).startswith(SCHEMA.partition("/")[0])

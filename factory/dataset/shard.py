@@ -1,0 +1,161 @@
+"""The atom of a dataset: one shard, built by one process, whole or not at all, the same bytes whoever builds it.
+
+No lock is taken. An attempt has a folder of its own; its files are on the disk before they are moved to their place, a
+file at a time, and the record that says so comes last. So a builder may be killed anywhere, and two that build the same
+shard put the same bytes in the same place.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import factory
+from factory.build.sources import Source, open_pictures, open_stored
+from factory.dataset.folder import (
+    ATTEMPTS,
+    SHARDS,
+    SealedShard,
+    ShardFile,
+    finished_shard,
+    read_plan,
+    shard_record,
+    to_json,
+)
+from factory.dataset.plan import Part, Plan, Shard
+from factory.spec import InputError, Progress, is_alive
+from factory.store import Store, create_store, open_store, plan_store
+
+SIDE_FILES: Mapping[str, Callable[[Store, Path], None]] = {}
+"""What is written beside each shard's store, by the end of the file's name: from the store to a path, the same bytes
+for the same store."""
+_MOST_BATCH = 64
+
+
+def build_shard(folder: Path | str, number: int, progress: Progress | None = None) -> SealedShard:
+    """Build one shard of the dataset that is planned in `folder`, unless it is there, and return its record.
+
+    Raise InputError where the plan has no such shard or is of another version of factory, a source is not what it was,
+    or the shard cannot be written; nothing is left then but what other processes have made.
+    """
+    folder = Path(folder)
+    plan = read_plan(folder)
+    shard = plan.shard(number)
+    with suppress(InputError):
+        return finished_shard(folder, plan, shard)
+    try:
+        return _build(folder, plan, shard, progress)
+    except (InputError, OSError):
+        with suppress(InputError):  # another process has finished it, and removed this attempt
+            return finished_shard(folder, plan, shard)
+        raise
+
+
+def _build(folder: Path, plan: Plan, shard: Shard, progress: Progress | None) -> SealedShard:
+    part = plan.parts[shard.part]
+    if part.version != factory.__version__:
+        raise InputError(f"{folder}: it must be built by factory {part.version}, as planned, not {factory.__version__}")
+    source, stop = _cached_part(folder, plan, shard.part), shard.start + shard.count
+    images = replace(source.images(shard.start, stop), first=shard.first)
+    if images.sha256 != shard.images_sha256:
+        raise InputError(
+            f"{part.source}: images {shard.start} to {stop - 1} must be those of the plan, they are others"
+        )
+    batch = -(-shard.count // -(-shard.count // _MOST_BATCH))  # equal batches: nothing is computed to fill one up
+    with _attempt(folder, shard) as scratch:
+        store = scratch / f"{shard.name}.h5"
+        planned = plan_store(source.origin, source.planned, plan.array, images, plan.packed, keep="codes")
+        planned = replace(planned, groups=planned.groups | {"": planned.groups[""] | {"shard": plan.digest(shard)}})
+        with create_store(store, planned) as writer:
+            source.fill(writer, planned, shard.start, batch, progress)
+        files = [store]
+        for suffix, write in SIDE_FILES.items():
+            files.append(scratch / f"{shard.name}{suffix}")
+            with open_store(store) as finished:
+                write(finished, files[-1])
+        sealed = SealedShard(plan.digest(shard), tuple(_described(path) for path in files))
+        record = scratch / shard_record(folder, shard).name
+        record.write_bytes(to_json(asdict(sealed)))
+        _publish(folder / SHARDS, [*files, record])
+    return sealed
+
+
+def open_part(folder: Path, plan: Plan, part: Part) -> Source:
+    """Return the source of a part of a plan; raise InputError where it is not what was planned."""
+    layers = ",".join(plan.layers)
+    if plan.pictures:
+        source: Source = open_pictures(plan.weights or None, part.source, part.split, part.pick, layers, plan.array)
+    else:
+        source = open_stored(folder / part.source, part.pick, layers, plan.array)
+    if source.origin.sha256 != plan.weights_sha256:
+        where = plan.weights or part.source
+        raise InputError(f"{where}: weights must have the plan's sha256 {plan.weights_sha256}, they are others")
+    if source.count != part.count:
+        raise InputError(f"{part.source}: it must have {part.count} images of {part.pick}, not {source.count}")
+    return source
+
+
+_cached_part = functools.lru_cache(maxsize=2)(lambda folder, plan, number: open_part(folder, plan, plan.parts[number]))
+"""`open_part`, once a process for all shards that it builds."""
+
+
+def _described(path: Path) -> ShardFile:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return ShardFile(f"{SHARDS}/{path.name}", path.stat().st_size, digest)
+
+
+def _publish(target: Path, files: list[Path]) -> None:
+    """Move files to their place, the last one once the others are on the disk there."""
+    target.mkdir(exist_ok=True)
+    for path in files:
+        reach_disk(path)
+    for path in files[:-1]:
+        path.replace(target / path.name)
+    reach_disk(target)
+    files[-1].replace(target / files[-1].name)
+    reach_disk(target)
+
+
+def reach_disk(path: Path) -> None:
+    """Wait until a file's contents, or a folder's names, are on the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _attempt(folder: Path, shard: Shard) -> Iterator[Path]:
+    """Yield a new folder for one attempt at a shard.
+
+    Attempts of processes of this machine that are dead go before, so that they take no room on a full disk; once the
+    shard is finished, all do, also those of other machines, of which nobody can tell whether they are dead.
+    """
+    host = re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname())
+    attempts = folder / ATTEMPTS
+    try:
+        for path in attempts.glob(f"{shard.name}.{host}.*"):
+            process = path.name.split(".")[2]
+            if process.isdigit() and not is_alive(int(process)):
+                shutil.rmtree(path, ignore_errors=True)
+        scratch = attempts / f"{shard.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}"
+        scratch.mkdir(parents=True)
+    except OSError as error:
+        raise InputError(f"{attempts}: must be writable: {error.strerror}") from None
+    try:
+        yield scratch
+        for path in attempts.glob(f"{shard.name}.*"):
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
