@@ -17,7 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float64, Int32, Int64, Integer, Shaped
+from jaxtyping import Bool, Float64, Int32, Int64, Integer, Shaped
 
 from factory.arithmetic.tiling import nij_of_onij, pad_map, split_channels
 from factory.audit import running_extremes
@@ -55,22 +55,18 @@ class TileFacts:
 
     def column(self, name: str) -> Shaped[np.ndarray, "image it ot"]:
         """Return a column for each image and tile; raise InputError for a name that is none."""
+        check_column(name)
         shape = self.psum_low.shape
-        width = _OVERFLOW.fullmatch(name)
-        if width and int(width[1]) >= LEAST_WIDTH:
-            place = int(width[1]) - LEAST_WIDTH
-            return self.overflow[..., place] if place < self.overflow.shape[-1] else np.zeros(shape, np.int64)
         if name not in COLUMNS:
-            known = f"{' '.join(COLUMNS)} overflow_{LEAST_WIDTH} and on"
-            raise InputError(f"a fact must be one of {known}, not {name}")
+            place = int(name.rpartition("_")[2]) - LEAST_WIDTH
+            return self.overflow[..., place] if place < self.overflow.shape[-1] else np.zeros(shape, np.int64)
         values = np.arange(shape[_AXES.index(name)]) if name in _AXES[1:] else getattr(self, name)
-        axes = dict(_BROADCAST).get(name, _AXES)
-        return np.broadcast_to(
-            values.reshape([n if a in axes else 1 for a, n in zip(_AXES, shape, strict=True)]), shape
-        )
+        axes = _NARROW.get(name, _AXES)
+        return np.broadcast_to(np.expand_dims(values, [at for at, axis in enumerate(_AXES) if axis not in axes]), shape)
 
-    def rows(self, where: Any) -> np.ndarray:
-        """Return the facts where a mask `(image, it, ot)` is true, as a structured array of one row a tile."""
+    def rows(self, where: Bool[np.ndarray, "*any"]) -> np.ndarray:
+        """Return the facts where a mask is true, as a structured array of one row a tile."""
+        where = np.broadcast_to(where, self.psum_low.shape)
         widths = range(LEAST_WIDTH, LEAST_WIDTH + self.overflow.shape[-1])
         columns = {name: self.column(name)[where] for name in (*COLUMNS, *(f"overflow_{width}" for width in widths))}
         table = np.empty(int(np.count_nonzero(where)), [(name, column.dtype) for name, column in columns.items()])
@@ -80,10 +76,18 @@ class TileFacts:
 
 
 _AXES = ("image", "it", "ot")
-_BROADCAST = {"image": ("image",), "it": ("it",), "ot": ("ot",), "zeros": ("image", "it"),
+_NARROW = {"image": ("image",), "it": ("it",), "ot": ("ot",), "zeros": ("image", "it"),
               "accumulator_low": ("image", "ot"), "accumulator_high": ("image", "ot")}  # fmt: skip
 COLUMNS = ("image", "it", "ot", *(field.name for field in fields(TileFacts) if field.name not in ("image", "overflow")))
 """The columns of a table of facts, but for `overflow_8`, `overflow_9` and on."""
+
+
+def check_column(name: str) -> None:
+    """Raise InputError for a name that no column has."""
+    width = _OVERFLOW.fullmatch(name)
+    if name not in COLUMNS and not (width and int(width[1]) >= LEAST_WIDTH):
+        known = f"{' '.join(COLUMNS)} or overflow_{LEAST_WIDTH} and on"
+        raise InputError(f"a column must be one of {known}, not {name}", options=("where",))
 
 
 def tile_facts(layer: StoredLayer, images: Integer[np.ndarray, " image"] | None = None) -> TileFacts:
@@ -128,8 +132,8 @@ def joined(parts: Iterable[TileFacts]) -> TileFacts:
 class _Measure:
     """What is the same for all images of a layer; `dtype` holds every sum inside a column.
 
-    `column_bits` are the bits that the sums inside a column of each `it` can need, `widths` those adders' that not every
-    sum fits.
+    `column_bits` are the bits that the sums inside a column of each `it` can need, `widths` those of adders that can
+    overflow.
     """
 
     spec: ConvLayer

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from factory.dataset.facts import TileFacts, joined, kept_facts
+from factory.dataset.facts import TileFacts, check_column, joined, kept_facts
 from factory.dataset.folder import Dataset, read_dataset
 from factory.dataset.where import evaluate
 from factory.spec import InputError, LayerSet, Pattern, Progress, SystolicArray
@@ -216,6 +216,7 @@ class OpenDataset:
         numbers or each other, such as `overflow_11 > 0 and not zeros < 0.5`. Facts are computed once, and kept in the
         dataset's folder where it can be written.
         """
+        evaluate(where, _checked)
         return np.concatenate([facts.rows(evaluate(where, facts.column)) for facts in self._facts(layer, progress)])
 
     def _facts(self, layer: str, progress: Progress | None) -> Iterator[TileFacts]:
@@ -257,6 +258,12 @@ class OpenDataset:
             present = [field for field in OPTIONAL if getattr(layer, field) is not None]
             groups[layer_path(name)] = group(layer, variable_axes(layer.spec, KEPT[0], present))
         return xarray.DataTree.from_dict({f"/{path}": found for path, found in groups.items()})
+
+
+def _checked(name: str) -> np.ndarray:
+    """Stand for the column `name`, so that a condition is wrong before anything is computed for it."""
+    check_column(name)
+    return np.zeros(1)
 
 
 def open_dataset(folder: str | Path) -> OpenDataset:

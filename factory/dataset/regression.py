@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from factory.dataset.outcomes import RESULTS, CaseResult, Results, load_results
-from factory.dataset.reading import open_source
+from factory.dataset.plan import FULL, Split
+from factory.dataset.reading import OpenDataset, open_source
 from factory.diagnose import diagnose
-from factory.export import ExportSource, export, plan_export
-from factory.fileplan import ExportOptions
+from factory.export import export, plan_export
+from factory.fileplan import ExportOptions, read_plan
 from factory.simulate import (
     COMPILE,
     MISMATCH,
@@ -27,11 +29,15 @@ from factory.simulate import (
     watch_bench,
 )
 from factory.spec import FactoryError, InputError, Progress
+from factory.store import Store
 from factory.testbench import Bench, bench_files, bench_of, write_given
 
 VECTORS, GIVEN, RUNS, BUILDS = "vectors", "given", "runs", "builds"
 _SAID = 20
+_SMOKE = "smoke"
 _LONGEST_NAME = 60
+_MOST_NAMES = 8
+_ERROR = re.compile("error|fatal", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Setup:
 
     source: Path
     options: ExportOptions
-    simulator: str
+    simulator: str | None = None
     split: str | None = None
     dut: tuple[Path, ...] = ()
     stall: int | None = None
@@ -75,35 +81,58 @@ class Setup:
 
 @dataclass(frozen=True)
 class Case:
-    """One simulation of a regression: what is exported of some images of one layer, and the bench that runs it."""
+    """One simulation of a regression: what is exported of some images of one layer.
+
+    `key` names all that is compiled for it: cases that have it in common share one simulation.
+    """
 
     name: str
     layer: str
     options: ExportOptions
-    bench: Bench
-
-    def build_key(self, setup: Setup) -> str:
-        """Return a name for all that is compiled: cases that have it in common share one simulation."""
-        sources = [data for path, data in sorted(bench_files(self.bench).items()) if path.endswith(".sv")]
-        return hashlib.sha256(b"\0".join([setup.simulator.encode(), *sources])).hexdigest()[:16]
+    key: str
 
 
-def cases_of(setup: Setup, source: ExportSource) -> list[Case]:
+def cases_of(setup: Setup, source: Store | OpenDataset) -> list[Case]:
     """Return the cases of a regression; raise InputError for options that do not fit, before anything is written.
 
-    An array that reads unsigned codes is told to read signed ones in the layers that have them, unless the options say.
+    Images, layers and tiles are those of the split, unless the options name others. An array that reads codes without a
+    sign is told to read signed ones in the layers that have them, unless the options say.
     """
-    layers = source.network.select(setup.options.layer_names)
-    found, signed = [], setup.options.pe_activation
-    for spec in (spec for spec in layers if spec.name in source.layers or "all" not in setup.options.layer_names):
-        own = replace(setup.options, layers=spec.name, pe_activation=signed or ("signed" if spec.signed else None))
+    options, found = _of_split(setup, source), []
+    signed = options.pe_activation
+    for spec in source.network.select(options.layer_names):
+        if spec.name not in source.layers and "all" in options.layer_names:
+            continue
+        own = replace(options, layers=spec.name, pe_activation=signed or ("signed" if spec.signed else None))
         images = plan_export(source, own).images
         for first in range(0, len(images), setup.batch):
             part = images[first : first + setup.batch]
-            options = replace(own, images=",".join(map(str, part)), testbench=True)
-            bench = bench_of(plan_export(source, options))
-            found.append(Case(f"{spec.name}/{_short(part)}", spec.name, options, bench))
+            exported = replace(own, images=",".join(map(str, part)), testbench=True)
+            bench = bench_of(plan_export(source, exported))
+            found.append(Case(f"{spec.name}/{_short(part)}", spec.name, exported, _build_key(bench)))
     return found
+
+
+def _of_split(setup: Setup, source: Store | OpenDataset) -> ExportOptions:
+    """Return the options with what they leave open taken from the split."""
+    options = setup.options
+    if isinstance(source, OpenDataset):
+        split = source.record.plan.split(setup.split or _SMOKE)
+    elif setup.split is None:
+        split = Split(FULL)
+    else:
+        raise InputError(f"{source.path}: split must be given with a dataset, this is a store", options=("split",))
+    return replace(
+        options,
+        layers=split.layers if options.layers is None else options.layers,
+        images=split.images if options.images is None else options.images,
+        tiles=split.tiles if options.tiles == ExportOptions.tiles else options.tiles,
+    )
+
+
+def _build_key(bench: Bench) -> str:
+    sources = [data for path, data in sorted(bench_files(bench).items()) if path.endswith(".sv")]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()[:16]
 
 
 def _short(images: tuple[int, ...]) -> str:
@@ -133,36 +162,44 @@ def regress(
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}", options=("workers",))
-    folder, source = folder.resolve(), setup.source.resolve()
-    setup = replace(setup, source=source, dut=tuple(path.resolve() for path in setup.dut))
-    with open_source(source) as opened:
-        cases = cases_of(setup, opened)
-    partial = failed or only is not None and (folder / RESULTS).exists()
-    found = {case.name: case for case in load_results(folder).cases} if partial else {}
-    found = {case.name: found[case.name] for case in cases if case.name in found}
+    folder, setup = (
+        folder.resolve(),
+        replace(
+            setup,
+            source=setup.source.resolve(),
+            simulator=find_simulator(setup.simulator).name,
+            dut=tuple(path.resolve() for path in setup.dut),
+        ),
+    )
+    with open_source(setup.source) as source:
+        cases = cases_of(setup, source)
     if only is not None and only not in {case.name for case in cases}:
-        names = " ".join(case.name for case in cases[:8])
+        names = " ".join(case.name for case in cases[:_MOST_NAMES])
         raise InputError(f"only must be a case such as {names}, not {only}", options=("only",))
-    wanted = [
-        case for case in cases
-        if only in (None, case.name) and not (failed and case.name in found and found[case.name].passes)
-    ]  # fmt: skip
-    for place in (RUNS, BUILDS) if not partial else (BUILDS,):
+    if folder.exists() and not (folder / RESULTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: must be a new folder, or have the {RESULTS} of a regression")
+    partial = failed or only is not None and (folder / RESULTS).is_file()
+    before = {case.name: case for case in load_results(folder).cases} if partial else {}
+    found = {case.name: before[case.name] for case in cases if case.name in before}
+    passed = {name for name, case in found.items() if case.passes} if failed else ()
+    wanted = [case for case in cases if only in (None, case.name) and case.name not in passed]
+    for place in (BUILDS,) if partial else (BUILDS, RUNS):
         shutil.rmtree(folder / place, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    causes: dict[str, str] = {}
-    command = setup.command("-o", str(folder))
+    command, causes = setup.command("--output", str(folder)), {}
+
+    def results() -> Results:
+        return Results(command, tuple(found[case.name] for case in cases if case.name in found), causes)
+
+    results().save(folder)
     try:
         with _executor(workers, scheduler) as executor:
             for case in _run_all(setup, folder, wanted, executor, progress):
                 found[case.name] = replace(case, rerun=f"{command} --only {shlex.quote(case.name)}")
-            results = Results(command, tuple(found[case.name] for case in cases if case.name in found))
-            causes = _causes(setup, folder, results, {case.name: case for case in cases}, executor)
+            causes = _causes(setup, folder, results(), {case.name: case for case in cases}, executor)
     finally:
-        results = Results(command, tuple(found[case.name] for case in cases if case.name in found), causes)
-        results.save(folder)
+        results().save(folder)
         shutil.rmtree(folder / BUILDS, ignore_errors=True)
-    return results
+    return results()
 
 
 @contextmanager
@@ -186,30 +223,28 @@ def _run_all(
     setup: Setup, folder: Path, cases: list[Case], executor: Executor, progress: Progress | None
 ) -> Iterator[CaseResult]:
     """Yield the results of cases, in the order in which they end; each testbench is compiled once."""
-    keys = {case.name: case.build_key(setup) for case in cases}
-    first = {keys[case.name]: case for case in reversed(cases)}
-    compiling = {
-        executor.submit(_compile, setup, folder / BUILDS / key, case.bench): key for key, case in first.items()
-    }
+    first = {case.key: case for case in reversed(cases)}
+    compiling = {executor.submit(_compile, setup, folder, case): key for key, case in first.items()}
+    if progress:
+        progress(0, len(cases), "compiling")
     said = {compiling[done]: done.result() for done in as_completed(compiling)}
-    running = []
-    for case in cases:
-        key = keys[case.name]
-        if said[key]:
-            first_line = next((line for line in said[key] if "error" in line.lower()), said[key][0])
-            yield CaseResult(case.name, case.layer, COMPILE, first=first_line, said=said[key])
-        else:
-            running.append(executor.submit(_run, setup, folder, folder / BUILDS / key, case))
-    for at, done in enumerate(as_completed(running)):
+    wrong = [case for case in cases if said[case.key]]
+    for case in wrong:
+        yield CaseResult(case.name, case.layer, COMPILE, first=_telling(said[case.key]), said=said[case.key])
+    running = [executor.submit(_run, setup, folder, case) for case in cases if not said[case.key]]
+    for at, done in enumerate(as_completed(running), len(wrong) + 1):
         result = done.result()
         if progress:
-            progress(at + 1, len(running), f"{result.name} {result.state}")
+            progress(at, len(cases), f"{result.name} {result.state}")
         yield result
 
 
-def _compile(setup: Setup, build: Path, bench: Bench) -> tuple[str, ...]:
-    """Compile a bench into a new folder; return what the simulator said where it does not compile, else nothing."""
-    for path, data in bench_files(bench).items():
+def _compile(setup: Setup, folder: Path, case: Case) -> tuple[str, ...]:
+    """Compile a case's testbench in `builds/<key>`; return what the simulator said if it does not compile."""
+    build = folder / BUILDS / case.key
+    with open_source(setup.source) as source:
+        files = bench_files(bench_of(plan_export(source, case.options)))
+    for path, data in files.items():
         (build / path).parent.mkdir(parents=True, exist_ok=True)
         (build / path).write_bytes(data)
     try:
@@ -219,19 +254,31 @@ def _compile(setup: Setup, build: Path, bench: Bench) -> tuple[str, ...]:
     return ()
 
 
-def _run(setup: Setup, folder: Path, build: Path, case: Case) -> CaseResult:
+def _run(setup: Setup, folder: Path, case: Case) -> CaseResult:
     """Export and simulate one case; its folder stays unless it passes."""
     place, start = folder / RUNS / case.name, time.perf_counter()
     shutil.rmtree(place, ignore_errors=True)
     with open_source(setup.source) as source:
         export(source, place / VECTORS, case.options, workers=1)
-    simulator = find_simulator(setup.simulator)
-    run = watch_bench(place / VECTORS, build, simulator, case.bench, setup.stall, limit=setup.limit)
+    run = _watch(setup, folder, case)
     said = () if run.passes else tuple(run.said[-_SAID:])
     if run.passes:
         shutil.rmtree(place)
-    seconds, bench = round(time.perf_counter() - start, 3), case.bench
-    return CaseResult(case.name, case.layer, run.state, seconds, bench.jobs, bench.compared, _first(run, setup), said)
+    jobs, compared, seconds = run.bench.jobs, run.bench.compared, round(time.perf_counter() - start, 3)
+    return CaseResult(case.name, case.layer, run.state, seconds, jobs, compared, _first(run, setup), said)
+
+
+def _watch(setup: Setup, folder: Path, case: Case, log: Path | None = None) -> BenchRun:
+    """Simulate the vectors of a case with what was compiled for it."""
+    vectors, build = folder / RUNS / case.name / VECTORS, folder / BUILDS / case.key
+    bench = bench_of(read_plan(vectors))
+    return watch_bench(vectors, build, find_simulator(setup.simulator), bench, setup.stall, log=log, limit=setup.limit)
+
+
+def _telling(said: Sequence[str]) -> str:
+    """Return the line of a simulator's that says most: the first that names an error, else the last."""
+    lines = [line for line in said if line]
+    return next((line for line in lines if _ERROR.search(line)), lines[-1] if lines else "it said nothing")
 
 
 def _first(run: BenchRun, setup: Setup) -> str:
@@ -242,32 +289,28 @@ def _first(run: BenchRun, setup: Setup) -> str:
         return run.wrong[0]
     if run.code is None:
         return f"it did not end within {setup.limit:g} s"
-    last = next((line for line in reversed(run.said) if line), "it said nothing")
-    return f"exit code {run.code}: {last}" if run.code else f"{last}"
+    return f"exit code {run.code}: {_telling(run.said)}" if run.code else _telling(run.said)
 
 
 def _causes(setup: Setup, folder: Path, results: Results, cases: dict[str, Case], executor: Executor) -> dict[str, str]:
     """Return the cause that a diagnosis names of each bucket of mismatches, from its first case, run once more."""
-    cases_of_buckets = {bucket.name: cases[bucket.first] for bucket in results.buckets}
     diagnosing = {
-        executor.submit(_diagnose, setup, folder, folder / BUILDS / case.build_key(setup), case): name
-        for name, case in cases_of_buckets.items()
-        if name.startswith(MISMATCH)
+        executor.submit(_diagnose, setup, folder, cases[bucket.first]): bucket.name
+        for bucket in results.buckets
+        if bucket.name.startswith(MISMATCH)
     }
     found = {diagnosing[done]: done.result() for done in as_completed(diagnosing)}
     return {name: cause for name, cause in found.items() if cause}
 
 
-def _diagnose(setup: Setup, folder: Path, build: Path, case: Case) -> str:
+def _diagnose(setup: Setup, folder: Path, case: Case) -> str:
     """Run a case once more for what the device gives, beside its vectors, and return the best cause, if any."""
     place = folder / RUNS / case.name
     log, given = place / "given.log", place / GIVEN
-    watch_bench(
-        place / VECTORS, build, find_simulator(setup.simulator), case.bench, setup.stall, log=log, limit=setup.limit
-    )
     try:
-        write_given(case.bench, log, given)
+        run = _watch(setup, folder, case, log)
+        write_given(run.bench, log, given)
         causes = diagnose(place / VECTORS, [given]).causes
-    except (FactoryError, OSError):  # what it gave can be no dump at all
+    except (FactoryError, OSError):  # what a broken device gives may be no dump at all
         return ""
     return causes[0].name if causes else ""

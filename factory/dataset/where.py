@@ -1,4 +1,4 @@
-"""Conditions on columns, such as `overflow_11 > 0 and not zeros < 0.5`: comparisons, `and`, `or`, `not`, nothing else."""
+"""Conditions on columns, such as `overflow_11 > 0 and not zeros < 0.5`: comparisons, and, or, not."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _COMPARISONS = {
 }  # fmt: skip
 _JOINS = {ast.And: np.logical_and, ast.Or: np.logical_or}
 _LONGEST = 2000
+_LARGEST = 2**62
+"""The largest number: an int64 holds it, so that every comparison is one of numbers."""
 Column = Callable[[str], np.ndarray]
 
 
@@ -59,8 +61,8 @@ def _value(node: ast.expr, column: Column, text: str) -> Shaped[np.ndarray, "*an
     match node:
         case ast.Name(name):
             return column(name)
-        case ast.Constant(value) if type(value) in (int, float):
-            return np.asarray(float(value))  # so that no number, however large, fails to compare with a column's
-        case ast.UnaryOp(ast.USub(), ast.Constant(value)) if type(value) in (int, float):
-            return np.asarray(-float(value))
+        case ast.Constant(value) if type(value) in (int, float) and abs(value) <= _LARGEST:
+            return np.asarray(value)
+        case ast.UnaryOp(ast.USub(), ast.Constant() as operand):
+            return -_value(operand, column, text)
     raise _no_condition(ast.get_source_segment(text.strip(), node) or text)
