@@ -190,6 +190,7 @@ def regress(
     def results() -> Results:
         return Results(command, tuple(found[case.name] for case in cases if case.name in found), causes)
 
+    folder.mkdir(parents=True, exist_ok=True)
     results().save(folder)
     try:
         with _executor(workers, scheduler) as executor:
