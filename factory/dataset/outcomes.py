@@ -93,6 +93,18 @@ class Results:
             Bucket(name, first[name], cases, self.causes.get(name, "")) for name, cases in counts.most_common()
         )
 
+    def report(self, folder: Path) -> str:
+        """Return in a few lines what came of it, and of each bucket the first case and how to run it again."""
+        counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none ran"
+        words = sum(case.compared for case in self.cases if case.passes)
+        lines = [f"{folder / RESULTS}  {len(self.cases)} cases: {counts}  {words} words compared"]
+        cases = {case.name: case for case in self.cases}
+        for bucket in self.buckets:
+            cause = f" ({bucket.cause})" if bucket.cause else ""
+            lines += [f"{bucket.cases} x {bucket.name}{cause}", f"  {bucket.first}: {cases[bucket.first].first}"]
+            lines.append(f"  {cases[bucket.first].rerun}")
+        return "\n".join(lines)
+
     def save(self, folder: Path) -> None:
         """Write `results.json` and `junit.xml` into a folder."""
         record = {

@@ -183,23 +183,24 @@ def regress(
     found = {case.name: before[case.name] for case in cases if case.name in before}
     passed = {name for name, case in found.items() if case.passes} if failed else ()
     wanted = [case for case in cases if only in (None, case.name) and case.name not in passed]
-    for place in (BUILDS,) if partial else (BUILDS, RUNS):
-        shutil.rmtree(folder / place, ignore_errors=True)
     command, causes = setup.command("--output", str(folder)), {}
 
     def results() -> Results:
         return Results(command, tuple(found[case.name] for case in cases if case.name in found), causes)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    results().save(folder)
-    try:
-        with _executor(workers, scheduler) as executor:
+    with _executor(workers, scheduler) as executor:
+        for place in (BUILDS,) if partial else (BUILDS, RUNS):
+            shutil.rmtree(folder / place, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        results().save(folder)  # what is ended here has nothing of an earlier one
+        try:
             for case in _run_all(setup, folder, wanted, executor, progress):
                 found[case.name] = replace(case, rerun=f"{command} --only {shlex.quote(case.name)}")
             causes = _causes(setup, folder, results(), {case.name: case for case in cases}, executor)
-    finally:
-        results().save(folder)
-        shutil.rmtree(folder / BUILDS, ignore_errors=True)
+        finally:
+            results().save(folder)
+            for place in (BUILDS, RUNS) if results().passes else (BUILDS,):
+                shutil.rmtree(folder / place, ignore_errors=True)
     return results()
 
 
