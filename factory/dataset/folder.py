@@ -24,7 +24,7 @@ from factory.dataset.plan import SCHEMA, Plan, Shard
 from factory.spec import InputError, typed_values, write_whole
 
 PLAN, DATASET, SUMS, CARD, MERGED = "plan.json", "dataset.json", "SHA256SUMS", "README.md", "dataset.h5"
-SHARDS, ATTEMPTS, SOURCES = "shards", "attempts", "sources"
+SHARDS, SOURCES = "shards", "sources"
 
 
 @dataclass(frozen=True)

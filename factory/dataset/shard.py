@@ -1,28 +1,21 @@
 """The atom of a dataset: one shard, built by one process, whole or not at all, the same bytes whoever builds it.
 
-No lock is taken. An attempt has a folder of its own; its files are on the disk before they are moved to their place, a
-file at a time, and the record that says so comes last. So a builder may be killed anywhere, and two that build the same
-shard put the same bytes in the same place.
+Any process on any machine that sees the folder may build any shard, at any time. What is there is taken as it is.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import os
-import re
-import secrets
-import shutil
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import factory
 from factory.build.sources import Source, open_pictures, open_stored
+from factory.dataset.attempt import attempt, publish
 from factory.dataset.folder import (
-    ATTEMPTS,
     SHARDS,
     SealedShard,
     ShardFile,
@@ -32,7 +25,7 @@ from factory.dataset.folder import (
     to_json,
 )
 from factory.dataset.plan import Part, Plan, Shard
-from factory.spec import InputError, Progress, is_alive
+from factory.spec import InputError, Progress
 from factory.store import Store, create_store, open_store, plan_store
 
 SIDE_FILES: Mapping[str, Callable[[Store, Path], None]] = {}
@@ -71,7 +64,7 @@ def _build(folder: Path, plan: Plan, shard: Shard, progress: Progress | None) ->
             f"{part.source}: images {shard.start} to {stop - 1} must be those of the plan, they are others"
         )
     batch = -(-shard.count // -(-shard.count // _MOST_BATCH))  # equal batches: nothing is computed to fill one up
-    with _attempt(folder, shard) as scratch:
+    with attempt(folder, shard.name) as scratch:
         store = scratch / f"{shard.name}.h5"
         planned = plan_store(source.origin, source.planned, plan.array, images, plan.packed, keep="codes")
         planned = replace(planned, groups=planned.groups | {"": planned.groups[""] | {"shard": plan.digest(shard)}})
@@ -85,7 +78,7 @@ def _build(folder: Path, plan: Plan, shard: Shard, progress: Progress | None) ->
         sealed = SealedShard(plan.digest(shard), tuple(_described(path) for path in files))
         record = scratch / shard_record(folder, shard).name
         record.write_bytes(to_json(asdict(sealed)))
-        _publish(folder / SHARDS, [*files, record])
+        publish(folder / SHARDS, [*files, record])
     return sealed
 
 
@@ -112,50 +105,3 @@ def _described(path: Path) -> ShardFile:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return ShardFile(f"{SHARDS}/{path.name}", path.stat().st_size, digest)
-
-
-def _publish(target: Path, files: list[Path]) -> None:
-    """Move files to their place, the last one once the others are on the disk there."""
-    target.mkdir(exist_ok=True)
-    for path in files:
-        reach_disk(path)
-    for path in files[:-1]:
-        path.replace(target / path.name)
-    reach_disk(target)
-    files[-1].replace(target / files[-1].name)
-    reach_disk(target)
-
-
-def reach_disk(path: Path) -> None:
-    """Wait until a file's contents, or a folder's names, are on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def _attempt(folder: Path, shard: Shard) -> Iterator[Path]:
-    """Yield a new folder for one attempt at a shard.
-
-    Attempts of processes of this machine that are dead go before, so that they take no room on a full disk; once the
-    shard is finished, all do, also those of other machines, of which nobody can tell whether they are dead.
-    """
-    host = re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname())
-    attempts = folder / ATTEMPTS
-    try:
-        for path in attempts.glob(f"{shard.name}.{host}.*"):
-            process = path.name.split(".")[2]
-            if process.isdigit() and not is_alive(int(process)):
-                shutil.rmtree(path, ignore_errors=True)
-        scratch = attempts / f"{shard.name}.{host}.{os.getpid()}.{secrets.token_hex(4)}"
-        scratch.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{attempts}: must be writable: {error.strerror}") from None
-    try:
-        yield scratch
-        for path in attempts.glob(f"{shard.name}.*"):
-            shutil.rmtree(path, ignore_errors=True)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -18,7 +18,7 @@ def write_whole(path: Path, contents: bytes) -> None:
 
     Raise InputError where it cannot be written; nothing is left then, and what was there before stays.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"
     try:
         try:
             temporary.write_bytes(contents)
