@@ -213,10 +213,10 @@ class _Measure:
             over[..., place] += np.count_nonzero(peak >= 1 << (width - 1), axis=1).astype(np.int32)
 
     def _zeros(self, codes: Integer[np.ndarray, "image ic y x"]) -> Float64[np.ndarray, "image it"]:
-        zeros = (codes == self.spec.zero_point).mean(axis=(2, 3))
+        zeros = np.count_nonzero(codes == self.spec.zero_point, axis=(2, 3))
         starts = np.arange(0, self.spec.in_channels, self.array.rows)
-        sizes = np.diff(starts, append=self.spec.in_channels)
-        return np.add.reduceat(zeros, starts, axis=1) / sizes
+        channels = np.diff(starts, append=self.spec.in_channels)
+        return np.add.reduceat(zeros, starts, axis=1) / (channels * self.spec.height * self.spec.width)
 
 
 def _magnitude(values: Integer[np.ndarray, "*any"], out: Any = None) -> Integer[np.ndarray, "*any"]:

@@ -64,5 +64,5 @@ def _value(node: ast.expr, column: Column, text: str) -> Shaped[np.ndarray, "*an
         case ast.Constant(value) if type(value) in (int, float) and abs(value) <= _LARGEST:
             return np.asarray(value)
         case ast.UnaryOp(ast.USub(), ast.Constant() as operand):
-            return -_value(operand, column, text)
+            return np.asarray(-_value(operand, column, text))
     raise _no_condition(ast.get_source_segment(text.strip(), node) or text)
