@@ -9,4 +9,6 @@ from factory.dataset.plan import Part as Part
 from factory.dataset.plan import Plan as Plan
 from factory.dataset.plan import Shard as Shard
 from factory.dataset.plan import Split as Split
+from factory.dataset.reading import OpenDataset as OpenDataset
+from factory.dataset.reading import open_dataset as open_dataset
 from factory.dataset.shard import build_shard as build_shard
