@@ -2,7 +2,6 @@
 
 from factory.dataset.folder import Dataset as Dataset
 from factory.dataset.folder import SealedShard as SealedShard
-from factory.dataset.folder import ShardFile as ShardFile
 from factory.dataset.folder import read_dataset as read_dataset
 from factory.dataset.folder import read_plan as read_plan
 from factory.dataset.plan import Part as Part

@@ -6,6 +6,7 @@ process may be killed anywhere, and two that make the same put the same bytes in
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -39,6 +40,12 @@ def reach_disk(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

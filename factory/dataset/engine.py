@@ -65,9 +65,9 @@ def build_dataset(
     """Build every shard that is missing, seal the dataset, and return it; what is there is not built again.
 
     `workers` processes of one thread each build them on this machine (None: one a processor), 0: this process alone,
-    without Dask; or the workers of a `scheduler`, by its address or by its file. They must see the folder under the same
-    path. `progress` is called with the images done and in all, and what is being built. Raise InputError where a shard
-    cannot be built; those that can be are then there.
+    without Dask; or the workers of a `scheduler`, by its address or by its file, which must see the folder under the
+    same path. `progress` is called with the images done and in all, and what is being built. Raise InputError where a
+    shard cannot be built; those that can be are then there.
     """
     folder = Path(folder).absolute()
     if sum(given is not None for given in (workers, scheduler, scheduler_file)) > 1:

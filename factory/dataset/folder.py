@@ -3,7 +3,7 @@
 plan.json        the plan, with the places of its sources on this machine
 sources/         stores that were made for the plan, of arrays, models or patterns
 shards/00003.h5  a store of codes alone, whose `image` axes count the dataset's images
-shards/00003.json  written after it: what the shard is of, and the sizes and sha256 of its files
+shards/00003.json  written after it: what the shard is of, and its file's size and sha256
 attempts/        shards that are being built, each attempt in a folder of its own
 dataset.h5       all shards as one file of virtual datasets
 README.md        a card
@@ -28,25 +28,16 @@ SHARDS, SOURCES = "shards", "sources"
 
 
 @dataclass(frozen=True)
-class ShardFile:
-    """A file of a shard: its path in the dataset's folder, its size and its sha256 (hex)."""
+class SealedShard:
+    """A finished shard: what it is of, as `Plan.digest` has it, and its file in the dataset's folder.
 
+    `sha256` (hex) is of the file, which has so many `bytes`.
+    """
+
+    digest: str
     path: str
     bytes: int
     sha256: str
-
-
-@dataclass(frozen=True)
-class SealedShard:
-    """A finished shard: what it is of, as `Plan.digest` has it, and its files, the store first."""
-
-    digest: str
-    files: tuple[ShardFile, ...]
-
-    @property
-    def store(self) -> ShardFile:
-        """The shard's store."""
-        return self.files[0]
 
 
 @dataclass(frozen=True)
@@ -59,10 +50,10 @@ class Dataset:
 
     def path(self, number: int) -> Path:
         """Return where the store of a shard is."""
-        return self.folder / self.shards[number].store.path
+        return self.folder / self.shards[number].path
 
     def check(self) -> None:
-        """Raise InputError, which names the shards, unless every file of every shard is there in its size."""
+        """Raise InputError, which names the shards, unless the file of every shard is there in its size."""
         wrong = {
             number: reason
             for number, shard in enumerate(self.shards)
@@ -103,12 +94,10 @@ def _dataset(folder: Path, data: Mapping[str, Any]) -> Dataset:
 
 
 def _sealed(data: Any) -> SealedShard:
-    files = data.get("files") if isinstance(data, dict) else None
-    if not isinstance(files, list) or not files or not all(isinstance(file, dict) for file in files):
-        raise InputError("files of a shard must be a list of tables")
-    kinds = {field.name: field.type for field in dataclasses.fields(ShardFile)}
-    records = tuple(ShardFile(**typed_values(file, kinds, kinds)) for file in files)
-    return SealedShard(typed_values({"digest": data.get("digest")}, {"digest": "str"}, ())["digest"], records)
+    if not isinstance(data, dict):
+        raise InputError("a shard must be a table")
+    kinds = {field.name: field.type for field in dataclasses.fields(SealedShard)}
+    return SealedShard(**typed_values(data, kinds, kinds))
 
 
 def _read(path: Path, convert: Any, hint: str) -> Any:
@@ -170,15 +159,12 @@ def unfinished_shards(folder: Path, plan: Plan) -> dict[int, str]:
 
 
 def wrong_size(folder: Path, shard: SealedShard) -> str | None:
-    """Return in a line which of a shard's files is not there in its size; None where all are."""
-    for file in shard.files:
-        try:
-            size = (folder / file.path).stat().st_size
-        except OSError as error:
-            return f"{file.path} must be there: {error.strerror}"
-        if size != file.bytes:
-            return f"{file.path} must have {file.bytes} bytes, it has {size}"
-    return None
+    """Return in a line that a shard's file is not there in its size; None where it is."""
+    try:
+        size = (folder / shard.path).stat().st_size
+    except OSError as error:
+        return f"{shard.path} must be there: {error.strerror}"
+    return None if size == shard.bytes else f"{shard.path} must have {shard.bytes} bytes, it has {size}"
 
 
 def array_expression(numbers: Any) -> str:

@@ -102,7 +102,7 @@ def _create_virtual(target: h5py.Group, item: h5py.Dataset, dataset: Dataset, ki
     for shard, sealed in zip(dataset.plan.shards, dataset.shards, strict=True):
         part = (shard.count, *shape[1:])
         space.select_hyperslab((shard.first, *(0 for _ in shape[1:])), part)
-        file, name = sealed.store.path.encode(), item.name.encode()
+        file, name = sealed.path.encode(), item.name.encode()
         creation.set_virtual(space, file, name, h5py.h5s.create_simple(part))
     space.select_all()
     name = item.name.rpartition("/")[2].encode()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from factory.fileplan import ExportOptions
 from factory.spec import InputError, SystolicArray, check_range, parse_ranges, typed_values
 
 SCHEMA = "factory-dataset/1"
@@ -38,6 +39,15 @@ class Split:
     def places(self, image_count: int) -> list[int]:
         """Return the global indices of the split's images; raise InputError where one is out of range."""
         return parse_ranges(self.images, image_count, f"split {self.name}")
+
+    def of(self, options: ExportOptions) -> ExportOptions:
+        """Return the options of an export of the split, but for the layers, images and tiles that they name already."""
+        return dataclasses.replace(
+            options,
+            layers=self.layers if options.layers is None else options.layers,
+            images=self.images if options.images is None else options.images,
+            tiles=self.tiles if options.tiles == ExportOptions.tiles else options.tiles,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from factory.build.synthetic import corners
 from factory.checkpoint import shipped_weights
 from factory.dataset.folder import SOURCES, read_plan, write_plan
 from factory.dataset.plan import FULL, MOST_SHARD_IMAGES, Part, Plan, Split
+from factory.report import bytes_text
 from factory.spec import InputError, SystolicArray, check_range, read_toml, typed_values, whole_folder
-from factory.store import COMPRESSIONS, is_store
+from factory.store import COMPRESSIONS, KEPT, is_store, plan_store
 from factory.synthetic import Draw, random_words
 
 TOML = "plan.toml"
@@ -26,6 +28,8 @@ _SMOKE, _CORNER, _RANDOM = "smoke", "corner", "random-"
 _SMOKE_IMAGES = 8
 _SOURCES = ("images", "source", "corners", "random")
 _MOST_SEED = 2**63 - 1
+_PRODUCTS = 15e9
+"""Products of codes that one processor with AVX-512 adds up in a second: measured, a guess for any other."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,9 @@ def plan_dataset(
 ) -> Plan:
     """Plan a dataset in a new folder, and return the plan; nothing is computed but digests of the images.
 
-    `say` is called with a line for each thing that a source leaves out, `toml` is the file of the options, which is
-    kept. Raise InputError where an option is not what it must be, or there is something in the folder already.
+    `say` is called with a line for each thing that a source leaves out, and with lines that say how large the dataset
+    will be; `toml` is the file of the options, which is kept. Raise InputError where an option is not what it must be,
+    or there is something in the folder already.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -121,9 +126,32 @@ def plan_dataset(
             write_plan(root, plan)
             if toml is not None:
                 (root / TOML).write_bytes(toml.read_bytes())
+            for line in describe_plan(folder, plan, source, part):
+                if say:
+                    say(line)
     except OSError as error:
         raise InputError(f"{folder}: must be a folder that can be written: {error.strerror}") from None
     return plan
+
+
+def describe_plan(folder: Path, plan: Plan, source: Source, part: Part) -> Iterator[str]:
+    """Yield lines that say how large a part of a dataset will be, and how long it takes; `source` is the part's."""
+    images = source.images(0, min(plan.shard_images, part.count))
+    codes, psums = (plan_store(source.origin, source.planned, plan.array, images, keep=keep) for keep in KEPT[::-1])
+    shards = len(part.sha256)
+    constants = codes.nbytes - codes.image_bytes * codes.image_count
+    size, whole = (part.count * each.image_bytes + shards * constants for each in (codes, psums))
+    yield (
+        f"{folder}: {part.count} images of {part.name}, {len(plan.layers)} layers of {plan.network}: "
+        f"{shards} shards of up to {plan.shard_images} images"
+    )
+    packed = "" if plan.packed is None else f", less by {plan.packed}"
+    yield f"codes: {bytes_text(size)}{packed}; with psums it would be {bytes_text(whole)}"
+    if plan.pictures:
+        products = sum(math.prod(spec.weight_shape) * spec.onij_count for spec in source.origin.network.layers)
+        seconds = part.count * products / _PRODUCTS
+        yield f"time: {seconds:.1f} s, if one processor adds up {_PRODUCTS / 1e9:.0f} G products a second"
+    yield f"splits: {', '.join(f'{x.name} {len(x.places(plan.image_count))}' for x in plan.splits)}"
 
 
 def extend_dataset(folder: Path | str, options: PlanOptions, say: Callable[[str], None] | None = None) -> Plan:
@@ -142,6 +170,9 @@ def extend_dataset(folder: Path | str, options: PlanOptions, say: Callable[[str]
         raise InputError(f"{part.name}: weights must have the plan's sha256 {plan.weights_sha256}, they are others")
     plan = replace(plan, parts=(*plan.parts, part))
     write_plan(folder, plan)
+    for line in describe_plan(folder, plan, source, part):
+        if say:
+            say(line)
     return plan
 
 

@@ -122,12 +122,7 @@ def _of_split(setup: Setup, source: Store | OpenDataset) -> ExportOptions:
         split = Split(FULL)
     else:
         raise InputError(f"{source.path}: split must be given with a dataset, this is a store", options=("split",))
-    return replace(
-        options,
-        layers=split.layers if options.layers is None else options.layers,
-        images=split.images if options.images is None else options.images,
-        tiles=split.tiles if options.tiles == ExportOptions.tiles else options.tiles,
-    )
+    return split.of(options)
 
 
 def _build_key(bench: Bench) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from factory.dataset.attempt import ATTEMPTS, attempt, publish
+from factory.dataset.attempt import ATTEMPTS, attempt, file_sha256, publish
 from factory.dataset.folder import (
     CARD,
     DATASET,
@@ -26,6 +25,8 @@ from factory.dataset.merged import write_merged
 from factory.dataset.plan import Plan
 from factory.spec import InputError
 
+_MOST_REASONS = 8
+
 
 @dataclass(frozen=True)
 class Status:
@@ -40,6 +41,18 @@ class Status:
     def missing(self) -> str:
         """The shards that must be built, as the expression of a job array: `3-5,9`."""
         return array_expression(self.unfinished)
+
+    def __str__(self) -> str:
+        shards = len(self.plan.shards)
+        lines = [f"{self.folder}: {shards - len(self.unfinished)} of {shards} shards, {self.plan.image_count} images"]
+        if self.unfinished:
+            wrong = [reason for reason in self.unfinished.values() if not reason.endswith("is missing")]
+            lines += [*wrong[:_MOST_REASONS], f"must be built: {self.missing}"]
+        elif not self.sealed:
+            lines.append("must be sealed: factory dataset build")
+        else:
+            lines.append("sealed")
+        return "\n".join(lines)
 
 
 def dataset_status(folder: Path | str) -> Status:
@@ -84,23 +97,18 @@ def _seal(folder: Path, plan: Plan) -> None:
         shards = [asdict(shard) for shard in dataset.shards]
         record = to_json(dict(plan=plan.to_dict(with_places=False), shards=shards))
         (scratch / DATASET).write_bytes(record)
-        sums = {name: _sha256(scratch / name) for name in (CARD, MERGED, DATASET)}
-        sums |= {file.path: file.sha256 for shard in dataset.shards for file in shard.files}
+        sums = {name: file_sha256(scratch / name) for name in (CARD, MERGED, DATASET)}
+        sums |= {shard.path: shard.sha256 for shard in dataset.shards}
         listing = "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
         (scratch / SUMS).write_text(listing, encoding="utf-8")
         publish(folder, [scratch / name for name in (MERGED, CARD, SUMS, DATASET)])
     shutil.rmtree(folder / ATTEMPTS, ignore_errors=True)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def card(dataset: Dataset) -> str:
     """Return the card of a dataset, in Markdown: what it is of, how large, and how to read it."""
     plan, array = dataset.plan, dataset.plan.array
-    size = sum(file.bytes for shard in dataset.shards for file in shard.files)
+    size = sum(shard.bytes for shard in dataset.shards)
     parts = [f"| {part.first} | {part.count:,} | {part.name} | {part.pick} |" for part in plan.parts]
     splits = [f"| `{split.name}` | {split.images} | {split.layers} | {split.tiles} |" for split in plan.splits]
     return "\n".join([
@@ -123,7 +131,7 @@ def card(dataset: Dataset) -> str:
         "| `full` | all | all | all |",
         *splits,
         "",
-        "Check it with `sha256sum -c SHA256SUMS` and `factory dataset verify`. `dataset.h5` is all shards as one file of "
-        "virtual datasets, `shards/*.h5` are stores of their own; the axes `image` count all images.",
+        "Check it with `sha256sum -c SHA256SUMS` and `factory dataset verify`. `dataset.h5` is all shards as one file "
+        "of virtual datasets, `shards/*.h5` are stores of their own; the axes `image` count all images.",
         "",
     ])  # fmt: skip

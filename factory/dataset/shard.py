@@ -6,19 +6,16 @@ Any process on any machine that sees the folder may build any shard, at any time
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import factory
 from factory.build.sources import Source, open_pictures, open_stored
-from factory.dataset.attempt import attempt, publish
+from factory.dataset.attempt import attempt, file_sha256, publish
 from factory.dataset.folder import (
     SHARDS,
     SealedShard,
-    ShardFile,
     finished_shard,
     read_plan,
     shard_record,
@@ -26,11 +23,8 @@ from factory.dataset.folder import (
 )
 from factory.dataset.plan import Part, Plan, Shard
 from factory.spec import InputError, Progress
-from factory.store import Store, create_store, open_store, plan_store
+from factory.store import create_store, plan_store
 
-SIDE_FILES: Mapping[str, Callable[[Store, Path], None]] = {}
-"""What is written beside each shard's store, by the end of the file's name: from the store to a path, the same bytes
-for the same store."""
 _MOST_BATCH = 64
 
 
@@ -70,15 +64,10 @@ def _build(folder: Path, plan: Plan, shard: Shard, progress: Progress | None) ->
         planned = replace(planned, groups=planned.groups | {"": planned.groups[""] | {"shard": plan.digest(shard)}})
         with create_store(store, planned) as writer:
             source.fill(writer, planned, shard.start, batch, progress)
-        files = [store]
-        for suffix, write in SIDE_FILES.items():
-            files.append(scratch / f"{shard.name}{suffix}")
-            with open_store(store) as finished:
-                write(finished, files[-1])
-        sealed = SealedShard(plan.digest(shard), tuple(_described(path) for path in files))
+        sealed = SealedShard(plan.digest(shard), f"{SHARDS}/{store.name}", store.stat().st_size, file_sha256(store))
         record = scratch / shard_record(folder, shard).name
         record.write_bytes(to_json(asdict(sealed)))
-        publish(folder / SHARDS, [*files, record])
+        publish(folder / SHARDS, [store, record])
     return sealed
 
 
@@ -99,9 +88,3 @@ def open_part(folder: Path, plan: Plan, part: Part) -> Source:
 
 _cached_part = functools.lru_cache(maxsize=2)(lambda folder, plan, number: open_part(folder, plan, plan.parts[number]))
 """`open_part`, once a process for all shards that it builds."""
-
-
-def _described(path: Path) -> ShardFile:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return ShardFile(f"{SHARDS}/{path.name}", path.stat().st_size, digest)

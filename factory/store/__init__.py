@@ -5,6 +5,7 @@ from factory.store.reader import StoredImages as StoredImages
 from factory.store.reader import StoredLayer as StoredLayer
 from factory.store.reader import open_store as open_store
 from factory.store.variables import COMPRESSIONS as COMPRESSIONS
+from factory.store.variables import KEPT as KEPT
 from factory.store.variables import SCHEMA as SCHEMA
 from factory.store.variables import ImageOrigin as ImageOrigin
 from factory.store.variables import LayerOrigin as LayerOrigin
