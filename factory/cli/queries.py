@@ -51,7 +51,7 @@ def simulate(
     workers: Annotated[int, typer.Option(help="Simulations that run at once.")] = 1,
     scheduler: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="Run on the workers of a Dask scheduler that see the same files."),
+        typer.Option(metavar="ADDRESS|FILE", help="Run on the workers of a Dask scheduler, which see the same files."),
     ] = None,
     layers: Annotated[
         str | None, typer.Option(metavar="NAMES", help=options.LAYERS_HELP, show_default="the split's")

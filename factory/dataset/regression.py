@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from factory.dataset.engine import _connected as connected
 from factory.dataset.outcomes import RESULTS, CaseResult, Results, load_results
 from factory.dataset.plan import FULL, Split
 from factory.dataset.reading import OpenDataset, open_source
@@ -150,10 +151,10 @@ def regress(
 ) -> Results:
     """Simulate the cases of a regression, and write `results.json` and `junit.xml` into `folder`.
 
-    `workers` simulations run at once, or as many as the Dask `scheduler` has threads, on machines that see the same
-    files. `only` is the name of one case; with `failed`, those cases run that the results in `folder` do not say
-    passed; the others' results stay. A case that does not pass keeps its vectors in `runs/<case>`. Raise InputError
-    where nothing can be simulated.
+    `workers` simulations run at once, or as many as the workers of a Dask `scheduler`, its address or its file, have
+    threads; they must see the same files. `only` is the name of one case; with `failed`, those cases run that the
+    results in `folder` do not say passed; the others' results stay. A case that does not pass keeps its vectors in
+    `runs/<case>`. Raise InputError where nothing can be simulated.
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}", options=("workers",))
@@ -210,9 +211,8 @@ def _executor(workers: int, scheduler: str | None) -> Iterator[Executor]:
                 pool.shutdown(cancel_futures=True)
                 raise
         return
-    from distributed import Client
-
-    with Client(scheduler) as client:
+    place = (None, scheduler) if Path(scheduler).is_file() else (scheduler, None)
+    with connected(0, *place) as client:
         yield client.get_executor(pure=False)
 
 
