@@ -70,7 +70,7 @@ def simulate(
     ] = "wrap",
     stall: Annotated[int | None, typer.Option(metavar="SEED", help="Stall every handshake at random.")] = None,
     batch: Annotated[int, typer.Option(help="Images of a layer that one process simulates.")] = 8,
-    limit: Annotated[float, typer.Option(help="Seconds after which a simulation is ended.")] = 600,
+    limit: Annotated[float, typer.Option(help="Seconds after which a simulation is ended.")] = 3600,
     failed: Annotated[
         bool, typer.Option("--failed", help="Run only what has not passed, by the results in FOLDER.")
     ] = False,

@@ -57,7 +57,7 @@ class Setup:
     dut: tuple[Path, ...] = ()
     stall: int | None = None
     batch: int = 8
-    limit: float = 600.0
+    limit: float = 3600.0
 
     def __post_init__(self):
         for name, least in (("limit", 0.001), ("batch", 1), ("stall", 0)):
