@@ -64,9 +64,9 @@ def plan(
     from factory.dataset.planning import PlanOptions, plan_dataset, read_options
 
     given = dict(
-        weights=weights, images=images, split=split, pick=pick, source=source, corners=corners, random=-1 if random is None else random,
-        count=count, layers=layers, rows=rows, cols=cols, psum_bits=psum_bits, shard_images=shard_images,
-        compression=compression, splits=dict(_named(text) for text in splits or ()),
+        weights=weights, images=images, split=split, pick=pick, source=source, corners=corners, count=count,
+        random=-1 if random is None else random, layers=layers, rows=rows, cols=cols, psum_bits=psum_bits,
+        shard_images=shard_images, compression=compression, splits=dict(_named(text) for text in splits or ()),
     )  # fmt: skip
     chosen = PlanOptions(**given)
     if toml is not None:
