@@ -39,8 +39,8 @@ class TileFacts:
 
     Extremes are of the psums of a tile, of the running sums while it is passed, and of the finished accumulators of its
     `ot`, of real channels only. `zeros` is the share of a tile's activation codes that stand for 0, the border apart.
-    `overflow[..., width - LEAST_WIDTH]` counts the psums in whose column some sum does not fit a signed adder of `width`
-    bits, and the running sums that do not; a width that is not listed holds every sum.
+    `overflow[..., width - LEAST_WIDTH]` counts the psums in whose column some sum does not fit a signed adder of
+    `width` bits, and the running sums that do not; a width that is not listed holds every sum.
     """
 
     image: Int64[np.ndarray, " image"]
