@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64
@@ -36,33 +36,6 @@ if TYPE_CHECKING:
 _BLOCK = 64
 """Images whose codes are copied at once."""
 _STEPS = ("alpha_w", "alpha_a", "weight_step", "activation_step")
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Images that were picked, and the layers that they go through."""
-
-    origin: LayerOrigin
-    planned: tuple[PlannedLayer, ...]
-
-    @property
-    def name(self) -> str:
-        """The source's own name, which holds no folder."""
-
-    @property
-    def count(self) -> int:
-        """Number of images picked."""
-
-    def sha256(self, start: int, stop: int) -> str:
-        """Return the sha256 (hex) of all that makes the images `start .. stop - 1` what they are."""
-
-    def images(self, start: int, stop: int) -> ImageOrigin:
-        """Return how a store describes these images."""
-
-    def fill(
-        self, writer: StoreWriter, plan: StorePlan, start: int, batch: int | None, progress: Progress | None
-    ) -> None:
-        """Write the images of a store's plan, which are those from `start` on, `batch` at a time."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +157,10 @@ class StoreSource:
             writer.commit(done)
             if progress:
                 progress(done * plan.image_bytes, plan.image_count * plan.image_bytes, self.name)
+
+
+Source = PictureSource | StoreSource
+"""Images that were picked, and the layers that they go through."""
 
 
 def open_pictures(

@@ -51,7 +51,7 @@ def plan(
     rows: options.Rows = 8,
     cols: options.Cols = 8,
     psum_bits: options.PsumBits = 16,
-    shard_images: Annotated[int, typer.Option(help="Images of a shard.")] = 256,
+    shard_images: Annotated[int, typer.Option(help="Images of a shard.")] = 512,
     compression: Annotated[str, typer.Option(help="`none`, `gzip`, `lz4` or `zstd`.")] = "none",
     splits: Annotated[
         list[str] | None,

@@ -54,22 +54,21 @@ def attempt(folder: Path, name: str) -> Iterator[Path]:
 
     Attempts of processes of this machine that are dead go before, so that they take no room on a full disk; once one
     has succeeded, all go, also those of other machines, of which nobody can tell whether they are dead. So an attempt
-    that fails may have been overtaken.
+    that fails may have been overtaken. Raise InputError for what the system says of files.
     """
     host = re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname())
     attempts = folder / ATTEMPTS
+    scratch = attempts / f"{name}.{host}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         for path in attempts.glob(f"{name}.{host}.*"):
             process = path.name.split(".")[2]
             if process.isdigit() and not is_alive(int(process)):
                 shutil.rmtree(path, ignore_errors=True)
-        scratch = attempts / f"{name}.{host}.{os.getpid()}.{secrets.token_hex(4)}"
         scratch.mkdir(parents=True)
-    except OSError as error:
-        raise InputError(f"{attempts}: must be writable: {error.strerror}") from None
-    try:
         yield scratch
         for path in attempts.glob(f"{name}.*"):
             shutil.rmtree(path, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{folder}: must be writable: {error.strerror or error}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -40,19 +40,18 @@ class _Meter:
         self._shards = len(plan.shards) - len(missing)
         self._there = self._images = plan.image_count - sum(plan.shard(number).count for number in missing)
 
-    def show(self, within: float = 0, workers: int = 0) -> None:
+    def show(self, within: float = 0) -> None:
         """Tell the progress; `within` are images of shards that are not finished."""
         if self._progress:
             rate = (self._images + within - self._there) / max(time.monotonic() - self._start, 1e-9)
             text = f"{self._shards}/{len(self._plan.shards)} shards, {rate:.0f} images/s"
-            text += f", {workers} workers" if workers else ""
             self._progress(int(self._images + within), self._plan.image_count, text)
 
-    def finish(self, number: int, workers: int = 0) -> None:
+    def finish(self, number: int) -> None:
         """Count a shard."""
         self._shards += 1
         self._images += self._plan.shard(number).count
-        self.show(workers=workers)
+        self.show()
 
 
 def build_dataset(
@@ -144,7 +143,7 @@ def _run(client: Client, folder: Path, missing: Sequence[int], meter: _Meter) ->
     for future in running:
         number = int(future.key.split("-")[1])
         if future.status == "finished":
-            meter.finish(number, len(client.scheduler_info(n_workers=-1)["workers"]))
+            meter.finish(number)
         else:
             failed[number] = future.exception()
         future.release()

@@ -66,7 +66,7 @@ class Dataset:
 
 def read_plan(folder: Path | str) -> Plan:
     """Return the plan of a dataset's folder; raise InputError where there is none that can be read."""
-    return _read(Path(folder) / PLAN, lambda data: Plan.from_dict(data.get("plan")), "factory dataset plan makes one")
+    return _read(Path(folder) / PLAN, _plan, "factory dataset plan makes one")
 
 
 def read_dataset(folder: Path | str) -> Dataset:
@@ -82,8 +82,14 @@ def read_dataset(folder: Path | str) -> Dataset:
     return dataset
 
 
+def _plan(data: Mapping[str, Any]) -> Plan:
+    if not isinstance(data.get("plan"), dict):
+        raise InputError("plan must be a table")
+    return Plan.from_dict(data["plan"])
+
+
 def _dataset(folder: Path, data: Mapping[str, Any]) -> Dataset:
-    plan, shards = Plan.from_dict(data.get("plan")), data.get("shards")
+    plan, shards = _plan(data), data.get("shards")
     if not isinstance(shards, list) or len(shards) != len(plan.shards):
         raise InputError(f"shards must be the list of {len(plan.shards)}")
     sealed = tuple(_sealed(shard) for shard in shards)

@@ -18,6 +18,8 @@ from factory.spec import InputError
 from factory.store.hdf5 import UNREADABLE, WritableHDF5, open_finished
 
 _IMAGE = "image"
+_LEAST = {"label": -1, "source_index": -1}
+"""The least value of variables of images: that of an image without one."""
 
 
 def write_merged(path: Path, dataset: Dataset) -> None:
@@ -82,11 +84,9 @@ def _held(group: h5py.Group, item: h5py.Dataset) -> tuple[np.dtype, int]:
     """Return the type of a virtual dataset and the value, out of what it can hold, that stands for what is missing."""
     name, kind = item.name.rpartition("/")[2], item.dtype
     info = np.iinfo(kind)
-    low, high = info.min, info.max
-    if name == "activation":
-        low, high = group["activation_low"][...].min(), group["activation_high"][...].max()
-    elif name in ("label", "source_index"):  # -1 is the least: an image without one
-        low = -1
+    low, high = _LEAST.get(name, info.min), info.max
+    if f"{name}_low" in group:
+        low, high = group[f"{name}_low"][...].min(), group[f"{name}_high"][...].max()
     if info.min < low:
         return kind, info.min
     if info.max > high:

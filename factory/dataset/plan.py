@@ -188,8 +188,6 @@ class Plan:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
         """Return the plan that `to_dict` wrote, with its places or without; raise InputError for anything else."""
-        if not isinstance(data, dict):
-            raise InputError("must be a table")
         nested = dict(array=data.get("array"), parts=data.get("parts"), splits=data.get("splits", []))
         if not isinstance(nested["array"], dict) or not all(isinstance(nested[x], list) for x in ("parts", "splits")):
             raise InputError("array must be a table, parts and splits lists")

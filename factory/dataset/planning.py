@@ -54,7 +54,7 @@ class PlanOptions:
     rows: int = 8
     cols: int = 8
     psum_bits: int = 16
-    shard_images: int = 256
+    shard_images: int = 512
     compression: str = "none"
     splits: Mapping[str, Any] = field(default_factory=dict)
 

@@ -205,6 +205,8 @@ class OpenDataset:
             raise InputError(f"{self.path}: layer must be one of {' '.join(self.layers)}, not {name}")
         return self.layers[name]
 
+    vector = Store.vector
+
     def facts(self, layer: str, progress: Progress | None = None) -> TileFacts:
         """Return the facts of every tile of a layer on every image."""
         return joined(self._facts(layer, progress))

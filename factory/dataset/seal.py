@@ -83,7 +83,7 @@ def seal_dataset(folder: Path | str) -> Dataset:
     if not status.sealed:
         try:
             _seal(folder, status.plan)
-        except (InputError, OSError):
+        except InputError:
             if not _is_sealed(folder, status.plan):  # else another process has overtaken this one
                 raise
     return read_dataset(folder)

@@ -41,7 +41,7 @@ def build_shard(folder: Path | str, number: int, progress: Progress | None = Non
         return finished_shard(folder, plan, shard)
     try:
         return _build(folder, plan, shard, progress)
-    except (InputError, OSError):
+    except InputError:
         with suppress(InputError):  # another process has finished it, and removed this attempt
             return finished_shard(folder, plan, shard)
         raise
