@@ -39,7 +39,8 @@ class OpenShards:
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
-        self.most = max(1, min(_MOST_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.most = max(1, allowed // 4) if 0 <= allowed < 4 * _MOST_OPEN else _MOST_OPEN  # -1: any number
         self._open: OrderedDict[int, Store] = OrderedDict()
         self._lock = threading.RLock()
 
