@@ -291,6 +291,7 @@ def test_neither_order_nor_attempts_change_a_byte(planned, built):
 def test_processes_of_dask_write_the_same_bytes(planned, built):
     done = factory_command("dataset", "build", planned, "--workers", 2)
     assert (done.returncode, done.stdout) == (0, f"{planned}  7 images  3 shards\n"), done.stderr
+    assert done.stderr == ""
     assert contents(planned) == contents(built)
 
 
@@ -306,7 +307,7 @@ def work():
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     given = dict(cores=1, processes=1, memory="4GB", walltime="01:00:00", interface="lo", local_directory=os.getcwd())
-    with SLURMCluster(**given, scheduler_options=dict(dashboard_address=None)) as cluster:
+    with SLURMCluster(**given, scheduler_options=dict(dashboard_address="127.0.0.1:0")) as cluster:
         script = cluster.job_script()
         Path("job.sh").write_text(script)
         done = threading.Thread(target=build_dataset, args=(folder, None, cluster.scheduler_address))

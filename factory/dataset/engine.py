@@ -117,7 +117,7 @@ def _connected(workers: int, scheduler: str | None, scheduler_file: Path | str |
     with tempfile.TemporaryDirectory() as scratch, dask.config.set({"temporary-directory": scratch}):
         try:
             if workers:
-                one = dict(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None)
+                one = dict(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0")
                 with LocalCluster(**one) as cluster, Client(cluster) as client:
                     yield client
             else:
