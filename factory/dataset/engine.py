@@ -5,14 +5,15 @@ A task is a path and a number, and gives back the number: what is done is read f
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import secrets
 import sys
 import tempfile
 import time
-from asyncio import CancelledError
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 WINDOW = 4096
 """Tasks that a scheduler holds at once, enough for a thousand workers: more would cost it memory and time."""
-_MOST_FAILURES = 8
+_MOST_FAILURES, _TIMEOUT, _QUIET = 8, 30, logging.CRITICAL
 _EIGEN = "--xla_cpu_multi_thread_eigen=false"
 
 
@@ -112,21 +113,30 @@ def connected(workers: int, scheduler: str | None, scheduler_file: Path | str | 
     except ImportError:
         text = "a cluster needs dask: pip install 'factory[cluster]', or workers 0 in this process"
         raise InputError(text, options=("workers",)) from None
-    if scheduler_file and not Path(scheduler_file).is_file():
-        raise InputError(f"{scheduler_file}: must be a scheduler's file, it is not there")
-    with tempfile.TemporaryDirectory() as scratch, dask.config.set({"temporary-directory": scratch}):
+    where = scheduler or _scheduler_in(scheduler_file) if scheduler_file or scheduler else "local cluster"
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(_QUIET)  # what matters is raised
+    one = dict(n_workers=workers, threads_per_worker=1, memory_limit=0, silence_logs=_QUIET)
+    one |= dict(dashboard_address="127.0.0.1:0")  # else it warns where the usual port is taken
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(dask.config.set({"temporary-directory": scratch}))
         try:
-            if workers:
-                one = dict(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0")
-                with LocalCluster(**one) as cluster, Client(cluster) as client:
-                    yield client
-            else:
-                place = dict(scheduler_file=str(scheduler_file)) if scheduler_file else dict(address=scheduler)
-                with Client(**place, timeout=30) as client:
-                    yield client
-        except (OSError, ValueError, CancelledError) as error:
-            where = scheduler_file or scheduler or "local cluster"
-            raise InputError(f"{where}: its scheduler must be there until all is built: {error}") from None
+            cluster = stack.enter_context(LocalCluster(**one)) if workers else where
+            client = stack.enter_context(Client(cluster, timeout=_TIMEOUT))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{where}: its scheduler must be there: {error}") from None
+        yield client
+
+
+def _scheduler_in(path: Path | str) -> str:
+    """Return the address in a scheduler's file."""
+    try:
+        return json.loads(Path(path).read_text())["address"]
+    except OSError as error:
+        raise InputError(f"{path}: must be a scheduler's file: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError):
+        raise InputError(f"{path}: must be a scheduler's file, with its address") from None
 
 
 def _run(client: Client, folder: Path, missing: Sequence[int], meter: _Meter) -> None:
@@ -144,8 +154,10 @@ def _run(client: Client, folder: Path, missing: Sequence[int], meter: _Meter) ->
         number = int(future.key.split("-")[1])
         if future.status == "finished":
             meter.finish(number)
-        else:
+        elif future.status == "error":
             failed[number] = future.exception()
+        else:
+            raise InputError(f"{client.scheduler.address}: its scheduler must stay until all is built, it went away")
         future.release()
         if len(failed) < _MOST_FAILURES:
             running.update([submit(number) for number in islice(waiting, 1)])
