@@ -94,6 +94,8 @@ def test_only_the_shards_that_were_used_last_are_open(folder, monkeypatch):
         assert list(opened.shards._open) == [0, 2]
         assert activation[...].shape[0] == 8 and len(opened.shards._open) == 2
     assert not opened.shards._open
+    with pytest.raises(InputError, match=f"^{folder}: must be open to be read, it is closed$"):
+        activation[0]
 
 
 def test_an_export_takes_images_by_their_global_places(dataset, whole, tmp_path):

@@ -77,7 +77,7 @@ def simulate(
     only: Annotated[str | None, typer.Option(metavar="CASE", help="Run one case, such as `features.27/0-7`.")] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="For results.json, junit.xml, and what failed.")
-    ] = Path("regression"),
+    ] = Path("results"),
 ) -> None:
     """Simulate many vectors: compile once, run beside each other, and sort what fails by its cause.
 

@@ -85,7 +85,7 @@ def build_dataset(
             meter.finish(number)
     elif missing:
         local = 0 if scheduler or scheduler_file else min(workers or available_processors(), len(missing))
-        with _connected(local, scheduler, scheduler_file) as client:
+        with connected(local, scheduler, scheduler_file) as client:
             _run(client, folder, missing, meter)
     return seal_dataset(folder)
 
@@ -105,7 +105,7 @@ def build_task(folder: str, number: int) -> int:
 
 
 @contextmanager
-def _connected(workers: int, scheduler: str | None, scheduler_file: Path | str | None) -> Iterator[Client]:
+def connected(workers: int, scheduler: str | None, scheduler_file: Path | str | None) -> Iterator[Client]:
     """Yield a client of a scheduler, or of a new local cluster of so many workers."""
     try:
         import dask

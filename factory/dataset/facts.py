@@ -19,7 +19,8 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64, Integer, Shaped
 
-from factory.arithmetic.tiling import nij_of_onij, pad_map, split_channels
+from factory.arithmetic.adders import exact_product, reach
+from factory.arithmetic.tiling import nij_of_onij, split_channels, tile_activation
 from factory.audit import running_extremes
 from factory.spec import ConvLayer, InputError, Range, SystolicArray, write_whole
 from factory.store import StoredLayer
@@ -30,6 +31,7 @@ _BLOCK = 1 << 17
 SCHEMA = "factory-facts/1"
 LEAST_WIDTH = 8
 """The narrowest adder of which overflows are counted."""
+_LEAST_LIMIT = 1 << (LEAST_WIDTH - 1)
 _OVERFLOW = re.compile(r"overflow_([0-9]{1,2})")
 
 
@@ -39,8 +41,8 @@ class TileFacts:
 
     Extremes are of the psums of a tile, of the running sums while it is passed, and of the finished accumulators of its
     `ot`, of real channels only. `zeros` is the share of a tile's activation codes that stand for 0, the border apart.
-    `overflow[..., width - LEAST_WIDTH]` counts the psums in whose column some sum does not fit a signed adder of `width`
-    bits, and the running sums that do not; a width that is not listed holds every sum.
+    `overflow[..., width - LEAST_WIDTH]` counts the psums in whose column some sum does not fit a signed adder of
+    `width` bits, and the running sums that do not; a width that is not listed holds every sum.
     """
 
     image: Int64[np.ndarray, " image"]
@@ -130,87 +132,79 @@ def joined(parts: Iterable[TileFacts]) -> TileFacts:
 
 @dataclass(frozen=True)
 class _Measure:
-    """What is the same for all images of a layer; `dtype` holds every sum inside a column.
+    """What is the same for all images of a layer; `widths` are those of adders that can overflow.
 
-    `column_bits` are the bits that the sums inside a column of each `it` can need, `widths` those of adders that can
-    overflow.
+    `dtype` holds every sum inside a column.
     """
 
     spec: ConvLayer
     array: SystolicArray
     weight: Integer[np.ndarray, "it kij row oc"]
     dtype: np.dtype
-    column_bits: tuple[int, ...]
     widths: range
 
     @classmethod
     def of(cls, layer: StoredLayer) -> _Measure:
         """Return the measure of a stored layer."""
-        spec, array, dtype = layer.spec, layer.array, np.dtype(layer.psum.dtype)
-        weight = layer.weight[...]
-        ends = running_extremes(spec, array, weight, layer.activation_low, layer.activation_high)
-        least, most = (extreme(end, axis=(0, 2)) for extreme, end in zip((np.min, np.max), ends, strict=True))
-        bits = [
-            [Range(int(low), int(high)).bits for low, high in zip(*each, strict=True)]
-            for each in zip(least, most, strict=True)
-        ]
+        spec, array, weight = layer.spec, layer.array, layer.weight[...]
+        least, most = running_extremes(spec, array, weight, layer.activation_low, layer.activation_high)
+        widths = range(LEAST_WIDTH, Range(int(least.min()), int(most.max())).bits)
         lanes = split_channels(weight.reshape(*weight.shape[:2], -1), 1, array.rows).transpose(1, 3, 2, 0)
-        return cls(
-            spec,
-            array,
-            lanes.astype(dtype),
-            dtype,
-            tuple(max(each[:-1]) for each in bits),
-            range(LEAST_WIDTH, max(map(max, bits))),
-        )
+        return cls(spec, array, np.ascontiguousarray(lanes), np.dtype(layer.psum.dtype), widths)
 
     def columns(self, codes: Integer[np.ndarray, "image ic y x"]) -> dict[str, np.ndarray]:
         """Return the columns of some images."""
         spec, count = self.spec, len(codes)
-        lanes = split_channels(pad_map(codes, spec), -2, self.array.rows).transpose(1, 2, 0, 3).astype(self.dtype)
+        tiles = tile_activation(codes, spec, self.array).swapaxes(0, 1)  # (it, image, nij, row)
         taps, its = nij_of_onij(spec), len(self.weight)
         running = np.zeros((count, spec.onij_count, spec.out_channels), np.int32)
         ends = np.empty((4, count, its, spec.out_channels), np.int32)
         over = np.zeros((count, its, spec.out_channels, len(self.widths)), np.int32)
-        for it, (rows, weight) in enumerate(zip(lanes, self.weight, strict=True)):
+        for it, (tile, weight) in enumerate(zip(tiles, self.weight, strict=True)):
+            rows = tile.reshape(-1, self.array.rows)
             for kij, matrix in enumerate(weight):
-                psum, peak = self._column(rows, matrix, self.column_bits[it] > LEAST_WIDTH)
+                psum = exact_product(rows, matrix).astype(self.dtype).reshape(count, spec.nij_count, -1)
                 running += psum[:, taps[:, kij]]
-                self._count(peak, over[:, it])
-                self._count(_magnitude(running), over[:, it])
+                least, most = reach(rows, matrix)
+                wide = np.flatnonzero((least < -_LEAST_LIMIT) | (most >= _LEAST_LIMIT))
+                if wide.size:  # of the other channels no sum inside a column leaves any width that is counted
+                    peak = self._column_peaks(rows, matrix[:, wide]).reshape(count, spec.nij_count, -1)
+                    over[:, it, wide] += self._over(peak)
+                over[:, it] += self._over(_magnitude(running))
                 for values, low, high in ((psum, *ends[:2, :, it]), (running, *ends[2:, :, it])):
                     least, most = values.min(axis=1), values.max(axis=1)
                     np.copyto(low, least if kij == 0 else np.minimum(low, least))
                     np.copyto(high, most if kij == 0 else np.maximum(high, most))
         finished = running.min(axis=1), running.max(axis=1)
-        extremes = (np.minimum, np.maximum) * 3
         starts = range(0, spec.out_channels, self.array.cols)
-        by_tile = [f.reduceat(end, starts, axis=-1) for f, end in zip(extremes, (*ends, *finished), strict=True)]
+        extremes = zip((np.minimum, np.maximum) * 3, (*ends, *finished), strict=True)
         names = ("psum_low", "psum_high", "sum_low", "sum_high", "accumulator_low", "accumulator_high")
-        return dict(zip(names, by_tile, strict=True)) | {
-            "zeros": self._zeros(codes),
-            "overflow": np.add.reduceat(over, starts, axis=2, dtype=np.int64),
+        by_tile = {
+            name: extreme.reduceat(end, starts, axis=-1) for name, (extreme, end) in zip(names, extremes, strict=True)
         }
+        return by_tile | dict(zeros=self._zeros(codes), overflow=np.add.reduceat(over, starts, axis=2, dtype=np.int64))
 
-    def _column(
-        self, rows: Integer[np.ndarray, "row image nij"], matrix: Integer[np.ndarray, "row oc"], tracked: bool
-    ) -> tuple[Integer[np.ndarray, "image nij oc"], Integer[np.ndarray, "image nij oc"]]:
-        """Return the psums of one pass, and the largest magnitude of the sums inside each one's column."""
-        total = rows[0][..., None] * matrix[0]
-        peak, product = _magnitude(total), np.empty_like(total)
-        for codes, weights in zip(rows[1:], matrix[1:], strict=True):
-            total += np.multiply(codes[..., None], weights, out=product)
-            if tracked:
-                np.maximum(peak, _magnitude(total, product), out=peak)
-        return total, peak
+    def _column_peaks(
+        self, rows: Integer[np.ndarray, "pixel row"], matrix: Integer[np.ndarray, "row oc"]
+    ) -> Integer[np.ndarray, "pixel oc"]:
+        """Return the largest magnitude of the sums inside the column of each psum."""
+        lanes, weight = np.ascontiguousarray(rows.T, self.dtype), matrix.astype(self.dtype)
+        total = np.zeros((len(rows), matrix.shape[1]), self.dtype)
+        peak, product = np.zeros_like(total), np.empty_like(total)
+        for codes, weights in zip(lanes, weight, strict=True):
+            total += np.multiply(codes[:, None], weights, out=product)
+            np.maximum(peak, _magnitude(total, product), out=peak)
+        return peak
 
-    def _count(self, peak: Integer[np.ndarray, "image pixel oc"], over: Int32[np.ndarray, "image oc width"]) -> None:
-        """Add to `over` how many magnitudes do not fit each width."""
+    def _over(self, peak: Integer[np.ndarray, "image pixel oc"]) -> Int32[np.ndarray, "image oc width"]:
+        """Return how many magnitudes do not fit each width."""
+        counts = np.zeros((len(peak), peak.shape[2], len(self.widths)), np.int32)
         most = int(peak.max())
         for place, width in enumerate(self.widths):
             if most < 1 << (width - 1):
                 break
-            over[..., place] += np.count_nonzero(peak >= 1 << (width - 1), axis=1).astype(np.int32)
+            counts[..., place] = np.count_nonzero(peak >= 1 << (width - 1), axis=1)
+        return counts
 
     def _zeros(self, codes: Integer[np.ndarray, "image ic y x"]) -> Float64[np.ndarray, "image it"]:
         zeros = np.count_nonzero(codes == self.spec.zero_point, axis=(2, 3))

@@ -97,12 +97,12 @@ class Results:
         """Return in a few lines what came of it, and of each bucket the first case and how to run it again."""
         counts = ", ".join(f"{count} {state}" for state, count in self.counts.items()) or "none ran"
         words = sum(case.compared for case in self.cases if case.passes)
-        lines = [f"{folder / RESULTS}  {len(self.cases)} cases: {counts}  {words} words compared"]
-        cases = {case.name: case for case in self.cases}
+        cases = "1 case" if len(self.cases) == 1 else f"{len(self.cases)} cases"
+        lines = [f"{folder / RESULTS}  {cases}: {counts}  {words} words compared"]
+        named = {case.name: case for case in self.cases}
         for bucket in self.buckets:
-            cause = f" ({bucket.cause})" if bucket.cause else ""
-            lines += [f"{bucket.cases} x {bucket.name}{cause}", f"  {bucket.first}: {cases[bucket.first].first}"]
-            lines.append(f"  {cases[bucket.first].rerun}")
+            cause, first = f" ({bucket.cause})" if bucket.cause else "", named[bucket.first]
+            lines += [f"{bucket.cases} x {bucket.name}{cause}", f"  {first.name}: {first.first}", f"  {first.rerun}"]
         return "\n".join(lines)
 
     def save(self, folder: Path) -> None:

@@ -39,14 +39,18 @@ class OpenShards:
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
-        self.most = max(1, min(_MOST_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.most = max(1, allowed // 4) if 0 <= allowed < 4 * _MOST_OPEN else _MOST_OPEN  # -1: any number
         self._open: OrderedDict[int, Store] = OrderedDict()
+        self._closed = False
         self._lock = threading.RLock()
 
     @contextmanager
     def store(self, number: int) -> Iterator[Store]:
         """Yield the store of a shard, which stays open in the block; raise InputError where it is not the plan's."""
         with self._lock:  # a thread must not close what another reads
+            if self._closed:
+                raise InputError(f"{self.dataset.folder}: must be open to be read, it is closed")
             if number not in self._open:
                 while len(self._open) >= self.most:
                     self._open.popitem(last=False)[1].close()
@@ -64,8 +68,9 @@ class OpenShards:
         return store
 
     def close(self) -> None:
-        """Close all."""
+        """Close all; nothing can be read after it."""
         with self._lock:
+            self._closed = True
             while self._open:
                 self._open.popitem()[1].close()
 

@@ -13,22 +13,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from factory.dataset.engine import _connected as connected
+from factory.dataset.engine import connected
 from factory.dataset.outcomes import RESULTS, CaseResult, Results, load_results
 from factory.dataset.plan import FULL, Split
 from factory.dataset.reading import OpenDataset, open_source
 from factory.diagnose import diagnose
 from factory.export import export, plan_export
 from factory.fileplan import ExportOptions, read_plan
-from factory.simulate import (
-    COMPILE,
-    MISMATCH,
-    BenchRun,
-    CompileError,
-    compile_bench,
-    find_simulator,
-    watch_bench,
-)
+from factory.simulate import COMPILE, MISMATCH, BenchRun, CompileError, compile_bench, find_simulator, watch_bench
 from factory.spec import FactoryError, InputError, Progress
 from factory.store import Store
 from factory.testbench import Bench, bench_files, bench_of, write_given
@@ -158,15 +150,9 @@ def regress(
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}", options=("workers",))
-    folder, setup = (
-        folder.resolve(),
-        replace(
-            setup,
-            source=setup.source.resolve(),
-            simulator=find_simulator(setup.simulator).name,
-            dut=tuple(path.resolve() for path in setup.dut),
-        ),
-    )
+    folder, dut = folder.resolve(), tuple(path.resolve() for path in setup.dut)
+    simulator = find_simulator(setup.simulator).name
+    setup = replace(setup, source=setup.source.resolve(), simulator=simulator, dut=dut)
     with open_source(setup.source) as source:
         cases = cases_of(setup, source)
     if only is not None and only not in {case.name for case in cases}:
@@ -175,11 +161,11 @@ def regress(
     if folder.exists() and not (folder / RESULTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: must be a new folder, or have the {RESULTS} of a regression")
     partial = failed or only is not None and (folder / RESULTS).is_file()
-    before = {case.name: case for case in load_results(folder).cases} if partial else {}
-    found = {case.name: before[case.name] for case in cases if case.name in before}
-    passed = {name for name, case in found.items() if case.passes} if failed else ()
+    before = load_results(folder) if partial else Results("", ())
+    found, causes = {case.name: case for case in before.cases}, dict(before.causes)
+    passed = {case.name for case in before.cases if case.passes} if failed else ()
     wanted = [case for case in cases if only in (None, case.name) and case.name not in passed]
-    command, causes = setup.command("--output", str(folder)), {}
+    command = setup.command("--output", str(folder))
 
     def results() -> Results:
         return Results(command, tuple(found[case.name] for case in cases if case.name in found), causes)
@@ -192,7 +178,7 @@ def regress(
         try:
             for case in _run_all(setup, folder, wanted, executor, progress):
                 found[case.name] = replace(case, rerun=f"{command} --only {shlex.quote(case.name)}")
-            causes = _causes(setup, folder, results(), {case.name: case for case in cases}, executor)
+            causes |= _causes(setup, folder, results(), wanted, executor)
         finally:
             results().save(folder)
             for place in (BUILDS, RUNS) if results().passes else (BUILDS,):
@@ -289,15 +275,13 @@ def _first(run: BenchRun, setup: Setup) -> str:
     return f"exit code {run.code}: {_telling(run.said)}" if run.code else _telling(run.said)
 
 
-def _causes(setup: Setup, folder: Path, results: Results, cases: dict[str, Case], executor: Executor) -> dict[str, str]:
-    """Return the cause that a diagnosis names of each bucket of mismatches, from its first case, run once more."""
+def _causes(setup: Setup, folder: Path, results: Results, cases: list[Case], executor: Executor) -> dict[str, str]:
+    """Return the cause that a diagnosis names of each bucket of mismatches that begins with one of these cases."""
+    first = {bucket.first: bucket.name for bucket in results.buckets if bucket.name.startswith(MISMATCH)}
     diagnosing = {
-        executor.submit(_diagnose, setup, folder, cases[bucket.first]): bucket.name
-        for bucket in results.buckets
-        if bucket.name.startswith(MISMATCH)
+        executor.submit(_diagnose, setup, folder, case): first[case.name] for case in cases if case.name in first
     }
-    found = {diagnosing[done]: done.result() for done in as_completed(diagnosing)}
-    return {name: cause for name, cause in found.items() if cause}
+    return {diagnosing[done]: done.result() for done in as_completed(diagnosing)}
 
 
 def _diagnose(setup: Setup, folder: Path, case: Case) -> str:
