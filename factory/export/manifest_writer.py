@@ -23,7 +23,6 @@ from factory.fileplan import ExportPlan, FileSet, LayerFiles
 from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, Layout
 from factory.memfile.named import BIT
-from factory.store import Store
 
 _PIECE = 1 << 20
 
@@ -97,7 +96,8 @@ class ManifestWriter:
         head = {"layer": group.layer.name, "image": group.image}
         if group.image is not None:
             head["source_index"] = int(self.source.images.source_index[group.image])
-            if isinstance(self.source, Store) and (vector := self.source.vector(group.layer.name, group.image)):
+            made_for = getattr(self.source, "vector", None)
+            if made_for and (vector := made_for(group.layer.name, group.image)):
                 head["vector"] = vars(vector)
         tiled = self.vectors[group.layer.name].tiled
         sets = (_set_text(group, written, tiled) for written in group.sets)
