@@ -136,7 +136,7 @@ def evaluate(
 
 
 def _print_comparison(result: ReferenceComparison) -> None:
-    from factory.report import table, terminal_width
+    from factory.tables import table, terminal_width
 
     groups = (
         ("layer",),

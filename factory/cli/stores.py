@@ -38,7 +38,7 @@ def build(
 ) -> None:
     """Compute codes, psums and accumulators of images, and write them to an HDF5 store."""
     from factory.build import build, default_store
-    from factory.report import bytes_text
+    from factory.tables import bytes_text
 
     with options.progress_bar() as progress:
         path = build(
@@ -62,8 +62,9 @@ def show(path: StoreOrWeights = None) -> None:
 
     Of a synthetic store, print what each weight pattern and each activation pattern is for, too.
     """
-    from factory.report import layer_table, pattern_table, summarize, terminal_width
     from factory.store import Store
+    from factory.summary import layer_table, pattern_table, summarize
+    from factory.tables import terminal_width
 
     source, width = options.open_source(path), terminal_width()
     print(layer_table(summarize(source), width))
@@ -113,7 +114,8 @@ def audit(
 ) -> None:
     """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
-    from factory.report import audit_table, terminal_width
+    from factory.summary import audit_table
+    from factory.tables import terminal_width
 
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")

@@ -7,7 +7,8 @@ import sys
 from helpers_network import tiny_network, trained_network
 
 from factory.checkpoint import save_weights
-from factory.report import layer_table, summarize, table
+from factory.summary import layer_table, summarize
+from factory.tables import table
 
 GROUPS = (("layer",), ("a", "b"), ("long heading",), ("c",))
 ROWS = [("features.0", 1, 2, 3, 4), ("x", "-", 20, "", 400)]
