@@ -64,12 +64,12 @@ def show(path: StoreOrWeights = None) -> None:
     """
     from factory.store import Store
     from factory.summary import layer_table, pattern_table, summarize
-    from factory.tables import terminal_width
+    from factory.tables import styled, terminal_width
 
     source, width = options.open_source(path), terminal_width()
-    print(layer_table(summarize(source), width))
+    print(styled(layer_table(summarize(source), width)))
     if isinstance(source, Store) and (patterns := pattern_table(source, width)):
-        print(f"\n{patterns}")
+        print(f"\n{styled(patterns)}")
 
 
 def verify(
@@ -115,13 +115,13 @@ def audit(
     """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
     from factory.summary import audit_table
-    from factory.tables import terminal_width
+    from factory.tables import styled, terminal_width
 
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
     signed = None if pe_activation is None else pe_activation == "signed"
     audits = audit(options.open_source(path), psum_bits, activation_bits, signed)
-    print(audit_table(audits, terminal_width()))
+    print(styled(audit_table(audits, terminal_width())))
     for item in audits:
         if item.warning:
             print(f"warning: {item.warning}")

@@ -118,13 +118,14 @@ def profiles(
 ) -> None:
     """List the profiles of memory files that ship, or explain one with a drawing of a line."""
     from factory.memfile import explain_profile, keys_as_comments, list_profiles, load_profile, profile_to_toml
+    from factory.tables import styled, terminal_width
 
     if name is None and (toml or dataflow):
         raise InputError("--toml and --dataflow need the name of a profile")
     if toml:
         print(f"{keys_as_comments()}\n{profile_to_toml(load_profile(name, dataflow))}", end="")
     else:
-        print(list_profiles() if name is None else explain_profile(name, dataflow))
+        print(styled(list_profiles(terminal_width())) if name is None else explain_profile(name, dataflow))
 
 
 def simulate(
