@@ -121,6 +121,7 @@ def audit(
     activation_bits: int | None = None,
     activation_signed: bool | None = None,
     array: SystolicArray | None = None,
+    observe: bool = True,
 ) -> tuple[LayerAudit, ...]:
     """Audit every layer of a trained network, or every layer of a store together with what the store observed.
 
@@ -128,7 +129,8 @@ def audit(
     first; what is not given is the layer's own. With neither given the PE reads every code as it is, and codes that do
     not fit the layer's own width and sign are counted all the same. `array` is a store's own, or 8 x 8 by default, and
     `psum_bits` the array's own by default.
-    Reading a store takes `BLOCK_BYTES` at a time. Raise InputError for a width out of range or another array's store.
+    Reading a store takes `BLOCK_BYTES` at a time; of its images nothing is read unless `observe`. Raise InputError for
+    a width out of range or another array's store.
     """
     if psum_bits is None:
         psum_bits = (source.array if isinstance(source, Store) else array or SystolicArray()).psum_bits
@@ -151,7 +153,7 @@ def audit(
         sums = _worst_case(spec, array, weight, *read, psum_bits)
         reachable = Range(int(bounds[0].min()), int(bounds[1].max()))
         unfit = int((~pe.fits(np.arange(reachable.low, reachable.high + 1))).sum())
-        observed = _observe(layer, pe) if stored else None
+        observed = _observe(layer, pe) if stored and observe else None
         audits.append(LayerAudit(spec.name, psum_bits, pe, reachable, unfit, *sums, observed))
     return tuple(audits)
 

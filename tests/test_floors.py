@@ -19,6 +19,8 @@ FLOORS = (
     {"store", "fileplan"},
     {"testbench", "readers", "audit", "synthetic"},
     {"build", "export", "verify", "summary", "simulate", "diagnose", "evaluate", "train"},
+    {"plot"},
+    {"report"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

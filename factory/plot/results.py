@@ -1,0 +1,153 @@
+"""Figures of results: coverage and what is missing of it, the choice of vectors, the board of a regression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from factory.plot.style import BLUE, EDGE, FAINT, GREEN, GREY, INK, ORANGE, PAPER, RED, drawn, new_figure
+from factory.spec import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PARTS = {"hit": BLUE, "unreachable": GREY, "missing": RED}
+PASS, NOT_RUN = "pass", "not run"
+
+
+@drawn
+def coverage(found: Any, layer: str | None = None) -> Figure:
+    """Draw a bar for each cover point of a `Coverage`: the bins that were hit, are proved unreachable, are missing.
+
+    `layer` is one layer's name; None: all as one.
+    """
+    points = _points(found, layer)
+    figure = new_figure(0.6 + 0.24 * len(points))
+    axes = figure.add_subplot()
+    places = np.arange(len(points))
+    left = np.zeros(len(points))
+    for part, colour in PARTS.items():
+        shares = np.array([getattr(point.counts, part) / max(1, point.counts.bins) for point in points.values()])
+        axes.barh(places, shares, left=left, height=0.62, color=colour, label=part, linewidth=0)
+        left += shares
+    for place, point in enumerate(points.values()):
+        counts = point.counts
+        text = f"{counts.hit:,} of {counts.bins - counts.unreachable:,}" + (
+            f"   {counts.missing:,} missing" if counts.missing else ""
+        )
+        axes.text(1.01, place, text, va="center", fontsize=7.5, color=INK if counts.missing else FAINT)
+    axes.set(xlim=(0, 1.32), ylim=(len(points) - 0.4, -0.6), yticks=places, xticks=(0, 0.5, 1))
+    axes.set_yticklabels(points, color=INK)
+    axes.set_xticklabels(("0", "50 %", "100 % of the bins"))
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.legend(loc="outside lower left", ncols=3)
+    return figure
+
+
+def _points(found: Any, layer: str | None) -> Any:
+    layers = {each.layer: each for each in found.layers}
+    if layer is not None and layer not in layers:
+        raise InputError(f"{found.source}: layer must be one of {' '.join(layers)}, not {layer}")
+    return (found.total if layer is None else layers[layer]).points
+
+
+@drawn
+def pairs(found: Any, layer: str | None = None) -> Figure:
+    """Draw, for each processing element, the activation x weight pairs that it multiplied, of a `Coverage`.
+
+    Each square is one processing element, rows down and columns to the right; in it weights go down and activations to
+    the right. Darker is more often; grey is proved unreachable, red is missing.
+    """
+    point = _points(found, layer)["pair"]
+    labels = list(point.axes.values())
+    if len(labels) != 4:
+        raise InputError(f"{found.source}: point pair must have axes row, col, activation, weight, not {[*point.axes]}")
+    names = list(point.axes)
+    order = [names.index(name) for name in sorted(names, key=_pair_order)]
+    hits, missing, unreachable = (
+        x.transpose(order) for x in (point.hits, point.missing, point.unreachable & (point.hits == 0))
+    )
+    rows, cols, weights, activations = hits.shape
+    colours = _hit_colours(hits)
+    colours[unreachable], colours[missing] = _rgb(EDGE), _rgb(RED)
+    sheet = np.full((rows, weights + 1, cols, activations + 1, 4), 0.0)
+    sheet[:, :weights, :, :activations, :3] = colours.transpose(0, 2, 1, 3, 4)
+    sheet[:, :weights, :, :activations, 3] = 1
+    figure = new_figure(9.0 * rows * (weights + 1) / (cols * (activations + 1)) + 0.5)
+    axes = figure.add_subplot()
+    axes.imshow(sheet.reshape(rows * (weights + 1), cols * (activations + 1), 4)[:-1, :-1], aspect="equal")
+    axes.set_title(f"pairs in each processing element: {rows} rows ↓ × {cols} cols →; in each weight ↓ × activation →")
+    axes.set_xticks([n * (activations + 1) + activations / 2 for n in range(cols)], [f"col {n}" for n in range(cols)])
+    axes.set_yticks([n * (weights + 1) + weights / 2 for n in range(rows)], [f"row {n}" for n in range(rows)])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def _pair_order(name: str) -> int:
+    return ("row", "col", "weight", "activation").index(name) if name in ("row", "col", "weight", "activation") else 9
+
+
+def _hit_colours(hits: np.ndarray) -> np.ndarray:
+    """Return colours of counts, from light to dark with their logarithm."""
+    from matplotlib import colormaps
+
+    share = np.log1p(hits) / max(1.0, float(np.log1p(hits.max())))
+    return colormaps["Blues"](0.2 + 0.8 * share)[..., :3]
+
+
+def _rgb(colour: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    return to_rgb(colour)
+
+
+@drawn
+def selection_curve(shares: Sequence[float], bound: int | None = None) -> Figure:
+    """Draw the share of what can be hit after each chosen vector; `bound` is the least number that could do."""
+    figure = new_figure(2.4)
+    axes = figure.add_subplot()
+    count = np.arange(len(shares) + 1)
+    axes.step(count, [0.0, *shares], where="post", color=BLUE, linewidth=1.8)
+    if bound is not None:
+        axes.axvline(bound, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)))
+        axes.text(bound, 0.02, f" at least {bound}", color=ORANGE, fontsize=8)
+    axes.set(xlabel="vectors, in the order in which they were chosen", ylim=(0, 1.03), xlim=(0, None))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.set_title(f"coverage that {len(shares)} vectors reach")
+    return figure
+
+
+@drawn
+def board(states: Sequence[tuple[str, str, str]]) -> Figure:
+    """Draw the board of a regression: layers x batches, from `(layer, batch, state)` of each case.
+
+    Green cases passed; others have a colour and the first letter of what they ended with, for who sees no colours.
+    """
+    layers = list(dict.fromkeys(layer for layer, _, _ in states))
+    batches = list(dict.fromkeys(batch for _, batch, _ in states))
+    figure = new_figure(0.75 + 0.27 * len(layers))
+    axes = figure.add_subplot()
+    axes.set(xlim=(-0.05, len(batches) + 0.05), ylim=(len(layers), 0))
+    axes.set_yticks(np.arange(len(layers)) + 0.5, layers, color=INK)
+    step = -(-len(batches) // 24)
+    axes.set_xticks(np.arange(0, len(batches), step) + 0.5, batches[::step])
+    axes.tick_params(length=0, top=False)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("images")
+    for layer, batch, state in states:
+        _cell(axes, batches.index(batch), layers.index(layer), state)
+    return figure
+
+
+def _cell(axes: Axes, x: int, y: int, state: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    colour = {PASS: GREEN, NOT_RUN: EDGE}.get(state, RED)
+    axes.add_patch(Rectangle((x + 0.04, y + 0.08), 0.92, 0.84, facecolor=colour, edgecolor=PAPER, linewidth=0))
+    if state != PASS:
+        axes.text(x + 0.5, y + 0.5, state[:1].upper(), ha="center", va="center", color=PAPER, weight="bold")
