@@ -9,7 +9,21 @@ import numpy as np
 from jaxtyping import Int64, Integer, Shaped
 
 from factory.audit import LayerAudit, audit
-from factory.plot.style import BLUE, CODES, EDGE, FAINT, GREY, ORANGE, PAPER, RED, SIGNED, bare, drawn, new_figure
+from factory.plot.style import (
+    BLUE,
+    CODES,
+    EDGE,
+    FAINT,
+    GREY,
+    ORANGE,
+    PAPER,
+    RED,
+    SIGNED,
+    bare,
+    drawn,
+    new_figure,
+    placed,
+)
 from factory.spec import IMAGE, ConvLayer, InputError, LayerSet, Range, SystolicArray, step_inputs
 from factory.store import Store
 
@@ -116,9 +130,9 @@ def histograms(store: Store, layer: str, images: Sequence[int] = (0,), audited: 
     held = store.layer(layer)
     audited = audited or next(found for found in audit(store, observe=False) if found.name == layer)
     weights = held.weight[...]
-    figure = new_figure(3.9)
+    figure = new_figure(3.95)
     for axes, name, parts, span in zip(
-        figure.subplots(2, 2).flat,
+        (placed(figure, 0.45 + 4.5 * (n % 2), 0.25 + 1.8 * (n // 2), 3.95, 1.3) for n in range(4)),
         ("activation codes", "weight codes", "psums", "accumulators"),
         (
             (held.activation[image] for image in images),
@@ -133,7 +147,8 @@ def histograms(store: Store, layer: str, images: Sequence[int] = (0,), audited: 
         axes.set_title(f"{name}  {span.low}..{span.high}, {span.bits} bits" if "codes" not in name else name)
     for axes, span in zip(figure.axes[2:], (audited.psum, audited.accumulator), strict=True):
         _adder_lines(axes, span, audited.psum_bits)
-    spare = "bits of head-room" if audited.headroom >= 0 else "bits too few"
+    bits = "bit" if abs(audited.headroom) == 1 else "bits"
+    spare = f"{bits} of head-room" if audited.headroom >= 0 else f"{bits} too few"
     running = f"running sums need {audited.running.bits} bits, adders have {audited.psum_bits}"
     figure.axes[3].set_xlabel(f"{running}: {abs(audited.headroom)} {spare}")
     return figure
@@ -145,14 +160,16 @@ def _histogram(axes: Axes, counts: Int64[np.ndarray, " bin"], width: int, span: 
     axes.set_yscale("log", nonpositive="clip")
     axes.set_ylim(0.5, max(2, counts.max()) * 2)
     axes.axvspan(span.low - 0.5, span.high + 0.5, color=EDGE, alpha=0.35, linewidth=0, zorder=0)
-    axes.yaxis.set_minor_locator(_no_ticks())
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: _count_text(int(value)))
     axes.margins(x=0.04)
 
 
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
+def _count_text(value: int) -> str:
+    for unit, scale in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if value >= scale:
+            return f"{value // scale}{unit}"
+    return str(value)
 
 
 def _adder_lines(axes: Axes, span: Range, psum_bits: int) -> None:
@@ -196,14 +213,20 @@ def tile(store: Store, layer: str, image: int = 0, it: int = 0, ot: int = 0, kij
     channels = slice(ot * array.cols, (ot + 1) * array.cols)
     sums, outputs = held.psum[image, it, ot, kij].T, held.accumulator[image, channels]
     codes, weight = held.activation_tile[image, it].T, held.weight_tile[it, ot]
-    figure = new_figure(5.6)
-    panels = figure.subplots(4, 1)
+    figure = new_figure(5.75)
     where = f"image {image}, it {it}"
-    _lanes(panels[0], codes, spec, "row", spec.code_range, f"activation  {where}")
-    _maps(panels[1], weight, "kij", f"weight  col ↓ × row →, it {it}, ot {ot}", (-spec.weight_qmax, spec.weight_qmax))
-    _lanes(panels[2], sums, spec, "col", _ends(sums), f"psum  {where}, ot {ot}, kij {kij}")
-    _maps(panels[3], outputs, "col", f"accumulator  image {image}, ot {ot}, before ReLU", _ends(outputs))
+    _lanes(figure, 0, codes, spec, "row", code_ends(spec), f"activation  {where}")
+    title = f"weight  col ↓ × row →, it {it}, ot {ot}"
+    _maps(figure, 1, weight, "kij", title, (-spec.weight_qmax, spec.weight_qmax))
+    _lanes(figure, 2, sums, spec, "col", _ends(sums), f"psum  {where}, ot {ot}, kij {kij}")
+    _maps(figure, 3, outputs, "col", f"accumulator  image {image}, ot {ot}, before ReLU", _ends(outputs))
     return figure
+
+
+def code_ends(spec: ConvLayer) -> tuple[int, int]:
+    """Return the ends of the colours of activation codes: from 0 on, or as far down as up."""
+    low, high = spec.code_range
+    return (-max(-low, high), max(-low, high)) if low < 0 else (low, high)
 
 
 def _ends(values: Integer[np.ndarray, ...]) -> tuple[int, int]:
@@ -216,29 +239,36 @@ def is_folded(spec: ConvLayer) -> bool:
     return spec.nij_count >= _FOLDED
 
 
-def _lanes(axes: Axes, values: np.ndarray, spec: ConvLayer, lane: str, ends: tuple[int, int], title: str) -> None:
+def _lanes(
+    figure: Figure, line: int, values: np.ndarray, spec: ConvLayer, lane: str, ends: tuple[int, int], title: str
+) -> None:
     if is_folded(spec):
         maps = values.reshape(-1, spec.padded_height, spec.padded_width)
-        _maps(axes, maps, lane, f"{title}: y ↓ × x → for each {lane}", ends)
+        _maps(figure, line, maps, lane, f"{title}: y ↓ × x → for each {lane}", ends)
         return
-    _heat(axes, values, ends)
+    axes = _heat(figure, line, values, ends)
     axes.set(title=f"{title}: {lane} ↓ × nij →", yticks=range(0, len(values), max(1, len(values) // 4)))
-    axes.tick_params(length=0)
 
 
-def _maps(axes: Axes, maps: np.ndarray, name: str, title: str, ends: tuple[int, int]) -> None:
-    _heat(axes, side_by_side(maps), ends, "equal")
+def _maps(figure: Figure, line: int, maps: np.ndarray, name: str, title: str, ends: tuple[int, int]) -> None:
+    axes = _heat(figure, line, side_by_side(maps), ends, "equal")
     count, width = len(maps), maps.shape[2]
     shown = range(0, count, -(-count // 16))
-    axes.set(title=title, yticks=[], xticks=[n * (width + 1) + (width - 1) / 2 for n in shown])
-    axes.set_xticklabels([f"{name} {n}" for n in shown])
-    axes.tick_params(length=0)
+    places = [n * (width + 1) + (width - 1) / 2 for n in shown]
+    axes.set(title=title, yticks=[], xticks=places, xticklabels=[f"{name} {n}" for n in shown], anchor="NW")
 
 
-def _heat(axes: Axes, values: np.ndarray, ends: tuple[int, int], aspect: str = "auto") -> None:
-    drawn_values = axes.imshow(values, SIGNED if ends[0] < 0 else CODES, vmin=ends[0], vmax=ends[1], aspect=aspect)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    bar = axes.figure.colorbar(drawn_values, ax=axes, fraction=0.015, pad=0.01, aspect=12, ticks=sorted({*ends, 0}))
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0)
+def _heat(figure: Figure, line: int, values: np.ndarray, ends: tuple[int, int], aspect: str = "auto") -> Axes:
+    """Draw the `line`-th heat map of a figure and its colours."""
+    top = 0.25 + 1.42 * line
+    axes = placed(figure, 0.3, top, 8.1, 1.0)
+    colours = SIGNED if ends[0] < 0 else CODES
+    axes.imshow(values, colours, vmin=ends[0], vmax=ends[1], aspect=aspect)
+    bar = placed(figure, 8.5, top, 0.09, 1.0)
+    bar.imshow(np.linspace(1, 0, 64)[:, None], colours, aspect="auto", extent=(0, 1, *ends))
+    bar.set(xticks=[], yticks=sorted({*ends, 0}))
+    bar.yaxis.tick_right()
+    for each in (axes, bar):
+        each.tick_params(length=0)
+        each.spines[:].set_visible(False)
+    return axes

@@ -54,8 +54,19 @@ _STYLE = {
     "image.interpolation": "none",  # a value is a rectangle of one colour
     "svg.fonttype": "none",
 }
-_IDS = re.compile(r' id="(?:figure|axes|patch|line2d|text|matplotlib|xtick|ytick|LineCollection|PathCollection)[\w.]*"')
-_HEAD = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>\s*", re.DOTALL)
+_SHORTENED = tuple(
+    (re.compile(pattern, re.DOTALL), shorter)
+    for pattern, shorter in (
+        (r"^.*?(?=<svg)|<metadata>.*?</metadata>\s*|<style type.*?</style>\s*|<defs>\s*</defs>", ""),
+        (r' id="(?!p[0-9a-f]{10}"|m[0-9a-f]{10}")[^"]*"', ""),  # all names but those of clip paths and of markers
+        (r' transform="rotate\(-0 [^"]*"', ""),
+        (r"font-family: 'DejaVu Sans'; ", ""),
+        (r"'DejaVu Sans Mono'", "var(--mono)"),
+        (r"(?<=\d)(\.\d\d)\d+", r"\1"),
+        (r"\s*\n\s*", "\n"),
+    )
+)
+"""What a page does not need of a figure's text, and what stands for it."""
 
 Given = ParamSpec("Given")
 Made = TypeVar("Made")
@@ -81,6 +92,13 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
+
+
+def placed(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Return axes at a place of a figure, in inches from its left and its top, which no layout is computed for."""
+    figure.set_layout_engine("none")  # constrained layout takes as long as all the rest of a figure
+    wide, high = figure.get_size_inches()
+    return figure.add_axes((left / wide, 1 - (top + height) / high, width / wide, height / high))
 
 
 def bare(axes: Axes) -> None:
@@ -115,10 +133,12 @@ def svg_text(figure: Figure, name: str) -> str:
     """
     buffer = io.BytesIO()
     _write(figure, buffer, "svg", name, {"Date": None})
-    text = _IDS.sub("", _HEAD.sub("", buffer.getvalue().decode()))
+    text = buffer.getvalue().decode()
+    for pattern, shorter in _SHORTENED:
+        text = pattern.sub(shorter, text)
     for variable, colour in THEMED.items():
         text = text.replace(colour, f"var(--{variable})")
-    return text.replace("font: ", "font-family: inherit; font: ").strip()
+    return text.strip()
 
 
 def png_bytes(figure: Figure, name: str) -> bytes:

@@ -1,0 +1,117 @@
+"""The sections of a store: its network, its layers one by one, and where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import factory
+from factory import plot
+from factory.audit import LayerAudit, audit
+from factory.report.page import Pictures, Section, facts
+from factory.spec import Progress
+from factory.store import Store
+from factory.summary import kernel_text, summarize
+from factory.tables import bytes_text, html_table, span
+
+
+def store_sections(
+    store: Store, layers: Sequence[str], images: Sequence[int], pictures: Pictures, progress: Progress | None = None
+) -> list[Section]:
+    """Return what a page shows of a store; histograms and maps are of some images."""
+    audits = {found.name: found for found in audit(store, observe=False)}
+    network = pictures.html(
+        plot.network(store.network, store.array), "network", f"graph of the layers of {store.network.name}"
+    )
+    tables = f'<div class="card">{network}</div><div class="card wide">{_layer_table(store)}</div>'
+    return [
+        Section("network", "Network", _store_facts(store) + tables),
+        Section("layers", "Layers", _layers(store, layers, images, audits, pictures, progress)),
+    ]
+
+
+def _store_facts(store: Store) -> str:
+    array, network = store.array, store.network
+    return facts({
+        "network": network.name,
+        "layers": f"{len(store.layers)} of {len(network.layers)}",
+        "images": f"{store.image_count} ({store.image_source})",
+        "array": f"{array.rows} × {array.cols}, adders of {array.psum_bits} bits",
+        "kept": store.keep,
+        "file": bytes_text(store.path.stat().st_size),
+    })  # fmt: skip
+
+
+def _layer_table(store: Store) -> str:
+    shape, sums = ("channels", "map", "kernel", "it × ot", "bits a/w"), ("psum", "bits", "accumulator", "bits", "size")
+    rows = [
+        (
+            x.spec.name, f"{x.spec.in_channels} → {x.spec.out_channels}", f"{x.spec.height}×{x.spec.width}",
+            kernel_text(x.spec), "{} × {}".format(*x.tiles), f"{x.spec.activation_bits}/{x.spec.weight_bits}",
+            span(x.psum), x.psum.bits, span(x.accumulator), x.accumulator.bits, bytes_text(x.size),
+        )
+        for x in summarize(store)
+    ]  # fmt: skip
+    return html_table(("layer", *shape, *sums), rows)
+
+
+def _layers(
+    store: Store,
+    layers: Sequence[str],
+    images: Sequence[int],
+    audits: dict[str, LayerAudit],
+    pictures: Pictures,
+    progress: Progress | None,
+) -> str:
+    options = "".join(f'<option value="{escape(name)}">{escape(name)}</option>' for name in layers)
+    counted = f"{'image' if len(images) == 1 else 'images'} {', '.join(map(str, images))}"
+    parts = [
+        f'<p class="faint">Counts are of {counted}, on a logarithmic axis. Bands are what the weights and the range of '
+        "the codes allow, dashed lines the ends of adders.</p>",
+        f'<p class="chooser"><label>layer <select id="choose-layer">{options}</select></label></p>',
+    ]
+    for done, name in enumerate(layers):
+        if progress:
+            progress(done, len(layers), name)
+        counts = plot.histograms(store, name, images, audits[name])
+        maps = plot.tile(store, name, images[0])
+        about = f"codes, psums and accumulators of {name}"
+        parts.append(
+            f'<article class="layer card" id="layer-{escape(name)}"><h3>{escape(name)}</h3>{_layer_text(store, name)}'
+            + pictures.html(counts, f"{name}-counts", f"how often the {about} have each value")
+            + pictures.html(maps, f"{name}-tile", f"one tile of the {about}", "static")
+            + '<div class="explore"></div></article>'
+        )
+    return "\n".join(parts)
+
+
+def _layer_text(store: Store, name: str) -> str:
+    layer = store.layers[name]
+    spec, (its, ots) = layer.spec, layer.weight_tile.shape[:2]
+    reads = f"reads {spec.source}, " if spec.source in store.layers else ""
+    made_for = f" {layer.pattern.note}" if layer.pattern else ""
+    tiles = f"{its} × {ots} tiles (it × ot) at {spec.kij_count} kernel positions"
+    return (
+        f'<p class="faint">{escape(reads)}{tiles}: {its * ots * spec.kij_count:,} weight tiles.{escape(made_for)}</p>'
+    )
+
+
+def store_provenance(store: Store) -> list[tuple[str, str]]:
+    """Return where a store comes from, as names and values."""
+    attributes = store.file.attrs
+    return [
+        ("store", store.path.name),
+        ("origin", store.origin),
+        ("weights sha256", store.weights_sha256),
+        ("images", store.image_source),
+        ("schema", str(attributes["schema"])),
+        ("made by", f"factory {attributes.get('factory_version', 'unknown')}"),
+    ]
+
+
+def own_provenance() -> list[tuple[str, str]]:
+    """Return what made the report."""
+    from importlib.metadata import version
+
+    made = ", ".join(f"{name} {version(name)}" for name in ("matplotlib", "numpy", "h5py"))
+    return [("report", f"factory {factory.__version__}, {made}")]
