@@ -29,9 +29,8 @@ KINDS = {"right": EDGE, "wrong": RED, "undefined": ORANGE, "missing": INK, "padd
 _COLUMNS = 4096
 
 
-@drawn
 def memory_word(directory: str | Path, layout: str, layer: str | None = None) -> Figure:
-    """Draw how an export's memory words are built: the first words of a layout's first file, their bits by lane.
+    """Draw how an export's memory words are built: words of a layout's first file, their bits by lane.
 
     Lanes are named above, their values stand below the bits. `layer` is the first one that has the layout, if none is
     given.
@@ -45,11 +44,14 @@ def memory_word(directory: str | Path, layout: str, layer: str | None = None) ->
     return word_figure(found[0])
 
 
+@drawn
 def word_figure(group: Group) -> Figure:
-    """Return `memory_word` of an open export's files."""
+    """Return `memory_word` of an open export's files: its first words that are not all zeros."""
     placement, file = group.files.placement, group.paths[0]
     word, beats = placement.word, placement.beats
-    codes = group.files.read((group.root / file).read_bytes(), 0, group.image)[:_WORDS]
+    codes = group.files.read((group.root / file).read_bytes(), 0, group.image)
+    first = max(0, min(int(codes.any(axis=1).argmax()), len(codes) - _WORDS))  # zeros show little
+    codes = codes[first : first + _WORDS]
     bits = np.unpackbits(word.pack(codes), axis=1)[:, -word.width :]
     shown = min(word.width, _MOST_BITS)
     figure = new_figure(0.62 + 0.42 * len(bits))
@@ -72,7 +74,7 @@ def word_figure(group: Group) -> Figure:
             axes.text(centre, line + 0.86, f"{value}".replace("-", "−"), ha="center", va="center", color=FAINT,
                       fontsize=min(7.5, 90 / word.lanes))  # fmt: skip
     for line in range(len(bits)):
-        axes.text(-0.01 * shown, line + 0.38, f"word {line}", ha="right", va="center", fontsize=7.5, color=FAINT)
+        axes.text(-0.01 * shown, line + 0.38, f"word {first + line}", ha="right", va="center", fontsize=7.5, color=FAINT)
     axes.text(0, -0.55, f"bit {word.width - 1}", fontsize=6.5, color=FAINT)
     axes.text(shown, -0.55, f"bit {word.width - shown}", fontsize=6.5, color=FAINT, ha="right")
     return figure

@@ -51,7 +51,6 @@
     const each = panel.width + 1, across = panel.maps * each - 1;
     canvas.width = across;
     canvas.height = panel.height;
-    canvas.style.minWidth = `${Math.min(2 * across, 640)}px`;
     const values = new Int32Array(across * panel.height), there = new Uint8Array(values.length);
     let most = 1;
     for (let m = 0; m < panel.maps; m++)
@@ -105,7 +104,9 @@
         canvas.addEventListener("pointermove", tell);
         canvas.addEventListener("pointerdown", tell);
         scroll.append(canvas);
-        figure.append(title, text, scroll);
+        const head = document.createElement("p");
+        head.append(title, text);
+        figure.append(head, scroll);
         return figure;
       }));
     };
