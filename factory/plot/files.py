@@ -49,7 +49,7 @@ def word_figure(group: Group) -> Figure:
     """Return `memory_word` of an open export's files: its first words that are not all zeros."""
     placement, file = group.files.placement, group.paths[0]
     word, beats = placement.word, placement.beats
-    codes = group.files.read((group.root / file).read_bytes(), 0, group.image)
+    codes = group.read_file(0)
     first = max(0, min(int(codes.any(axis=1).argmax()), len(codes) - _WORDS))  # zeros show little
     codes = codes[first : first + _WORDS]
     bits = np.unpackbits(word.pack(codes), axis=1)[:, -word.width :]
@@ -74,7 +74,9 @@ def word_figure(group: Group) -> Figure:
             axes.text(centre, line + 0.86, f"{value}".replace("-", "−"), ha="center", va="center", color=FAINT,
                       fontsize=min(7.5, 90 / word.lanes))  # fmt: skip
     for line in range(len(bits)):
-        axes.text(-0.01 * shown, line + 0.38, f"word {first + line}", ha="right", va="center", fontsize=7.5, color=FAINT)
+        axes.text(
+            -0.01 * shown, line + 0.38, f"word {first + line}", ha="right", va="center", fontsize=7.5, color=FAINT
+        )
     axes.text(0, -0.55, f"bit {word.width - 1}", fontsize=6.5, color=FAINT)
     axes.text(shown, -0.55, f"bit {word.width - shown}", fontsize=6.5, color=FAINT, ha="right")
     return figure

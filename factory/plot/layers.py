@@ -82,7 +82,7 @@ def _arrow(axes: Axes, start: tuple[int, int], end: tuple[int, int]) -> None:
     ))  # fmt: skip
 
 
-def _box(axes: Axes, x: float, y: float, step: Any, described: LayerSet, array: SystolicArray) -> None:
+def _box(axes: Axes, x: int, y: int, step: Any, described: LayerSet, array: SystolicArray) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     layer = isinstance(step, ConvLayer)

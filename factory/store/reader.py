@@ -32,6 +32,7 @@ from factory.store.variables import (
     variable_axes,
 )
 from factory.store.writer import partial_folder
+from factory.tables import html_table
 
 if TYPE_CHECKING:
     import xarray
@@ -91,6 +92,16 @@ class StoredLayer:
     weight_step: Float[Values, " oc"] | None = None
     pattern: Pattern | None = None
 
+    def _repr_html_(self) -> str:
+        """Return the layer's arrays as the table that notebooks show."""
+        rows = []
+        for name, axes in variable_axes(self.spec, KEPT[0], OPTIONAL).items():
+            array = getattr(self, IN_CODE.get(name, name))
+            if array is not None:
+                shape = " × ".join(map(str, array.shape))
+                rows.append((IN_CODE.get(name, name), " ".join(axes), shape, array.dtype))
+        return html_table(("array", "axes", "shape", "dtype"), rows, f"layer {self.spec.name}")
+
 
 @dataclass(frozen=True)
 class Store:
@@ -108,6 +119,22 @@ class Store:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _repr_html_(self) -> str:
+        """Return the layers as the table that notebooks show."""
+        rows = [
+            (
+                spec.name, f"{spec.in_channels} → {spec.out_channels}", f"{spec.height} × {spec.width}",
+                f"{spec.kernel[0]} × {spec.kernel[1]}", self.array.input_tiles(spec.in_channels),
+                self.array.output_tiles(spec.out_channels), spec.activation_bits, spec.weight_bits,
+            )
+            for spec in (layer.spec for layer in self.layers.values())
+        ]  # fmt: skip
+        array = f"{self.array.rows} × {self.array.cols} array"
+        held = f"keeps {self.keep}" if self.file else "closed"
+        caption = f"{self.path.name}: {self.network.name}, {len(self.images.origin)} images, {array}, {held}"
+        headings = ("layer", "channels", "map", "kernel", "it", "ot", "activation bits", "weight bits")
+        return html_table(headings, rows, caption)
 
     def close(self) -> None:
         """Close the file; no dataset can be read after it."""
