@@ -6,15 +6,16 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from helpers_diagnose import plain_layer, write_words
 from mutants.faults import FAULTS
 
-from factory.build import build
+from factory.build.captured import capture
 from factory.export import export
 from factory.store import open_store
 
-LAYERS = "features.7,features.27"
-"""A layer of which each lane has a map, and one whose pixels are in a line."""
+SHAPES = {"maps": (20, 60, 12), "line": (8, 8, 4)}
+"""Output and input channels, and the side of a map: a layer of which each lane has a map, and one of a line."""
 FAULT = next(fault for fault in FAULTS if fault.what == "output lanes are rotated")
 
 
@@ -27,15 +28,20 @@ class Shown(NamedTuple):
 
 
 def make_shown(folder: Path) -> Shown:
-    """Build two images of two layers with the shipped weights, an export of one, and a dump of rotated lanes."""
-    store = build(folder / "store.h5", images="samples", pick="0:2", layers=LAYERS)
+    """Capture two images of two layers of random codes, export one, and write a dump of rotated lanes."""
+    random, arrays = np.random.default_rng(0), {}
+    for name, (outs, ins, side) in SHAPES.items():
+        arrays[f"{name}.weight"] = random.integers(-7, 8, (outs, ins, 3, 3)).astype(np.int8)
+        arrays[f"{name}.activation"] = random.integers(0, 16, (2, ins, side, side)).astype(np.uint8)
+    np.savez(folder / "codes.npz", **arrays)
+    store = capture(folder / "codes.npz", output=folder / "store.h5")
     directory = folder / "vectors"
-    export(store, directory, dataflow="ws", layers="features.27", include="activation,weight,out,psum")
-    (folder / "given" / "features.27" / "image0").mkdir(parents=True)
+    export(store, directory, dataflow="ws", layers="line", include="activation,weight,out,psum")
+    (folder / "given" / "line" / "image0").mkdir(parents=True)
     with open_store(store) as opened:
         plain = plain_layer(opened, directory)
         words = FAULT.words(plain)
-        write_words(folder / "given" / "features.27" / "image0" / "out.txt", words, plain.tile)
+        write_words(folder / "given" / "line" / "image0" / "out.txt", words, plain.tile)
     return Shown(store, directory, folder / "given")
 
 

@@ -50,12 +50,12 @@ def test_maps_are_beside_each_other_with_nothing_between():
     assert side_by_side(maps).tolist() == [[0, 1, 2, None, 6, 7, 8], [3, 4, 5, None, 9, 10, 11]]
 
 
-@pytest.mark.parametrize("layer", ["features.7", "features.27"])
+@pytest.mark.parametrize("layer", ["maps", "line"])
 def test_a_tile_s_figure_holds_the_store_s_values(store, layer):
     held, at = store.layer(layer), dict(image=1, it=0, ot=0, kij=5)
     images = [axes.images[0].get_array() for axes in plot.tile(store, layer, **at).axes[::2]]
     activation, psum = held.activation_tile[1, 0].T, held.psum[1, 0, 0, 5].T
-    if layer == "features.7":
+    if layer == "maps":
         size = held.spec.padded_height, held.spec.padded_width
         activation, psum = (side_by_side(x.reshape(-1, *size)) for x in (activation, psum))
     expected = activation, side_by_side(held.weight_tile[0, 0]), psum, side_by_side(held.accumulator[1, :8])
@@ -66,23 +66,27 @@ def test_a_tile_s_figure_holds_the_store_s_values(store, layer):
 
 
 def test_histograms_count_every_value_of_the_images(store):
-    (audited,) = (found for found in audit(store, observe=False) if found.name == "features.27")
+    (audited,) = (found for found in audit(store, observe=False) if found.name == "line")
     assert audited.observed is None
-    figure, held = plot.histograms(store, "features.27", (0, 1), audited), store.layer("features.27")
+    figure, held = plot.histograms(store, "line", (0, 1), audited), store.layer("line")
     sizes = [axes.patches[0].get_data().values.sum() for axes in figure.axes]
     assert sizes == [held.activation.size, held.weight.size, held.psum.size, held.accumulator.size]
-    assert "-1215..1305, 12 bits" in figure.axes[3].get_title(loc="left")
-    assert figure.axes[3].get_xlabel() == "running sums need 12 bits, adders have 16: 4 bits of head-room"
+    assert f"{audited.accumulator.low}..{audited.accumulator.high}, {audited.accumulator.bits} bits" in figure.axes[
+        3
+    ].get_title(loc="left")
+    spare = 16 - audited.running.bits
+    text = f"running sums need {audited.running.bits} bits, adders have 16: {spare} bits of head-room"
+    assert figure.axes[3].get_xlabel() == text
 
 
 @pytest.mark.parametrize(("given", "message"), [
-    (dict(image=2), "features.27: image must be 0 to 1, not 2"),
-    (dict(it=-1), "features.27: it must be 0 to 0, not -1"),
-    (dict(kij=9), "features.27: kij must be 0 to 8, not 9"),
+    (dict(image=2), "line: image must be 0 to 1, not 2"),
+    (dict(it=-1), "line: it must be 0 to 0, not -1"),
+    (dict(kij=9), "line: kij must be 0 to 8, not 9"),
 ])  # fmt: skip
 def test_a_place_that_is_not_there_is_one_line(store, given, message):
     with pytest.raises(InputError, match=f"^{message}$"):
-        plot.tile(store, "features.27", **given)
+        plot.tile(store, "line", **given)
 
 
 def texts_of(figure) -> list[str]:
@@ -103,7 +107,7 @@ def test_a_graph_has_a_box_for_each_step_and_an_arrow_for_each_edge(network):
 
 def test_a_word_s_bits_are_the_file_s(shown):
     found = texts_of(plot.memory_word(shown.export, "weight"))
-    lines = (shown.export / "features.27" / "weight_itile0_otile0_kij0.txt").read_text().split()
+    lines = (shown.export / "line" / "weight_itile0_otile0_kij0.txt").read_text().split()
     bits = [text for text in found if text in ("0", "1")]
     assert "row7" in found and len(bits) >= 96
     drawn = plot.memory_word(shown.export, "weight").axes[0].texts
@@ -114,7 +118,7 @@ def test_a_word_s_bits_are_the_file_s(shown):
 
 
 def test_a_mismatch_is_drawn_where_it_is(shown):
-    found = diagnose(shown.export, [shown.dump / "features.27" / "image0" / "out.txt"])
+    found = diagnose(shown.export, [shown.dump / "line" / "image0" / "out.txt"])
     kinds = kinds_of(found.case)
     assert np.count_nonzero(kinds == list(KINDS).index("wrong")) == np.count_nonzero(found.case.wrong) > 0
     (image,) = plot.mismatches(found).axes[0].images
@@ -126,15 +130,15 @@ def test_a_mismatch_is_drawn_where_it_is(shown):
 
 def test_the_same_figure_is_the_same_bytes(store, tmp_path):
     for name in ("a.svg", "b.svg", "a.png", "b.png", "a.pdf", "b.pdf"):
-        plot.save(plot.histograms(store, "features.27"), tmp_path / name)
+        plot.save(plot.histograms(store, "line"), tmp_path / name)
     for kind in ("svg", "png", "pdf"):
         first, second = (tmp_path / f"{name}.{kind}" for name in "ab")
         assert first.read_bytes() == second.read_bytes() or kind == "svg"  # an SVG's own names follow from the file's
     assert b"date" not in (tmp_path / "a.svg").read_bytes()
-    figures = [svg_text(plot.tile(store, "features.27"), "t") for _ in range(2)]
+    figures = [svg_text(plot.tile(store, "line"), "t") for _ in range(2)]
     assert figures[0] == figures[1] and figures[0].startswith("<svg") and "#1f2933" not in figures[0]
     with pytest.raises(InputError, match="a figure must be one of .svg .png .pdf, not .bmp$"):
-        plot.save(plot.histograms(store, "features.27"), tmp_path / "a.bmp")
+        plot.save(plot.histograms(store, "line"), tmp_path / "a.bmp")
 
 
 def test_results_are_drawn():

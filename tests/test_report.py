@@ -103,7 +103,9 @@ def test_the_values_in_a_page_are_the_store_s(shown, written):
             assert np.array_equal(values["weight"], layer.weight_tile[...][at].ravel())
             tiles = layer.activation_tile[...][held["images"]][:, held["its"]]
             assert np.array_equal(values["activation"], tiles.ravel())
-            maps = layer.accumulator[...].reshape(2, -1, array.cols, layer.spec.onij_count)
+            sums = layer.accumulator[...].reshape(2, layer.spec.out_channels, -1)
+            sums = np.pad(sums, ((0, 0), (0, -sums.shape[1] % array.cols), (0, 0)))
+            maps = sums.reshape(2, -1, array.cols, layer.spec.onij_count)
             assert np.array_equal(values["accumulator"], maps[held["images"]][:, held["ots"]].ravel())
             acts = values["activation"].reshape(2, len(held["its"]), -1, array.rows).astype(int)
             weights = values["weight"].reshape(len(held["its"]), len(held["ots"]), -1, array.cols, array.rows)
@@ -113,19 +115,19 @@ def test_the_values_in_a_page_are_the_store_s(shown, written):
 
 def test_the_tiles_of_a_large_layer_are_fewer(shown, monkeypatch):
     with open_store(shown.store) as store:
-        whole = layers_data(store, ["features.7"], (0, 1))["features.7"]
+        whole = layers_data(store, ["maps"], (0, 1))["maps"]
         assert (len(whole["its"]), whole["its"][-1], whole["images"]) == (4, 7, [0, 1])
         monkeypatch.setattr("factory.report.tiles.BUDGET", 20_000)
-        fewer = layers_data(store, ["features.7"], (0, 1))["features.7"]
+        fewer = layers_data(store, ["maps"], (0, 1))["maps"]
         assert len(fewer["its"]) < 4
         monkeypatch.setattr("factory.report.tiles.BUDGET", 100)
-        assert layers_data(store, ["features.7"], (0, 1)) == {}
+        assert layers_data(store, ["maps"], (0, 1)) == {}
     assert BUDGET * 4 / 3 < 2_000_000
     assert (spread(1, 4), spread(5, 4), spread(64, 4)) == ([0], [0, 1, 3, 4], [0, 21, 42, 63])
 
 
 def test_split_pages_have_no_inline_parts(shown, tmp_path):
-    path = report([shown.store, shown.export], tmp_path / "r.html", layers="features.27", split=True)
+    path = report([shown.store, shown.export], tmp_path / "r.html", layers="line", split=True)
     parser = checked(path.read_text())
     assert parser.inline == []
     assert sorted(set(parser.sources)) == sorted(
@@ -153,7 +155,7 @@ def test_texts_are_escaped():
     (["{store}", "{store}"], {}, "a report must be of a store, an export, or one of each, not of 2 sources"),
     ([], {}, "a report must be of a store, an export, or one of each, not of 0 sources"),
     (["{store}"], dict(images="7"), "store.h5: images must be 0 to 1, not 7"),
-    (["{store}"], dict(layers="features.0"), "layers must be of features.7 features.27, not features.0"),
+    (["{store}"], dict(layers="other"), "layer must be one of maps line, not other"),
     (["{store}"], dict(dumps=(Path("x"),)), "dumps must be given with the export that they are of"),
     (["nowhere.h5"], {}, "nowhere.h5: must be a store, there is no such file"),
 ])  # fmt: skip
@@ -172,12 +174,12 @@ def test_what_cannot_be_reported_is_one_line(shown, tmp_path, sources, given, me
 def test_a_page_has_a_place(shown, tmp_path, name, message):
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(InputError, match=re.escape(message) + "$"):
-        report([shown.store], tmp_path / name, ReportOptions(layers="features.27"))
+        report([shown.store], tmp_path / name, ReportOptions(layers="line"))
 
 
 def test_a_damaged_export_is_one_line(shown, tmp_path):
     shutil.copytree(shown.export, tmp_path / "x")
-    (tmp_path / "x" / "features.27" / "image0" / "out.txt").write_text("1\n")
+    (tmp_path / "x" / "line" / "image0" / "out.txt").write_text("1\n")
     with pytest.raises(InputError, match=r"out\.txt"):
         report([tmp_path / "x"], tmp_path / "r.html")
 
@@ -186,9 +188,9 @@ def test_notebooks_show_tables(shown, tmp_path):
     from factory.export import export
 
     with open_store(shown.store) as store:
-        assert "features.27</td>" in store._repr_html_() and "2 images" in store._repr_html_()
-        layer = store.layer("features.27")
+        assert "line</td>" in store._repr_html_() and "2 images" in store._repr_html_()
+        layer = store.layer("line")
         assert "2 × 1 × 1 × 9 × 36 × 8" in layer._repr_html_()
-        summary = export(store, tmp_path / "v", dataflow="ws", layers="features.27")
+        summary = export(store, tmp_path / "v", dataflow="ws", layers="line")
         assert f"pack {summary.pack_id[:12]}" in summary._repr_html_()
     assert "closed" in store._repr_html_()

@@ -66,31 +66,31 @@ def point(browser, role: str, across: float, down: float) -> str:
 def test_choosing_and_pointing_show_the_store_s_values(browser, pages, shown, split):
     browser.get(pages[split].as_uri())
     assert browser.get_log("browser") == []
-    assert browser.find_element("id", "layer-features.7").is_displayed()
-    assert not browser.find_element("id", "layer-features.27").is_displayed()
-    choose(browser, "#choose-layer", "features.27")
-    assert browser.find_element("id", "layer-features.27").is_displayed()
+    assert browser.find_element("id", "layer-maps").is_displayed()
+    assert not browser.find_element("id", "layer-line").is_displayed()
+    choose(browser, "#choose-layer", "line")
+    assert browser.find_element("id", "layer-line").is_displayed()
     for axis, label in dict(image=1, kij=5).items():
         choose(browser, f'.chosen select[data-axis="{axis}"]', label)
     with open_store(shown.store) as store:
-        layer = store.layer("features.27")
+        layer = store.layer("line")
         nij, lane = 22, 4
-        where = f"features.27, image 1, it 0, nij {nij}, row {lane}"
+        where = f"line, image 1, it 0, nij {nij}, row {lane}"
         at = (nij + 0.5) / 36, (lane + 0.5) / 8
         assert point(browser, "activation", *at) == f"activation {layer.activation_tile[1, 0, nij, lane]} at {where}"
         value = layer.psum[1, 0, 0, 5, nij, lane]
         assert value != 0
-        where = f"features.27, image 1, it 0, ot 0, kij 5, nij {nij}, col {lane}"
+        where = f"line, image 1, it 0, ot 0, kij 5, nij {nij}, col {lane}"
         assert point(browser, "psum", *at) == f"psum {value} at {where}"
         col, y, x = 3, 2, 1  # maps of 4 x 4, of which each has a column of nothing after it
         across = (col * 5 + x + 0.5) / (8 * 5 - 1)
-        where = f"features.27, image 1, ot 0, onij {4 * y + x}, col {col}"
+        where = f"line, image 1, ot 0, onij {4 * y + x}, col {col}"
         value = layer.accumulator[1, col, y, x]
         assert point(browser, "accumulator", across, (y + 0.5) / 4) == f"accumulator {value} at {where}"
-        choose(browser, "#choose-layer", "features.7")
+        choose(browser, "#choose-layer", "maps")
         choose(browser, '.chosen select[data-axis="it"]', 7)
-        held, (kij, col, row) = store.layer("features.7"), (2, 6, 3)
-        where = f"features.7, it 7, ot 0, kij {kij}, col {col}, row {row}"
+        held, (kij, col, row) = store.layer("maps"), (2, 6, 3)
+        where = f"maps, it 7, ot 0, kij {kij}, col {col}, row {row}"
         value = held.weight_tile[7, 0, kij, col, row]
         across = (kij * 9 + row + 0.5) / (9 * 9 - 1)
         assert point(browser, "weight", across, (col + 0.5) / 8) == f"weight {value} at {where}"
