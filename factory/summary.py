@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import h5py
 import numpy as np
 
 from factory.audit import LayerAudit
+from factory.dataflow import DATAFLOWS, EDGES, EdgeSchedule, LayerMapping
+from factory.dataflow.edges import edge_traffic
 from factory.lower import lower
 from factory.spec import (
     ConvLayer,
@@ -109,6 +113,34 @@ def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
                 "-" if item.size is None else bytes_text(item.size),
             )
         )
+    return table(groups, rows, width)
+
+
+def cycle_table(source: TrainedNetwork | Store, width: int = 0) -> str:
+    """Return the table of `factory show --cycles`: what crosses the edges of the array, by layer and dataflow.
+
+    All passes of a layer come back to back, each loading what it holds by itself, as `EdgeSchedule` has it by default.
+    Bytes are those of the values alone. `width` is as `table` takes it.
+    """
+    array = source.array if isinstance(source, Store) else SystolicArray()
+    groups = (
+        ("layer", "dataflow"),
+        ("passes", "cycles", "utilisation"),
+        EDGES,
+        tuple(f"{name}/cycle" for name in EDGES),
+    )
+    rows = []
+    for layer, flow in product(source.layers.values(), DATAFLOWS.values()):
+        spec = layer.spec
+        traffic = edge_traffic(LayerMapping.whole(flow, spec, array), EdgeSchedule())
+        bits = {"activation": spec.activation_bits, "weight": spec.weight_bits}
+        sizes = [traffic.values[name] * bits.get(flow.edges[name].role, array.psum_bits) / 8 for name in EDGES]
+        rows.append(
+            (
+                spec.name, flow.name, traffic.passes, traffic.cycles, f"{traffic.products:.1%}",
+                *(bytes_text(math.ceil(size)) for size in sizes), *(f"{size / traffic.cycles:.2f} B" for size in sizes),
+            )
+        )  # fmt: skip
     return table(groups, rows, width)
 
 

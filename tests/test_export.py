@@ -363,7 +363,7 @@ BAD_OPTIONS = [
     (dict(post="tanh"), "profile notebook: post must be one of relu none leaky relu+maxpool2, not tanh"),
     (
         dict(format="xml"),
-        "layout activation: format must be one of bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
+        "layout activation: format must be one of bin hex dec csv coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
         "c sv sv-packed npy raw, not xml",
     ),
     (dict(header="xml"), "layout activation: header must be one of none tokens verilog short, not xml"),

@@ -17,7 +17,7 @@ FLOORS = (
     {"model", "images", "lower", "dataflow"},
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
-    {"testbench", "readers", "audit", "synthetic"},
+    {"testbench", "readers", "audit", "synthetic", "waves"},
     {"build", "export", "verify", "summary", "simulate", "diagnose", "evaluate", "train"},
     {"plot"},
     {"report"},

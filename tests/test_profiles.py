@@ -414,7 +414,7 @@ MISTAKES = [
     ),
     (
         OUT + 'format = "xml"',
-        "layout out: format must be one of bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
+        "layout out: format must be one of bin hex dec csv coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
         "c sv sv-packed npy raw, not xml",
     ),
     (

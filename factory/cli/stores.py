@@ -57,16 +57,24 @@ def build(
     print(f"{path}  {bytes_text(path.stat().st_size)}")
 
 
-def show(path: StoreOrWeights = None) -> None:
+def show(
+    path: StoreOrWeights = None,
+    cycles: Annotated[
+        bool, typer.Option("--cycles", help="Cycles, utilisation and bytes across each edge, in each dataflow.")
+    ] = False,
+) -> None:
     """Print a table of the layers of a store or of a file of weights; ranges are bounds from the weight codes.
 
     Of a synthetic store, print what each weight pattern and each activation pattern is for, too.
     """
     from factory.store import Store
-    from factory.summary import layer_table, pattern_table, summarize
+    from factory.summary import cycle_table, layer_table, pattern_table, summarize
     from factory.tables import styled, terminal_width
 
     source, width = options.open_source(path), terminal_width()
+    if cycles:
+        print(styled(cycle_table(source, width)))
+        return
     print(styled(layer_table(summarize(source), width)))
     if isinstance(source, Store) and (patterns := pattern_table(source, width)):
         print(f"\n{styled(patterns)}")

@@ -40,6 +40,15 @@ def arranged(array: LabelledArray, *axes: str) -> np.ndarray:
     return array.arrange([Axis(name) for name in axes]).values
 
 
+def read_pixels(mapping: LayerMapping, activation: LabelledArray) -> LabelledArray:
+    """Return, of a padded map, the pixel that each output reads at each kernel position: `onij kij` for `nij`."""
+    pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
+    at = activation.axes.index("nij")
+    axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
+    labels = {**activation.labels, "kij": mapping.selection["kij"]}
+    return LabelledArray(activation.values.take(pixel, axis=at), axes, labels)
+
+
 @dataclass(frozen=True)
 class LayerSums:
     """What makes a layer's sums: its mapping, the codes that the array reads, the address that errors begin with."""
@@ -66,11 +75,8 @@ class LayerSums:
     def _terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
         """Return one part's terms, passes outside, as two matrices."""
         flow, mapping = self.mapping.dataflow, self.mapping
-        if PIXELS not in activation.axes:  # the index function: the padded pixel that each output reads at each kij
-            pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
-            at = activation.axes.index("nij")
-            axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
-            activation = LabelledArray(activation.values.take(pixel, axis=at), axes, activation.labels)
+        if PIXELS not in activation.axes:
+            activation = read_pixels(mapping, activation)
         inner = (*flow.passes, *flow.terms)
         rows = arranged(activation, *flow.parts, PIXELS, *inner)
         columns = arranged(weight, *flow.parts, *inner, *self.channel_axes)

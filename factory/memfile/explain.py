@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from textwrap import wrap
 from types import MappingProxyType
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from factory.arithmetic.bits import CODES
 from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, Dataflow
+from factory.dataflow.schedule import lay_in_time
 from factory.memfile.formats import FORMATS, HEADERS
 from factory.memfile.layout import ENDIANS, Layout, complete_template, template_fields
 from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
@@ -21,6 +23,7 @@ from factory.tables import table
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
+_DRAWN_SIDE, _MOST_DRAWN = 3, 30
 _SAMPLE_WORDS = 3
 
 
@@ -64,6 +67,7 @@ def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> li
         f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {each}",
         *(f"  {line}" for line in _notes(layout, placement)),
         *(f"  {line}" for line in _draw(lanes, lane)),
+        *(f"  {line}" for line in _draw_crossing(layout, profile.flow)),
         *(f"  {line}".rstrip() for line in _sample(placement)),
     ]
 
@@ -135,6 +139,28 @@ def _draw(lanes: Sequence[str], lane_bits: int) -> list[str]:
     return [f" {bits}".rstrip(), rule, f"|{names}|", rule]
 
 
+def _draw_crossing(layout: Layout, flow: Dataflow) -> list[str]:
+    """Draw the cycles in which the words of one pass of a 3 x 3 array cross its edge, the words counted from 0."""
+    if not ROLES[layout.role].edge:
+        return []
+    crossing, load = flow.edges[layout.role], layout.edge.load
+    edge = replace(layout.edge, load=load and max(load, _DRAWN_SIDE))  # which may be for an array of fewer rows
+    times = edge.times(_DRAWN_SIDE, _DRAWN_SIDE, _DRAWN_SIDE, flow.has_psums)
+    if times.length > _MOST_DRAWN:
+        return [f"{edge.content}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array taking {times.length} cycles"]
+    words = np.tile(np.arange(_DRAWN_SIDE)[:, None], (1, 1, _DRAWN_SIDE))
+    cycles = lay_in_time(words, getattr(times, layout.role), times, -1).T
+    width = len(str(len(cycles[0]) - 1)) + 1
+    rows = [("cycle", range(len(cycles[0]))), *((f"{crossing.lane}{lane}", line) for lane, line in enumerate(cycles))]
+    name = max(len(text) for text, _ in rows)
+    lines = [f"{text:{name}}" + "".join(f"{'.' if x < 0 else x:>{width}}" for x in line) for text, line in rows]
+    held = "" if not edge.sequence else f"; then each of {' '.join(edge.sequence)}, {times.period} cycles apart"
+    return [
+        f"{edge.content} of words 0 to {_DRAWN_SIDE - 1}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array{held}:",
+        *lines,
+    ]
+
+
 def _of(words: Iterable[str]) -> str:
     return f"one of {' '.join(words)}"
 
@@ -188,6 +214,10 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "highest_beat_first": "whether the highest bits of a word come in its first beat, not the lowest",
         "stride": "of role address: how many addresses pixels are apart",
         "pixel_words": f"of role address: words of each pixel, counted on an axis {WORD}; 1: no such axis",
+        "edge": (
+            'of roles west, north and south: when values cross the edges of the array, such as { skew = "none", '
+            "gap = 2 }: content, skew, order, sequence, gap, load, row0_first, depth, drain, double_buffered, offset"
+        ),
         "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
         "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
         "head": (

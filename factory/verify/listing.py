@@ -127,6 +127,16 @@ class ListedFiles:
         return replace(rule, file=entry["name"], first_block=number * blocks)
 
     @property
+    def sequence(self) -> tuple[str, ...]:
+        """The axes whose passes follow each other in one stream that crosses an edge of the array."""
+        return tuple(self.layout.get("edge", {}).get("sequence", ()))
+
+    @property
+    def states(self) -> bool:
+        """Whether the values are addresses."""
+        return self.rule.addresses or self.layout.get("edge", {}).get("content") == "address"
+
+    @property
     def code(self) -> str:
         """How the bits of a value stand for it."""
         return self.layout.get("code", TWOS_COMPLEMENT)
