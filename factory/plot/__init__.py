@@ -9,4 +9,5 @@ from factory.plot.results import board as board
 from factory.plot.results import coverage as coverage
 from factory.plot.results import pairs as pairs
 from factory.plot.results import selection_curve as selection_curve
+from factory.plot.streams import edge_streams as edge_streams
 from factory.plot.style import save as save

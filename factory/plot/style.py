@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, FAINT, EDGE, PAPER = "#1f2933", "#66717d", "#c9d0d7", "#ffffff"
+DARK = "#14181d"
+"""Of texts on a light colour of a map, which is the same in the dark."""
 BLUE, SKY, ORANGE, RED, GREEN, GREY = "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#009e73", "#9aa5b1"
 """The colours of Okabe and Ito, of which any two are told apart in any kind of colour-blindness."""
 THEMED = {

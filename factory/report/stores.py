@@ -27,6 +27,7 @@ def store_sections(
     return [
         Section("network", "Network", _store_facts(store) + tables),
         Section("layers", "Layers", _layers(store, layers, images, audits, pictures, progress)),
+        Section("edges", "Edge streams", _edges(store, layers, images[0], pictures)),
     ]
 
 
@@ -83,6 +84,20 @@ def _layers(
             + '<div class="explore"></div></article>'
         )
     return "\n".join(parts)
+
+
+def _edges(store: Store, layers: Sequence[str], image: int, pictures: Pictures) -> str:
+    """Return the streams of the narrowest layer that is shown: they are alike in all."""
+    specs = [store.layers[name].spec for name in layers]
+    name = min(specs, key=lambda spec: max(spec.in_channels, spec.out_channels)).name
+    drawn = pictures.html(
+        plot.edge_streams(store, name, image), "edges", f"words that cross the array's edges in {name}"
+    )
+    text = (
+        f"What crosses the array's edges in one weight-stationary pass of {name}, image {image}: the first tiles, the "
+        "middle kernel position. An empty cell is a cycle in which nothing is valid."
+    )
+    return f'<p class="faint">{escape(text)}</p><div class="card">{drawn}</div>'
 
 
 def _layer_text(store: Store, name: str) -> str:
