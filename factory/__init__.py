@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "open_store": ("factory.store", "open_store"),
+    "open_dataset": ("factory.dataset", "open_dataset"),
     "load_weights": ("factory.checkpoint", "load_weights"),
     "import_checkpoint": ("factory.checkpoint", "import_checkpoint"),
     "lower_network": ("factory.lower", "lower"),

@@ -19,7 +19,7 @@ FLOORS = (
     {"store", "fileplan"},
     {"testbench", "readers", "audit", "synthetic", "waves"},
     {"build", "export", "verify", "summary", "simulate", "diagnose", "evaluate", "train"},
-    {"plot"},
+    {"dataset", "plot"},
     {"report"},
     {"cli", "cocotb"},
 )

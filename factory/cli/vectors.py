@@ -18,7 +18,15 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def export(
-    store: Annotated[Path | None, typer.Argument(help="Default: the default store, which is built if need be.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[STORE|DIR]", help="A store, or a dataset's folder; default: the default store, built if need be."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of a dataset: which images, layers and tiles.", show_default="smoke")
+    ] = None,
     dataflow: options.Dataflow = None,
     layers: Annotated[
         str | None, typer.Option(metavar="NAMES", help=options.LAYERS_HELP, show_default="squeezed; all with --flags")
@@ -110,7 +118,14 @@ def export(
     )  # fmt: skip
     with options.progress_bar() as progress:
         path = store or options.ready_default_store(progress)
-        summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
+        if split is not None or path.is_dir():
+            from factory.dataset import open_dataset
+
+            with open_dataset(path) as dataset:
+                chosen = dataset.record.plan.split(split or "smoke").of(chosen)
+                summary = export(dataset, output, chosen, force=force, workers=workers, progress=progress)
+        else:
+            summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
     for warning in summary.warnings:
         typer.echo(f"factory: warning: {warning}", err=True)
     print(f"{summary.directory}  {summary.files} files  {summary.words} words  pack {summary.pack_id[:12]}")
