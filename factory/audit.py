@@ -24,7 +24,7 @@ from factory.spec import (
     psum_range,
     valid_taps,
 )
-from factory.store import Store, StoredLayer
+from factory.store import LayerStore, StoredLayer
 
 BLOCK_BYTES = 1 << 24
 
@@ -116,7 +116,7 @@ class LayerAudit:
 
 
 def audit(
-    source: TrainedNetwork | Store,
+    source: TrainedNetwork | LayerStore,
     psum_bits: int | None = None,
     activation_bits: int | None = None,
     activation_signed: bool | None = None,
@@ -132,12 +132,12 @@ def audit(
     Reading a store takes `BLOCK_BYTES` at a time; of its images nothing is read unless `observe`. Raise InputError for
     a width out of range or another array's store.
     """
+    stored = not isinstance(source, TrainedNetwork)
     if psum_bits is None:
-        psum_bits = (source.array if isinstance(source, Store) else array or SystolicArray()).psum_bits
+        psum_bits = (source.array if stored else array or SystolicArray()).psum_bits
     _check_width("psum_bits", psum_bits, 2, 32)
     if activation_bits is not None:
         _check_width("activation_bits", activation_bits, 1, 16)
-    stored = isinstance(source, Store)
     array = _array_of(source, array) if stored else array or SystolicArray()
     as_is = activation_bits is None and activation_signed is None
     audits = []
@@ -258,7 +258,7 @@ def _blocks(dataset: Any) -> Iterator[np.ndarray]:
             yield dataset[(*index, slice(start, start + step))]
 
 
-def _array_of(store: Store, array: SystolicArray | None) -> SystolicArray:
+def _array_of(store: LayerStore, array: SystolicArray | None) -> SystolicArray:
     size = store.array.rows, store.array.cols
     if array is not None and (array.rows, array.cols) != size:
         raise InputError(f"{store.path}: array must be {size[0]} x {size[1]}, not {array.rows} x {array.cols}")

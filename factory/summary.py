@@ -25,7 +25,7 @@ from factory.spec import (
     accumulator_range,
     psum_range,
 )
-from factory.store import Store, StoredLayer
+from factory.store import LayerStore, Store, StoredLayer
 from factory.tables import bytes_text, span, table
 
 _GEOMETRY = ("stride", "padding", "dilation")
@@ -54,9 +54,9 @@ class LayerSummary:
         return self.array.input_tiles(self.spec.in_channels), self.array.output_tiles(self.spec.out_channels)
 
 
-def summarize(source: TrainedNetwork | Store) -> list[LayerSummary]:
+def summarize(source: TrainedNetwork | LayerStore) -> list[LayerSummary]:
     """Summarize every layer of a trained network (on an 8x8 array) or of a store (on its own)."""
-    if isinstance(source, Store):
+    if not isinstance(source, TrainedNetwork):
         return [_summary(layer, layer, source.array, _storage(layer)) for layer in source.layers.values()]
     integer = lower(source)
     return [_summary(integer.layers[name], layer, SystolicArray(), None) for name, layer in source.layers.items()]
@@ -79,9 +79,9 @@ def _summary(
     )
 
 
-def _storage(layer: StoredLayer) -> int:
+def _storage(layer: StoredLayer) -> int | None:
     values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
-    return sum(value.id.get_storage_size() for value in values if isinstance(value, h5py.Dataset))
+    return sum(value.id.get_storage_size() for value in values if isinstance(value, h5py.Dataset)) or None
 
 
 def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:

@@ -19,7 +19,8 @@ FLOORS = (
     {"store", "fileplan"},
     {"testbench", "readers", "audit", "synthetic", "waves"},
     {"build", "export", "verify", "summary", "simulate", "diagnose", "evaluate", "train"},
-    {"dataset", "plot"},
+    {"dataset"},
+    {"plot"},
     {"report"},
     {"cli", "cocotb"},
 )

@@ -152,16 +152,16 @@ def test_texts_are_escaped():
 
 
 @pytest.mark.parametrize(("sources", "given", "message"), [
-    (["{store}", "{store}"], {}, "a report must be of a store, an export, or one of each, not of 2 sources"),
-    ([], {}, "a report must be of a store, an export, or one of each, not of 0 sources"),
+    (["{store}", "{store}"], {}, "store.h5: a report must be of one store, there is {store} too"),
+    ([], {}, "a report must be of a source, none is given"),
     (["{store}"], dict(images="7"), "store.h5: images must be 0 to 1, not 7"),
     (["{store}"], dict(layers="other"), "layer must be one of maps line, not other"),
-    (["{store}"], dict(dumps=(Path("x"),)), "dumps must be given with the export that they are of"),
+    (["{store}"], dict(dumps=(Path("x"),)), "dump must be given with the export that it is of"),
     (["nowhere.h5"], {}, "nowhere.h5: must be a store, there is no such file"),
 ])  # fmt: skip
 def test_what_cannot_be_reported_is_one_line(shown, tmp_path, sources, given, message):
     paths = [source.format(store=shown.store) for source in sources]
-    with pytest.raises(InputError, match=re.escape(message) + "$"):
+    with pytest.raises(InputError, match=re.escape(message.format(store=shown.store)) + "$"):
         report(paths, tmp_path / "r.html", **given)
     assert list(tmp_path.iterdir()) == []
 

@@ -15,7 +15,11 @@ def add_commands(app: typer.Typer) -> None:
 
 def report(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="STORE|EXPORT...", help="A store, a folder of `factory export`, or both.")
+        list[Path],
+        typer.Argument(
+            metavar="STORE|DATASET|EXPORT|RESULTS...",
+            help="A store or a dataset, a folder of `factory export`, one of `factory dataset simulate`; or several.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")] = Path(
         "report.html"
@@ -32,7 +36,7 @@ def report(
         bool, typer.Option("--split", help="Write style, script and figures beside the page, with no inline parts.")
     ] = False,
 ) -> None:
-    """Write one HTML page to look at: the network, its layers, tiles, memory words, and what a dump has wrong."""
+    """Write one HTML page to look at: the network, layers, tiles, streams, memory words, mismatches, results."""
     from factory.report import ReportOptions
     from factory.report import report as write
     from factory.tables import bytes_text

@@ -25,7 +25,7 @@ from factory.plot.style import (
     placed,
 )
 from factory.spec import IMAGE, ConvLayer, InputError, LayerSet, Range, SystolicArray, step_inputs
-from factory.store import Store
+from factory.store import LayerStore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +121,9 @@ def value_counts(parts: Iterable[Integer[np.ndarray, ...]], held: Range) -> tupl
 
 
 @drawn
-def histograms(store: Store, layer: str, images: Sequence[int] = (0,), audited: LayerAudit | None = None) -> Figure:
+def histograms(
+    store: LayerStore, layer: str, images: Sequence[int] = (0,), audited: LayerAudit | None = None
+) -> Figure:
     """Draw how often a layer's codes, psums and accumulators have each value, beside what they can have at all.
 
     Counts have a logarithmic axis. The band is the exact range, lines are the ends of adders, head-room is that of the
@@ -197,7 +199,7 @@ def side_by_side(maps: Shaped[np.ndarray, "map y x"]) -> np.ma.MaskedArray:
 
 
 @drawn
-def tile(store: Store, layer: str, image: int = 0, it: int = 0, ot: int = 0, kij: int | None = None) -> Figure:
+def tile(store: LayerStore, layer: str, image: int = 0, it: int = 0, ot: int = 0, kij: int | None = None) -> Figure:
     """Draw heat maps of a tile: the activations of each row, the weights, the psums of each column, the outputs.
 
     Activations and psums are lane x nij, or for large maps a padded map for each lane; `kij` (None: the middle one)

@@ -15,7 +15,7 @@ from factory.export import layer_vectors, plan_export
 from factory.fileplan import ExportOptions
 from factory.memfile import load_profile
 from factory.plot.style import DARK, EDGE, SIGNED, drawn, new_figure, placed
-from factory.store import Store
+from factory.store import LayerStore
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ _PROFILE = "edges"
 
 
 def crossing(
-    store: Store, layer: str, image: int = 0, dataflow: str = "ws"
+    store: LayerStore, layer: str, image: int = 0, dataflow: str = "ws"
 ) -> dict[str, tuple[Integer[np.ndarray, "cycle lane"], Bool[np.ndarray, "cycle lane"]]]:
     """Return the values of one pass at each edge, and where there are any, by the edge's name.
 
@@ -52,7 +52,7 @@ def crossing(
 
 
 @drawn
-def edge_streams(store: Store, layer: str, image: int = 0, dataflow: str = "ws") -> Figure:
+def edge_streams(store: LayerStore, layer: str, image: int = 0, dataflow: str = "ws") -> Figure:
     """Draw what crosses each edge of the array in the first cycles of one pass: lanes down, cycles to the right.
 
     Cells without a number are cycles in which nothing is valid; a lane's words begin a cycle, or some, after those of

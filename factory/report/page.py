@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from factory.plot.style import CODES, SIGNED, colours, png_bytes, svg_text
+from factory.tables import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +47,11 @@ def facts(values: Mapping[str, object]) -> str:
     """Return facts as a row of small cards."""
     cards = (f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>" for name, value in values.items())
     return f'<dl class="facts">{"".join(cards)}</dl>'
+
+
+def provenance_table(origins: Iterable[tuple[str, str]]) -> str:
+    """Return where all of a page comes from as a table."""
+    return f'<div class="card wide">{html_table(("what", "value"), origins)}</div>'
 
 
 def page(title: str, lead: str, sections: Iterable[Section], absent: Iterable[str], data: Mapping[str, Any]) -> str:

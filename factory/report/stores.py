@@ -10,13 +10,17 @@ from factory import plot
 from factory.audit import LayerAudit, audit
 from factory.report.page import Pictures, Section, facts
 from factory.spec import Progress
-from factory.store import Store
+from factory.store import LayerStore, Store
 from factory.summary import kernel_text, summarize
 from factory.tables import bytes_text, html_table, span
 
 
 def store_sections(
-    store: Store, layers: Sequence[str], images: Sequence[int], pictures: Pictures, progress: Progress | None = None
+    store: LayerStore,
+    layers: Sequence[str],
+    images: Sequence[int],
+    pictures: Pictures,
+    progress: Progress | None = None,
 ) -> list[Section]:
     """Return what a page shows of a store; histograms and maps are of some images."""
     audits = {found.name: found for found in audit(store, observe=False)}
@@ -31,25 +35,30 @@ def store_sections(
     ]
 
 
-def _store_facts(store: Store) -> str:
+def _store_facts(store: LayerStore) -> str:
     array, network = store.array, store.network
-    return facts({
+    known = {
         "network": network.name,
         "layers": f"{len(store.layers)} of {len(network.layers)}",
-        "images": f"{store.image_count} ({store.image_source})",
+        "images": f"{store.image_count:,} ({store.image_source})",
         "array": f"{array.rows} × {array.cols}, adders of {array.psum_bits} bits",
-        "kept": store.keep,
-        "file": bytes_text(store.path.stat().st_size),
-    })  # fmt: skip
+    }
+    if isinstance(store, Store):
+        known |= {"kept": store.keep, "file": bytes_text(store.path.stat().st_size)}
+    else:
+        size = sum(shard.bytes for shard in store.record.shards)
+        known |= {"shards": f"{len(store.record.shards):,}", "files": bytes_text(size)}
+    return facts(known)
 
 
-def _layer_table(store: Store) -> str:
+def _layer_table(store: LayerStore) -> str:
     shape, sums = ("channels", "map", "kernel", "it × ot", "bits a/w"), ("psum", "bits", "accumulator", "bits", "size")
     rows = [
         (
             x.spec.name, f"{x.spec.in_channels} → {x.spec.out_channels}", f"{x.spec.height}×{x.spec.width}",
             kernel_text(x.spec), "{} × {}".format(*x.tiles), f"{x.spec.activation_bits}/{x.spec.weight_bits}",
-            span(x.psum), x.psum.bits, span(x.accumulator), x.accumulator.bits, bytes_text(x.size),
+            span(x.psum), x.psum.bits, span(x.accumulator), x.accumulator.bits,
+            "-" if x.size is None else bytes_text(x.size),
         )
         for x in summarize(store)
     ]  # fmt: skip
@@ -57,7 +66,7 @@ def _layer_table(store: Store) -> str:
 
 
 def _layers(
-    store: Store,
+    store: LayerStore,
     layers: Sequence[str],
     images: Sequence[int],
     audits: dict[str, LayerAudit],
@@ -86,7 +95,7 @@ def _layers(
     return "\n".join(parts)
 
 
-def _edges(store: Store, layers: Sequence[str], image: int, pictures: Pictures) -> str:
+def _edges(store: LayerStore, layers: Sequence[str], image: int, pictures: Pictures) -> str:
     """Return the streams of the narrowest layer that is shown: they are alike in all."""
     specs = [store.layers[name].spec for name in layers]
     name = min(specs, key=lambda spec: max(spec.in_channels, spec.out_channels)).name
@@ -100,7 +109,7 @@ def _edges(store: Store, layers: Sequence[str], image: int, pictures: Pictures) 
     return f'<p class="faint">{escape(text)}</p><div class="card">{drawn}</div>'
 
 
-def _layer_text(store: Store, name: str) -> str:
+def _layer_text(store: LayerStore, name: str) -> str:
     layer = store.layers[name]
     spec, (its, ots) = layer.spec, layer.weight_tile.shape[:2]
     reads = f"reads {spec.source}, " if spec.source in store.layers else ""
@@ -111,17 +120,17 @@ def _layer_text(store: Store, name: str) -> str:
     )
 
 
-def store_provenance(store: Store) -> list[tuple[str, str]]:
-    """Return where a store comes from, as names and values."""
+def store_provenance(store: LayerStore) -> list[tuple[str, str]]:
+    """Return where a store or a dataset comes from, as names and values."""
+    shared = [("weights sha256", store.weights_sha256), ("images", store.image_source)]
+    if not isinstance(store, Store):
+        plan = store.record.plan
+        splits = [(f"split {split.name}", f"images {split.images}, layers {split.layers}") for split in plan.splits]
+        return [("dataset", store.path.resolve().name), ("origin", plan.origin), *shared, *splits]
     attributes = store.file.attrs
-    return [
-        ("store", store.path.name),
-        ("origin", store.origin),
-        ("weights sha256", store.weights_sha256),
-        ("images", store.image_source),
-        ("schema", str(attributes["schema"])),
-        ("made by", f"factory {attributes.get('factory_version', 'unknown')}"),
-    ]
+    made = f"factory {attributes.get('factory_version', 'unknown')}"
+    own = [("schema", str(attributes["schema"])), ("made by", made)]
+    return [("store", store.path.name), ("origin", store.origin), *shared, *own]
 
 
 def own_provenance() -> list[tuple[str, str]]:

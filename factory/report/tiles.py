@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from factory.plot.layers import code_ends, is_folded
-from factory.store import Store, StoredLayer
+from factory.store import LayerStore, StoredLayer
 
 BUDGET = 1_200_000
 """Bytes of codes and accumulators of all layers together, before they become text, which takes a third more."""
@@ -24,7 +24,7 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})
 
 
-def layers_data(store: Store, layers: Sequence[str], images: Sequence[int]) -> dict[str, Any]:
+def layers_data(store: LayerStore, layers: Sequence[str], images: Sequence[int]) -> dict[str, Any]:
     """Return the plain values of some tiles of layers and images, as many as fit the `BUDGET`; {} for a large layer."""
     found = {}
     for name in layers:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -103,6 +103,23 @@ class StoredLayer:
         return html_table(("array", "axes", "shape", "dtype"), rows, f"layer {self.spec.name}")
 
 
+@runtime_checkable
+class LayerStore(Protocol):
+    """What is read as a store is: one, or a dataset of several."""
+
+    path: Path
+    network: LayerSet
+    array: SystolicArray
+    images: Any
+    layers: Mapping[str, StoredLayer]
+    image_count: int
+    image_source: str
+    weights_sha256: str
+
+    def layer(self, name: str) -> StoredLayer:
+        """Return the layer called `name`; raise InputError that lists the layers there are."""
+
+
 @dataclass(frozen=True)
 class Store:
     """An open store, read only; close it, or use it as a context manager."""
@@ -122,19 +139,8 @@ class Store:
 
     def _repr_html_(self) -> str:
         """Return the layers as the table that notebooks show."""
-        rows = [
-            (
-                spec.name, f"{spec.in_channels} → {spec.out_channels}", f"{spec.height} × {spec.width}",
-                f"{spec.kernel[0]} × {spec.kernel[1]}", self.array.input_tiles(spec.in_channels),
-                self.array.output_tiles(spec.out_channels), spec.activation_bits, spec.weight_bits,
-            )
-            for spec in (layer.spec for layer in self.layers.values())
-        ]  # fmt: skip
-        array = f"{self.array.rows} × {self.array.cols} array"
         held = f"keeps {self.keep}" if self.file else "closed"
-        caption = f"{self.path.name}: {self.network.name}, {len(self.images.origin)} images, {array}, {held}"
-        headings = ("layer", "channels", "map", "kernel", "it", "ot", "activation bits", "weight bits")
-        return html_table(headings, rows, caption)
+        return layers_html(self, f"{len(self.images.origin)} images, {held}")
 
     def close(self) -> None:
         """Close the file; no dataset can be read after it."""
@@ -193,6 +199,21 @@ class Store:
                     axes = variable_axes(layer.spec, KEPT[0], ())[variable]
                     computed[f"{layer_path(name)}/{variable}"] = axes, array
         return open_tree(self.path, computed)
+
+
+def layers_html(store: LayerStore, about: str) -> str:
+    """Return the layers of a store or a dataset as a table in HTML, its caption ending with what it is `about`."""
+    rows = [
+        (
+            spec.name, f"{spec.in_channels} → {spec.out_channels}", f"{spec.height} × {spec.width}",
+            f"{spec.kernel[0]} × {spec.kernel[1]}", store.array.input_tiles(spec.in_channels),
+            store.array.output_tiles(spec.out_channels), spec.activation_bits, spec.weight_bits,
+        )
+        for spec in (layer.spec for layer in store.layers.values())
+    ]  # fmt: skip
+    headings = ("layer", "channels", "map", "kernel", "it", "ot", "activation bits", "weight bits")
+    array = f"{store.array.rows} × {store.array.cols} array"
+    return html_table(headings, rows, f"{store.path.name}: {store.network.name}, {array}, {about}")
 
 
 def open_store(path: str | Path) -> Store:
