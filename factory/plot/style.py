@@ -90,10 +90,12 @@ def drawn(draw: Callable[Given, Made]) -> Callable[Given, Made]:
 
 
 def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Return an empty figure, in inches, that no window shows."""
+    """Return an empty figure, in inches, that no window shows, but a notebook, with or without pyplot."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height))
+    figure._repr_png_ = lambda: png_bytes(figure, "figure")
+    return figure
 
 
 def placed(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
