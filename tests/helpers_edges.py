@@ -34,3 +34,65 @@ def layer_store(*specs: ConvLayer, array: SystolicArray, seed: int = 3) -> Memor
 
 def odd_layer(name: str, **fields) -> ConvLayer:
     return ConvLayer(name, "given", **SHAPES[name] | fields)
+
+
+class PlainArray:
+    """An array without skew registers, element by element in Python integers, that knows edges and nothing else.
+
+    `held`: an operand stays, and `depth` cycles are between a product and its sum in the row below; else the sums stay.
+    `words` are those of a pass, after which an element takes the next operand from its second buffer, or gives its sum
+    away. A result leaves `drain` cycles after the last cycle of its sum.
+    """
+
+    def __init__(self, rows: int, cols: int, held: bool, words: int, depth: int = 1, drain: int = 1):
+        self.rows, self.cols, self.held, self.words, self.depth = rows, cols, held, words, depth
+        self.sides = [(r, c) for r in range(rows) for c in range(cols)]
+        blank = dict.fromkeys(self.sides, (0, False))
+        self.west, self.north = dict(blank), dict(blank)  # what each element has taken from its left and from above
+        self.sums = {side: [(0, False)] * depth for side in self.sides}
+        self.count, self.weight = dict.fromkeys(self.sides, 0), dict.fromkeys(self.sides, 0)
+        self.loaded, self.leaving = dict.fromkeys(self.sides, 0), dict.fromkeys(self.sides, (0, False))
+        self.below = [[(0, False)] * cols for _ in range(drain + depth - 2 if not held else drain - 1)]
+
+    def step(self, west, north) -> list[tuple[int, bool]]:
+        """Give `(value, valid)` for each row and column; return what leaves below in this cycle."""
+        out = self._stationary(west, north) if self.held else self._sums_stay(west, north)
+        self.below.append(out)
+        return self.below.pop(0)
+
+    def _stationary(self, west, north):
+        last = self.rows - 1
+        out = [self.sums[last, c][0] for c in range(self.cols)]
+        entering = {(r, c): west[r] if c == 0 else self.west[r, c - 1] for r, c in self.sides}
+        above = {(r, c): (0, entering[0, c][1]) if r == 0 else self.sums[r - 1, c][0] for r, c in self.sides}
+        loaded = dict(self.loaded)
+        for side in self.sides:
+            (value, valid), (total, below) = entering[side], above[side]
+            if valid and self.count[side] % self.words == 0:
+                self.weight[side] = loaded[side]
+            self.count[side] += valid
+            sum_ = total + value * self.weight[side] if valid else total
+            self.sums[side] = [*self.sums[side][1:], (sum_, below)]
+        for r, c in self.sides:
+            if north[c][1]:
+                self.loaded[r, c] = north[c][0] if r == 0 else loaded[r - 1, c]
+        self.west = entering
+        return out
+
+    def _sums_stay(self, west, north):
+        out, moved = [], dict(self.leaving)
+        for c in range(self.cols):
+            out.append(self.leaving[self.rows - 1, c])
+            if self.leaving[self.rows - 1, c][1]:  # the chain of a column moves while its last row has a sum
+                moved |= {(r, c): self.leaving[r - 1, c] if r else (0, False) for r in range(self.rows)}
+        entering = {(r, c): west[r] if c == 0 else self.west[r, c - 1] for r, c in self.sides}
+        above = {(r, c): north[c] if r == 0 else self.north[r - 1, c] for r, c in self.sides}
+        for side in self.sides:
+            if above[side][1]:
+                first = self.count[side] % self.words == 0
+                self.weight[side] = entering[side][0] * above[side][0] + (0 if first else self.weight[side])
+                self.count[side] += 1
+                if self.count[side] % self.words == 0:
+                    moved[side] = self.weight[side], True
+        self.west, self.north, self.leaving = entering, above, moved
+        return out

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from helpers_edges import SHAPES, layer_store, odd_layer
 
-from factory.dataflow import DATAFLOWS
+from factory.dataflow import DATAFLOWS, EdgeSchedule, LayerMapping
+from factory.dataflow.edges import edge_traffic
 from factory.export import ExportOptions, export
 from factory.spec import SystolicArray
 
 pytest.importorskip("scalesim")
 ARRAYS = {"odd": (4, 3), "stride": (3, 5), "point": (2, 2), "line": (4, 4), "tall": (5, 1), "matrix": (1, 6)}
 TRACES = ("IFMAP", "FILTER", "OFMAP")
+WINDOW = EdgeSchedule(order="window", drain=0)
 
 
 @cache
@@ -77,3 +79,43 @@ def test_cycles_and_addresses_are_those_of_scalesim(name, dataflow, tmp_path):
             found = np.concatenate([np.arange(len(found) - late)[:, None], found[late:, 1:]], axis=1)
         assert (found[len(expected) :, 1:] == -1).all()
         np.testing.assert_array_equal(found[: len(expected)], expected)
+
+
+def folds(simulation) -> int:
+    return simulation.compute_system.row_fold * simulation.compute_system.col_fold
+
+
+def test_scalesim_stamps_reads_a_cycle_later_than_writes():
+    """A sum of one row is written in cycle 1, and its activation read in cycle 2; of 4 rows, 2 cycles after it."""
+    for name, read, written in (("matrix", 2, 1), ("odd", 5, 7)):
+        simulation, rows = scalesim(name, "ws"), ARRAYS[name][0]
+        reads, writes = trace(simulation, "IFMAP"), trace(simulation, "OFMAP")
+        first_read, first_written = (int(x[(x[:, 1:] >= 0).any(axis=1)][0, 0]) for x in (reads, writes))
+        assert (first_read, first_written) == (read, written) == (rows + 1, 2 * rows - 1)
+
+
+def test_scalesim_counts_the_last_columns_twice_in_its_utilisation():
+    """Each fold of `ws` has 2 R + C + T - 2 lines in its traces, and counts 2 R + 2 C + T - 3 cycles."""
+    simulation, (rows, cols) = scalesim("odd", "ws"), ARRAYS["odd"]
+    pixels, lines = 3 * 5, len(trace(simulation, "IFMAP"))
+    assert lines == folds(simulation) * (2 * rows + cols + pixels - 2) == 576
+    traffic = edge_traffic(LayerMapping.whole(DATAFLOWS["ws"], odd_layer("odd"), SystolicArray(rows, cols)), WINDOW)
+    assert traffic.cycles == lines and traffic.products == pixels * 30 * 7 / (lines * rows * cols)
+    counted = simulation.compute_util / 100  # 0.4207, where the traces have 0.4557
+    assert counted == pytest.approx(traffic.products * lines / (folds(simulation) * (2 * rows + 2 * cols + pixels - 3)))
+    assert simulation.total_cycles == lines - 1  # the number of the last cycle
+
+
+def test_scalesim_counts_more_outputs_than_it_writes():
+    """Each fold of `os` adds the sides of the array to the outputs: 189 for 105."""
+    simulation = scalesim("odd", "os")
+    assert simulation.ofmap_sram_writes == 189 == 105 + folds(simulation) * (4 + 3)
+    assert (trace(simulation, "OFMAP")[:, 1:] >= 0).sum() == 105
+
+
+def test_scalesim_has_outputs_beyond_the_map_where_the_stride_does_not_divide_it():
+    """A 3 x 3 kernel of stride 2 fits a map of 6 x 6 pixels twice, not three times."""
+    simulation = scalesim("stride", "ws", height=6, width=6, stride=(2, 2))
+    assert (simulation.op_mat_obj.ofmap_rows, simulation.op_mat_obj.ofmap_cols) == (3, 3)
+    spec = odd_layer("stride", height=6, width=6, stride=(2, 2))
+    assert (spec.out_height, spec.out_width) == (2, 2)

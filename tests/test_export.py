@@ -342,7 +342,8 @@ BAD_OPTIONS = [
     ),
     (
         dict(include=""),
-        "include must name at least one of activation weight out psum accumulator threshold next address, it is empty",
+        "include must name at least one of activation weight out psum accumulator threshold next address "
+        "west north south, it is empty",
     ),
     (
         dict(include="weight,bias"),

@@ -95,12 +95,19 @@ class Profile:
         """Return the layouts that the words of `include` ask for; raise InputError for a word without any."""
         if not include:
             raise InputError(f"include must name at least one of {' '.join(INCLUDES)}, it is empty")
-        held = {layout.include for layout in self.layouts}
+        held = self._includes
         for word in include:
             if role_name(word) not in held:
                 known = " ".join(name for name in INCLUDES if name in held)
-                raise InputError(f"include must be of {known} in profile {self.name} ({self.dataflow}), not {word}")
+                have = [other.name for other in _shipped(self.dataflow) if word in other._includes]
+                hint = f"; it is in profile {' and '.join(have)}" if have else ""
+                where = f"in profile {self.name} ({self.dataflow})"
+                raise InputError(f"include must be of {known} {where}, not {word}{hint}")
         return tuple(layout for layout in self.layouts if layout.include in map(role_name, include))
+
+    @property
+    def _includes(self) -> set[str]:
+        return {layout.include for layout in self.layouts}
 
     def configure(self, psum_bits: int, **given: Any) -> Profile:
         """Return the profile with options in place of its own values; None leaves a value as it is.
@@ -170,6 +177,10 @@ def profile_names(dataflow: str) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name != "notebook"))
 
 
+def _shipped(dataflow: str) -> list[Profile]:
+    return [load_profile(name, dataflow) for name in profile_names(dataflow)]
+
+
 def load_profile(name: str, dataflow: str | None = None) -> Profile:
     """Return the shipped profile called `name`, or the one that the TOML file `name` describes.
 
@@ -232,12 +243,20 @@ def _layout(name: str, table: Mapping[str, Any]) -> Layout:
             raise InputError(f"layout {name}: {key} must be a list of tables, not {items!r}")
         table[key] = [_record(kind, item, f"layout {name}: {key}: ") for item in items]
     if "edge" in table:
-        check_kind(f"layout {name}: edge", table["edge"], "dict")
-        table["edge"] = _record(EdgeSchedule, table["edge"], f"layout {name}: edge: ")
+        table["edge"] = _edge(table["edge"], f"layout {name}: edge")
     for key in ("role", "include"):
         if isinstance(table.get(key), str):
             table[key] = role_name(table[key])
     return _record(Layout, table, f"layout {name}: ")
+
+
+def _edge(given: Any, where: str) -> EdgeSchedule:
+    if not isinstance(given, dict):
+        raise InputError(f"{where} must be a table, not {given!r}")
+    try:
+        return _record(EdgeSchedule, given)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _record(kind: type, values: Mapping[str, Any], where: str = "") -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from factory.spec import ComparisonError, InputError
 from factory.verify.dataflows import Values
 from factory.verify.reference import Adders
+from factory.verify.rule import ADDRESSES, VALID
 from factory.verify.selected import EXACT_BITS, ExpectedVectors, SelectedLayer
 
 DEFAULTS: Mapping[str, Any] = {
@@ -24,7 +25,7 @@ DEFAULTS: Mapping[str, Any] = {
     "depth": 1, "drain": 1, "double_buffered": False, "offset": 0,
 }  # fmt: skip
 """The keys of a layout's `edge`, which `factory.dataflow.EdgeSchedule` describes, and what they are where absent."""
-GEOMETRY = ("valid", "address")
+GEOMETRY = (VALID, ADDRESSES)
 """Contents that no code changes."""
 SOUTH = "south"
 Vectors = dict[str, tuple[tuple[str, ...], Values]]
@@ -64,9 +65,9 @@ def edge_stream(name: str, schedule: Mapping[str, Any], made: ExpectedVectors) -
     if schedule["order"] == "window":
         layer = window_layer(layer)
     stream = _in_time(name, schedule, layer, numbers if content in GEOMETRY else valued)
-    if content == "valid":
+    if content == VALID:
         return stream._replace(values=np.minimum(stream.values, 1))
-    if content == "address":
+    if content == ADDRESSES:
         return stream._replace(values=np.where(stream.values > 0, stream.values + schedule["offset"] - 1, -1))
     if name == SOUTH:
         exact = _values(name, schedule, replace(made, adders=Adders(EXACT_BITS, "wrap")))
@@ -121,7 +122,7 @@ def _numbers(schedule: Mapping[str, Any], layer: SelectedLayer) -> Vectors:
         layer = window_layer(layer)
     found = {"activation": (flow.axes["activation"], activation), "weight": (flow.axes["weight"], weight)}
     found = _by_pixel(schedule, layer, found)
-    by_map = "nij" in found["activation"][0]
+    by_map = not any("onij" in axes for axes, _ in found.values())
     pixels = range(layer.spec.nij_count) if by_map else layer.pixels
     sums = np.arange(1, outputs * max(layer.spec.nij_count, spec.onij_count) + 1).reshape(-1, outputs)
     sums = _rows(sums[list(pixels)].T, layer.outputs)

@@ -19,6 +19,7 @@ from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
 from factory.verify.decode import RADIX, TWOS_COMPLEMENT, LayoutRecord, WordRule, decode
 from factory.verify.named import BIT, needed_axes
+from factory.verify.rule import ADDRESSES
 
 MOST_LANE_BITS = 32
 
@@ -134,7 +135,7 @@ class ListedFiles:
     @property
     def states(self) -> bool:
         """Whether the values are addresses."""
-        return self.rule.addresses or self.layout.get("edge", {}).get("content") == "address"
+        return self.rule.addresses or self.layout.get("edge", {}).get("content") == ADDRESSES
 
     @property
     def code(self) -> str:

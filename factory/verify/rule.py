@@ -10,6 +10,8 @@ RADIX = {
 }  # fmt: skip
 """The radix of each format's digits; 0 where there are none."""
 TWOS_COMPLEMENT = "twos_complement"
+VALID, ADDRESSES = "valid", "address"
+"""Contents of streams that cross an array's edges: valid bits alone, addresses."""
 SEPARATED = ("dec", "csv", "c", "sv", "sv-packed")
 """Formats in which lanes are numbers of their own, whatever the layout says."""
 
