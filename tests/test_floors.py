@@ -17,6 +17,7 @@ FLOORS = (
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
     {"testbench", "readers", "audit", "synthetic"},
+    {"coverage"},
     {"build", "export", "verify", "report", "simulate", "diagnose", "evaluate", "train"},
     {"cli", "cocotb"},
 )

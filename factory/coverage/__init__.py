@@ -1,0 +1,10 @@
+"""Coverage: what vectors reach of an array, what no input can reach, and the fewest vectors that reach all."""
+
+from factory.coverage.points import POINTS as POINTS
+from factory.coverage.points import Point as Point
+from factory.coverage.record import Counts as Counts
+from factory.coverage.record import Coverage as Coverage
+from factory.coverage.record import LayerCoverage as LayerCoverage
+from factory.coverage.record import PointCoverage as PointCoverage
+from factory.coverage.record import merge as merge
+from factory.coverage.record import read_coverage as read_coverage
