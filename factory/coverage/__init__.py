@@ -8,3 +8,4 @@ from factory.coverage.record import LayerCoverage as LayerCoverage
 from factory.coverage.record import PointCoverage as PointCoverage
 from factory.coverage.record import merge as merge
 from factory.coverage.record import read_coverage as read_coverage
+from factory.coverage.sources import coverage as coverage

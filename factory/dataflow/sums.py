@@ -54,7 +54,7 @@ class LayerSums:
         """The axes of the output channels, tiles first."""
         return self.mapping.dataflow.axes(("oc",))
 
-    def _parts(self) -> Iterator[tuple[dict[str, int], LabelledArray, LabelledArray]]:
+    def parts(self) -> Iterator[tuple[dict[str, int], LabelledArray, LabelledArray]]:
         """Yield each part's labels and operands, in the order in which they are summed."""
         names = self.mapping.dataflow.parts
         for labels in product(*(self.mapping.selection[axis] for axis in names)):
@@ -63,7 +63,7 @@ class LayerSums:
                 operands = [operand.pick(axis, label) for operand in operands]
             yield dict(zip(names, labels, strict=True)), *operands
 
-    def _terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
+    def terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
         """Return one part's terms, passes outside, as two matrices."""
         flow, mapping = self.mapping.dataflow, self.mapping
         if PIXELS not in activation.axes:  # the index function: the padded pixel that each output reads at each kij
@@ -79,7 +79,7 @@ class LayerSums:
 
     def accumulators(self) -> Sums:
         """Return the accumulators after each part of the sum, the last being the whole."""
-        terms = [self._terms(*operands) for _, *operands in self._parts()]
+        terms = [self.terms(*operands) for _, *operands in self.parts()]
         exact = np.cumsum([exact_product(*pair) for pair in terms], axis=0, dtype=np.int64)
         return self.settle(exact, terms)
 
@@ -88,7 +88,7 @@ class LayerSums:
         adder = self.mapping.adder
         if adder.wraps:
             return Sums(exact, adder.settle(exact.reshape(-1, exact.shape[-1]), lambda *_: "").reshape(exact.shape))
-        terms = terms or [self._terms(*operands) for _, *operands in self._parts()]
+        terms = terms or [self.terms(*operands) for _, *operands in self.parts()]
         if adder.holds(np.sum([reach(*pair) for pair in terms], axis=0)):
             return Sums(exact, exact)
         return Sums(exact, self._step_by_step(terms)[-len(exact) :])
@@ -98,7 +98,7 @@ class LayerSums:
         flow, adder, sums = self.mapping.dataflow, self.mapping.adder, []
         passes = [self.mapping.selection[axis] for axis in flow.passes]
         total = np.zeros((terms[0][0].shape[0], terms[0][1].shape[1]), np.int64)
-        for (part, *_), (activation, weight) in zip(self._parts(), terms, strict=True):
+        for (part, *_), (activation, weight) in zip(self.parts(), terms, strict=True):
             count = activation.shape[1] // prod(map(len, passes))
             for place, labels in enumerate(product(*passes)):
                 at = part | dict(zip(flow.passes, labels, strict=True))

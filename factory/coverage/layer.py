@@ -1,0 +1,296 @@
+"""The coverage of one layer: what its weights leave reachable, and what each image hits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from jaxtyping import Bool, Int64, Integer
+
+from factory.arithmetic.labelled import LabelledArray
+from factory.coverage.bounds import Bounds, could_step, sum_bounds
+from factory.coverage.geometry import border_axes, borders, tile_axes, tiles
+from factory.coverage.pairs import Mask, Pairs
+from factory.coverage.passes import Codes, Form
+from factory.coverage.points import EDGES, ENDS, EVENTS, OFFSETS, STEPS, octaves
+from factory.coverage.record import Label, LayerCoverage, PointCoverage
+from factory.coverage.sums import Bins, SumBins, see_steps
+from factory.dataflow import PIXELS, LayerVectors
+from factory.dataflow.sums import LayerSums
+
+_LEVELS_AT_ONCE = 1 << 18
+"""Accumulators that are compared with thresholds at once, times the levels."""
+
+
+@dataclass(frozen=True)
+class Universe:
+    """The bins of a point: their axes, which could be hit, and why the others could not."""
+
+    axes: dict[str, tuple[Label, ...]]
+    could: Bool[np.ndarray, "*bins"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerCounter:
+    """Counts the images of one layer.
+
+    `vectors` are the layer's own, on adders that hold every sum; `low`, `high` are the ends of each input channel's
+    codes, and `bits` the width of the adders that are audited.
+    """
+
+    vectors: LayerVectors
+    low: Integer[np.ndarray, " ic"]
+    high: Integer[np.ndarray, " ic"]
+    bits: int
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.vectors.mapping.spec.name
+
+    @cached_property
+    def form(self) -> Form:
+        """How the operands are arranged."""
+        return Form(self.vectors.mapping)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """The pairs of codes in the processing elements."""
+        return Pairs(self.form)
+
+    @cached_property
+    def weight(self) -> Codes:
+        """The weights, arranged."""
+        return self.form.arrange(self.vectors.weight, False)
+
+    @cached_property
+    def weight_mask(self) -> Mask:
+        """Which weights there are at each place."""
+        return self.pairs.mask(self.weight, False)
+
+    @cached_property
+    def _ends(self) -> tuple[LabelledArray, LabelledArray]:
+        return self.form.reads(self.low, self.high)
+
+    @cached_property
+    def _ends_arranged(self) -> tuple[Codes, Codes]:
+        low, high = (self.form.arrange(end, True) for end in self._ends)
+        return low, high
+
+    @cached_property
+    def _term_ends(self) -> tuple[np.ndarray, np.ndarray]:
+        low, high = self._ends_arranged
+        return low.min(axis=(1, 2)), high.max(axis=(1, 2))
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The bounds of the sums inside the array, with axes `(loop, pass, word, lane)`."""
+        return self._by_lane(sum_bounds(self.weight, *self._term_ends))
+
+    def _by_lane(self, bounds: Bounds) -> Bounds:
+        return bounds.each(lambda ends: np.expand_dims(ends, 2 if self.form.weights_held else 3))
+
+    @cached_property
+    def inside(self) -> SumBins:
+        """The bins of the sums inside the array."""
+        held, lanes = self.form.weights_held, self.form.mapping.array.cols
+        words = (self._ends_arranged[0] if held else self.weight).shape[2]
+        return SumBins(self.bits, lanes, words, self.bounds.ends, steady=held, signs=True)
+
+    @cached_property
+    def _output_ends(self) -> list[Int64[np.ndarray, "onij channel"]]:
+        """The ends of each accumulator, and those of every sum on the way to it."""
+        weight = self.vectors.weight
+        rises, falls = (replace(weight, values=end(weight.values, 0)) for end in (np.maximum, np.minimum))
+        low, high = self._ends
+        near, far = replace(low, values=np.minimum(low.values, 0)), replace(high, values=np.maximum(high.values, 0))
+        same = (near.values == low.values).all() and (far.values == high.values).all()
+        pairs = [(low, high), (high, low), *([] if same else [(near, far), (far, near)])]
+        return [self._exact(a, rises) + self._exact(b, falls) for a, b in pairs]
+
+    def _exact(self, activation: LabelledArray, weight: LabelledArray) -> Int64[np.ndarray, "onij channel"]:
+        return self._sums(activation, weight).accumulators().exact[-1]
+
+    def _sums(self, activation: LabelledArray, weight: LabelledArray) -> LayerSums:
+        return LayerSums(self.form.mapping, activation, weight, self.vectors.where)
+
+    def _by_channel(self, sums: Integer[np.ndarray, "onij channel"]) -> LabelledArray:
+        axes = self.form.mapping.dataflow.axes(("oc",))
+        sizes = [self.vectors.weight.size(axis) for axis in axes]
+        return LabelledArray(sums.reshape(-1, *sizes), (PIXELS, *axes))
+
+    @cached_property
+    def output_bounds(self) -> Bounds:
+        """The bounds of the accumulators, in the order of the output's words, with axes `(1, pass, word, lane)`."""
+        streams = [self.form.stream(self._by_channel(ends))[None] for ends in self._output_ends]
+        return Bounds(*(streams * 2)[:4])
+
+    @cached_property
+    def outside(self) -> SumBins | None:
+        """The bins of the accumulators, where these are not the sums inside the array."""
+        if not self.form.mapping.dataflow.has_psums:
+            return None
+        _, _, words, lanes = self.output_bounds.low.shape
+        return SumBins(self.bits, lanes, words, self.output_bounds.ends, steady=False, signs=False)
+
+    @property
+    def _inside_name(self) -> str:
+        return "accumulator" if self.outside is None else "psum"
+
+    @cached_property
+    def universes(self) -> dict[str, Universe]:
+        """The bins of every point, with those that no input can hit."""
+        pairs, mapping = self.pairs, self.form.mapping
+        codes = pairs.mask(self._ends_arranged, True)
+        could = self.inside.could(self.bounds) | {"sign": could_step(self.weight, *self._term_ends)}
+        could["toggle"] &= self._lanes_used[:, None, None]
+        found = {
+            "activation": Universe({"code": pairs.codes(True)}, codes.any(axis=(0, 1, 2)), "no channel has the code"),
+            "weight": Universe(
+                {"code": pairs.codes(False)}, self.weight_mask.any(axis=(0, 1, 2)), "no weight has the code"
+            ),
+            "pair": Universe(
+                pairs.axes,
+                pairs.pairs(codes, self.weight_mask),
+                "no such weight meets, in this place, a channel that can have such an activation",
+            ),
+            **_sum_universes(self._inside_name, self.inside, could, self.bounds),
+        }
+        if self.outside is not None:
+            found |= _sum_universes(
+                "accumulator", self.outside, self.outside.could(self.output_bounds), self.output_bounds
+            )
+        if self._thresholds is not None:
+            found["threshold"] = self._threshold_universe()
+        found["tile"] = Universe(tile_axes(mapping), tiles(mapping, whole=True), "the layer has no such tile")
+        borders_there = borders(mapping, whole=True)
+        found["border"] = Universe(border_axes(mapping), borders_there, "no output pixel reads such a pixel there")
+        return found
+
+    @property
+    def _lanes_used(self) -> Bool[np.ndarray, " lane"]:
+        """Return which lanes hold something else than zeros, whatever the input."""
+        held = [self.weight] if self.form.weights_held else self._ends_arranged
+        return np.logical_or.reduce([codes.any(axis=(0, 1, 3)) for codes in held])
+
+    def count(self, image: int) -> dict[str, np.ndarray]:
+        """Return which bins of every point an image hits."""
+        vectors, mapping = self.vectors.of_image(image), self.form.mapping
+        activation = self.form.arrange(vectors.activation, True)
+        mask = self.pairs.mask(activation, True)
+        found = {
+            "activation": mask.any(axis=(0, 1, 2)),
+            "weight": self.weight_mask.any(axis=(0, 1, 2)),
+            "pair": self.pairs.pairs(mask, self.weight_mask),
+            "tile": tiles(mapping, whole=False),
+            "border": borders(mapping, whole=False),
+            **_named(self._inside_name, self._look_inside(activation)),
+        }
+        if self.outside is not None:
+            found |= _named("accumulator", self._look_outside(vectors))
+        if self._thresholds is not None:
+            found["threshold"] = self._at_thresholds(vectors.accumulator)
+        return found
+
+    def wanted(self, name: str, bins: SumBins) -> Bins:
+        """Return the bins of sums that could be hit."""
+        return {kind: self.universes[_name(name, kind)].could.copy() for kind in bins.none()}
+
+    def _look_inside(self, activation: Codes) -> Bins:
+        ends = activation.min(axis=(1, 2)), activation.max(axis=(1, 2))
+
+        def real(loop: int, passes: np.ndarray) -> Bounds:
+            one = slice(loop, loop + 1)
+            return self._by_lane(sum_bounds(self.weight[one, passes], *(end[one] for end in ends)))
+
+        moving, held = self.form.sort(activation, self.weight)
+        wanted = self.wanted(self._inside_name, self.inside)
+        return self.inside.look(moving, held, self.bounds, wanted, real if self.form.weights_held else None)
+
+    def _look_outside(self, vectors: LayerVectors) -> Bins:
+        bins = self.outside
+        found, wanted = bins.none(), self.wanted("accumulator", bins)
+        bins.see(self.form.stream(vectors.accumulator), wanted, found)
+        if wanted["overflow"].any():
+            sums = self._sums(vectors.activation, vectors.weight)
+            terms = [sums.terms(*operands) for _, *operands in sums.parts()]
+            rows = np.concatenate([row for row, _ in terms], axis=1)
+            columns = np.concatenate([column for _, column in terms], axis=0).T
+            step = prod(vectors.weight.size(axis) for axis in self.form.terms)
+            see_steps(rows, columns, bins, wanted, found, step)
+        return found
+
+    @cached_property
+    def _thresholds(self) -> tuple[np.ndarray, ...] | None:
+        """The thresholds and directions of the selected channels; None where sums are not whole accumulators."""
+        source, mapping = self.vectors.source, self.form.mapping
+        if source.threshold is None or not mapping.sums_all:
+            return None
+        return tuple(x[...][mapping.channels].astype(np.int64) for x in (source.threshold, source.direction))
+
+    def _threshold_universe(self) -> Universe:
+        threshold, direction = self._thresholds
+        low, high = (self.form.mapping.untile(self._by_channel(ends)).values for ends in self._output_ends[:2])
+        at = threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
+        reached = (at >= low.min(axis=1)[:, None, None]) & (at <= high.max(axis=1)[:, None, None])
+        axes = {"level": tuple(range(1, threshold.shape[1] + 1)), "offset": OFFSETS}
+        return Universe(axes, reached.any(axis=0), "no channel's accumulators have such values within their bounds")
+
+    def _at_thresholds(self, sums: LabelledArray) -> Bool[np.ndarray, "level offset"]:
+        threshold, direction = self._thresholds
+        found = np.zeros((threshold.shape[1], len(OFFSETS)), bool)
+        values = self.form.mapping.untile(sums).values.reshape(len(threshold), -1)
+        size = max(1, _LEVELS_AT_ONCE // (values.shape[1] * max(1, threshold.shape[1])))
+        for start in range(0, len(values), size):
+            part = slice(start, start + size)
+            away = direction[part, None, None] * (values[part, None, :] - threshold[part, :, None])
+            for place, offset in enumerate(OFFSETS):
+                found[:, place] |= (away == offset).any(axis=(0, 2))
+            if (found | ~self.universes["threshold"].could).all():
+                break
+        return found
+
+    def coverage(self, images: Iterable[int]) -> LayerCoverage:
+        """Return the coverage of some images."""
+        hits = {name: np.zeros(universe.could.shape, np.int64) for name, universe in self.universes.items()}
+        counted = 0
+        for counted, image in enumerate(images, 1):  # noqa: B007 (the last one is how many there were)
+            for name, bins in self.count(image).items():
+                hits[name] += bins
+        points = {
+            name: PointCoverage(name, x.axes, hits[name], {} if x.could.all() else {x.reason: ~x.could})
+            for name, x in self.universes.items()
+        }
+        return LayerCoverage(self.name, counted, points)
+
+
+def _name(name: str, kind: str) -> str:
+    return kind if kind == "sign" else f"{name}_{kind}"
+
+
+def _named(name: str, bins: Bins) -> dict[str, np.ndarray]:
+    return {_name(name, kind): found for kind, found in bins.items()}
+
+
+def _sum_universes(name: str, bins: SumBins, could: Bins, bounds: Bounds) -> dict[str, Universe]:
+    low, high = bounds.ends
+    way = "sums on the way are {}..{}".format(*bounds.way)
+    axes = {
+        "range": {"end": ENDS},
+        "octave": {"octave": octaves(bins.bits)},
+        "toggle": {"lane": tuple(range(bins.lanes)), "bit": tuple(range(bins.bits)), "edge": EDGES},
+        "overflow": {"event": EVENTS},
+        "sign": {"step": STEPS},
+    }
+    reasons = {
+        "range": "",
+        "octave": f"sums are {low}..{high}",
+        "toggle": "the bit is the same in all sums that the lane's weights allow, or its words are alone",
+        "overflow": way,
+        "sign": "no weights of a column have products and sums of these signs",
+    }
+    return {_name(name, kind): Universe(axes[kind], could[kind], reasons[kind]) for kind in could}

@@ -1,0 +1,225 @@
+"""The bins of sums: which could be hit, where it is worth to look for them, and which are hit.
+
+A set of bins has a bool array for each of the kinds `range`, `octave`, `toggle`, `overflow` and, of the sums inside the
+array, `sign`. Since a bin counts once for a layer and image, nothing is looked at again for a bin that is hit, and
+nothing where the bounds say that no bin which is still wanted can be: that is why a whole layer takes less time than
+its psums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from jaxtyping import Bool, Integer
+
+from factory.arithmetic.adders import exact_product
+from factory.arithmetic.bits import Field
+from factory.coverage.bounds import Bounds, could_be, could_flip, could_leave, octave_ends
+from factory.coverage.points import EDGES, ENDS, EVENTS, STEPS
+
+Bins = dict[str, np.ndarray]
+_STEPS_AT_ONCE = 1 << 18
+_FIRST_SUMS, _MOST_SUMS = 1 << 13, 1 << 18
+"""How many sums are looked at first, and at most at once: few are enough for most bins."""
+_SIGN_PLACES = np.array(
+    [sum(3**place * "-0+".index(sign) for place, sign in zip((2, 1, 0), step.split(), strict=True))
+     for step in STEPS]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SumBins:
+    """The bins of sums that come as `words` words in a pass, a sum from each of `lanes` lanes, on adders of `bits`.
+
+    `ends` are the least and the largest sum. Bounds have axes `(loop, pass, word, lane)`, of size 1 where they are the
+    same along one; `steady` says that all words of a pass have the same.
+    """
+
+    bits: int
+    lanes: int
+    words: int
+    ends: tuple[int, int]
+    steady: bool
+    signs: bool
+
+    @property
+    def field(self) -> Field:
+        """What a sum is held in."""
+        return Field(self.bits, signed=True)
+
+    def none(self) -> Bins:
+        """Return no bins."""
+        toggles = (self.lanes, self.bits, len(EDGES))
+        sizes = dict(range=len(ENDS), octave=2 * self.bits, toggle=toggles, overflow=len(EVENTS))
+        return {kind: np.zeros(size, bool) for kind, size in (sizes | self._sign_sizes).items()}
+
+    @property
+    def _sign_sizes(self) -> dict[str, int]:
+        return {"sign": len(STEPS)} if self.signs else {}
+
+    def could(self, bounds: Bounds) -> Bins:
+        """Return the bins that sums within the bounds could hit; of signs none."""
+        found = self.none()
+        found["range"][:] = True
+        for place, (low, high) in enumerate(zip(*octave_ends(self.bits), strict=True)):
+            found["octave"][place] = could_be(bounds, low, high).any()
+        for bit in range(self.bits):
+            found["toggle"][:, bit] = self._flips(bounds, bit).any(axis=(0, 1, 2))
+        found["overflow"][:] = could_leave(bounds, self.field).any(axis=(0, 1, 2, 3))
+        return found
+
+    def _flips(self, bounds: Bounds, bit: int) -> Bool[np.ndarray, "loop pass word lane edge"]:
+        flips = could_flip(bounds, bit, follow=not self.steady)
+        return flips if self.words > 1 else np.zeros_like(flips)
+
+    def worth(self, bounds: Bounds, wanted: Bins) -> Bool[np.ndarray, "loop pass"]:
+        """Return in which passes a bin that is wanted could be hit."""
+        shape = bounds.low.shape[:2]
+        if self.signs and wanted["sign"].any():
+            return np.ones(shape, bool)
+        found = np.zeros(shape, bool)
+        low, high = octave_ends(self.bits)
+        ranges = [(low[place], high[place]) for place in np.flatnonzero(wanted["octave"])]
+        ranges += [(self.ends[place],) * 2 for place in np.flatnonzero(wanted["range"])]
+        for first, last in ranges:
+            found |= could_be(bounds, first, last).any(axis=(2, 3))
+        for bit in np.flatnonzero(wanted["toggle"].any(axis=(0, 2))).tolist():
+            if not found.all():
+                found |= (self._flips(bounds, bit) & wanted["toggle"][:, bit]).any(axis=(2, 3, 4))
+        if wanted["overflow"].any():
+            found |= (could_leave(bounds, self.field) & wanted["overflow"]).any(axis=(2, 3, 4))
+        return found
+
+    def see(self, sums: Integer[np.ndarray, "pass word lane"], wanted: Bins, found: Bins) -> None:
+        """Put the bins of some that are wanted which sums hit, into `found`, but for overflow and signs."""
+        for place in np.flatnonzero(wanted["range"]):
+            found["range"][place] |= (sums == self.ends[place]).any()
+        if wanted["octave"].any():
+            inside = sums.reshape(-1)
+            if self.ends[0] < self.field.low or self.ends[1] > self.field.high:
+                inside = inside[(inside >= self.field.low) & (inside <= self.field.high)]
+            found["octave"][octave_of(inside, self.bits)] = True
+        if wanted["toggle"].any() and sums.shape[1] > 1:
+            before, after = sums[:, :-1], sums[:, 1:]
+            changed = before ^ after
+            for edge, words in enumerate((after, before)):
+                flips = np.bitwise_or.reduce((changed & words).reshape(-1, sums.shape[2]), axis=0)
+                found["toggle"][..., edge] |= (flips[:, None] >> np.arange(self.bits) & 1).astype(bool)
+
+    def look(
+        self,
+        moving: Integer[np.ndarray, "loop outer word term"],
+        held: Integer[np.ndarray, "loop pass lane term"],
+        bounds: Bounds,
+        wanted: Bins,
+        real: Callable[[int, np.ndarray], Bounds] | None = None,
+    ) -> Bins:
+        """Return which of the bins that are wanted the sums of all passes hit.
+
+        `bounds` are those of any input; `real(loop, passes)` gives those of the codes that there are, of some passes.
+        """
+        found, size = self.none(), _FIRST_SUMS
+        for loop in range(len(moving)):
+            here = bounds.each(lambda ends, loop=loop: ends[loop : loop + 1])
+            passes = self._worthwhile(here, wanted, np.arange(held.shape[1]))
+            if real is not None and len(passes):
+                passes = passes[self._worthwhile(real(loop, passes), wanted, np.arange(len(passes)))]
+            while len(passes):
+                count = max(1, size // (moving.shape[2] * held.shape[2]))
+                for words in moving[loop]:
+                    self.see_passes(words, held[loop, passes[:count]], wanted, found)
+                passes, size = passes[count:], min(2 * size, _MOST_SUMS)
+                if _close(wanted, found):
+                    passes = self._worthwhile(here, wanted, passes)
+        return found
+
+    def _worthwhile(self, bounds: Bounds, wanted: Bins, passes: np.ndarray) -> np.ndarray:
+        worth = self.worth(bounds, wanted)[0]
+        return passes[worth[passes]] if len(worth) > 1 else passes[: len(passes) * int(worth[0])]
+
+    def see_passes(
+        self,
+        words: Integer[np.ndarray, "word term"],
+        held: Integer[np.ndarray, "pass lane term"],
+        wanted: Bins,
+        found: Bins,
+    ) -> None:
+        """Put the bins of those that are wanted which the sums of some passes hit, into `found`."""
+        flat = held.reshape(-1, held.shape[2])
+        sums = exact_product(words, flat.T).reshape(len(words), *held.shape[:2]).swapaxes(0, 1)
+        self.see(sums, wanted, found)
+        see_steps(words, flat, self, wanted, found)
+
+
+def _close(wanted: Bins, found: Bins) -> bool:
+    """Take what was found from what is wanted; return whether that was something."""
+    closed = False
+    for kind, bins in wanted.items():
+        closed |= bool((bins & found[kind]).any())
+        bins &= ~found[kind]
+    return closed
+
+
+def octave_of(values: Integer[np.ndarray, " value"], bits: int) -> Integer[np.ndarray, " value"]:
+    """Return the place of each value among the octaves of a field of `bits`."""
+    # float64 holds the values, so that the exponent counts the bits of a magnitude: 0 of 0, k + 1 from 2^k on
+    return bits + np.sign(values) * np.frexp(np.abs(values).astype(np.float64))[1]
+
+
+def see_steps(
+    moving: Integer[np.ndarray, "word term"],
+    held: Integer[np.ndarray, "lane term"],
+    bins: SumBins,
+    wanted: Bins,
+    found: Bins,
+    step: int = 1,
+) -> None:
+    """Put what each addition, of `step` terms at a time, hits of signs and overflow into `found`, if it is wanted."""
+    left = partial(_left, wanted, found)
+    if bins.signs and left("sign").any():
+        words, lanes = (x.reshape(-1) for x in np.indices((len(moving), len(held))))
+        for part in _parts(len(words), moving.shape[1]):
+            if not left("sign").any():
+                break
+            found["sign"] |= _signs(moving[words[part]].astype(np.int32) * held[lanes[part]])
+    if left("overflow").any():
+        words, lanes = np.nonzero(_leaves(moving, held, bins.field))
+        for part in _parts(len(words), moving.shape[1]):
+            if not left("overflow").any():
+                break
+            terms = moving[words[part]].astype(np.int64) * held[lanes[part]]
+            found["overflow"] |= _events(terms.reshape(len(terms), -1, step).sum(axis=2), bins.field)
+
+
+def _left(wanted: Bins, found: Bins, kind: str) -> np.ndarray:
+    return wanted[kind] & ~found[kind]
+
+
+def _parts(count: int, terms: int) -> list[slice]:
+    size = max(1, _STEPS_AT_ONCE // terms)
+    return [slice(start, start + size) for start in range(0, count, size)]
+
+
+def _signs(products: Integer[np.ndarray, "sum term"]) -> Bool[np.ndarray, " step"]:
+    results = np.cumsum(products, axis=1)
+    places = 9 * np.sign(products) + 3 * np.sign(results - products) + np.sign(results) + 13
+    return np.bincount(places.reshape(-1).astype(np.intp), minlength=27)[_SIGN_PLACES] > 0
+
+
+def _leaves(moving: np.ndarray, held: np.ndarray, field: Field) -> Bool[np.ndarray, "word lane"]:
+    """Return which sums could leave the field on the way: those whose terms of one sign alone make too large a sum."""
+    signs = [(np.maximum(x, 0), np.minimum(x, 0)) for x in (moving, held.T)]
+    above, below = (
+        exact_product(signs[0][0], signs[1][same]) + exact_product(signs[0][1], signs[1][1 - same]) for same in (0, 1)
+    )
+    return (above > field.high) | (below < field.low)
+
+
+def _events(terms: Integer[np.ndarray, "sum step"], field: Field) -> Bool[np.ndarray, " event"]:
+    sums = np.cumsum(terms, axis=1)
+    above, below = (sums > field.high).any(axis=1), (sums < field.low).any(axis=1)
+    back = (sums[:, -1] >= field.low) & (sums[:, -1] <= field.high)
+    return np.array([above.any(), below.any(), (above & back).any(), (below & back).any()])
