@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from factory.arithmetic.adders import exact_product
 from factory.arithmetic.bits import Field
 from factory.coverage.points import STEPS
 
 Sums = Int64[np.ndarray, "loop outer inner"]
+_EXACT_FLOATS = 1 << 24
 _PART = 1 << 16
 """Weights whose steps are looked through at once."""
 
@@ -40,6 +41,14 @@ class Bounds:
         """The least and the largest sum on the way."""
         return int(self.least.min()), int(self.most.max())
 
+    @cached_property
+    def of_passes(self) -> Bounds:
+        """The bounds of any word and lane of a pass, where axes are `(loop, pass, word, lane)`."""
+        lows, highs = (self.low, self.least), (self.high, self.most)
+        low, least = (x.min(axis=(2, 3)) for x in lows)
+        high, most = (x.max(axis=(2, 3)) for x in highs)
+        return Bounds(low, high, least, most)
+
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Bounds:
         """Return the bounds with the same done to each of the arrays."""
         return Bounds(change(self.low), change(self.high), change(self.least), change(self.most))
@@ -59,14 +68,13 @@ def sum_bounds(
 
 def _weighted(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Sums, Sums]:
     """Return the sums of the products' least, and of their largest values: the codes' ends by the sign of a weight."""
-    shape, found = weight.shape[:-1], []
-    for codes, a, b in zip(weight, low, high, strict=True):
-        terms = codes.reshape(-1, codes.shape[-1])
-        signs = np.concatenate([np.maximum(terms, 0), np.minimum(terms, 0)], axis=1)
-        ends = np.stack([np.concatenate([a, b]), np.concatenate([b, a])], axis=1)
-        found.append(exact_product(signs, ends))
-    both = np.stack(found).astype(np.int64)
-    return both[..., 0].reshape(shape), both[..., 1].reshape(shape)
+    most = weight.shape[-1] * int(np.abs(weight, dtype=np.int16).max(initial=0)) * int(max(-low.min(), high.max(), 0))
+    kind = np.float32 if most < _EXACT_FLOATS else np.float64
+    shape, terms = weight.shape[:-1], weight.reshape(len(weight), -1, weight.shape[-1]).astype(kind)
+    ends = np.stack([low, high], axis=-1).astype(kind)
+    sums = np.maximum(terms, 0) @ ends + np.minimum(terms, 0) @ ends[..., ::-1]
+    integer = np.int32 if most < np.iinfo(np.int32).max else np.int64
+    return sums[..., 0].astype(integer).reshape(shape), sums[..., 1].astype(integer).reshape(shape)
 
 
 def octave_ends(bits: int) -> tuple[Int64[np.ndarray, " octave"], Int64[np.ndarray, " octave"]]:

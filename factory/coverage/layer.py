@@ -11,15 +11,16 @@ import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
 from factory.arithmetic.labelled import LabelledArray
+from factory.arithmetic.tiling import nij_of_onij
 from factory.coverage.bounds import Bounds, could_step, sum_bounds
 from factory.coverage.geometry import border_axes, borders, tile_axes, tiles
 from factory.coverage.pairs import Mask, Pairs
 from factory.coverage.passes import Codes, Form
 from factory.coverage.points import EDGES, ENDS, EVENTS, OFFSETS, STEPS, octaves
 from factory.coverage.record import Label, LayerCoverage, PointCoverage
-from factory.coverage.sums import Bins, SumBins, see_steps
+from factory.coverage.sums import Bins, SumBins, parts_of, see_steps, squares
 from factory.dataflow import PIXELS, LayerVectors
-from factory.dataflow.sums import LayerSums
+from factory.dataflow.sums import LayerSums, arranged
 
 _LEVELS_AT_ONCE = 1 << 18
 """Accumulators that are compared with thresholds at once, times the levels."""
@@ -201,21 +202,21 @@ class LayerCounter:
         return {kind: self.universes[_name(name, kind)].could.copy() for kind in bins.none()}
 
     def _look_inside(self, activation: Codes) -> Bins:
-        ends = activation.min(axis=(1, 2)), activation.max(axis=(1, 2))
+        low, high = activation.min(axis=(1, 2)), activation.max(axis=(1, 2))
 
-        def real(loop: int, passes: np.ndarray) -> Bounds:
-            one = slice(loop, loop + 1)
-            return self._by_lane(sum_bounds(self.weight[one, passes], *(end[one] for end in ends)))
+        def real(loops: np.ndarray, passes: np.ndarray) -> Bounds:
+            held = passes if self.form.weights_held else np.zeros_like(passes)
+            bounds = sum_bounds(self.weight[loops, held][None].swapaxes(0, 1), low[loops], high[loops])
+            return self._by_lane(bounds).each(lambda ends: ends.swapaxes(0, 1))
 
         moving, held = self.form.sort(activation, self.weight)
-        wanted = self.wanted(self._inside_name, self.inside)
-        return self.inside.look(moving, held, self.bounds, wanted, real if self.form.weights_held else None)
+        return self.inside.look(moving, held, self.bounds, self.wanted(self._inside_name, self.inside), real)
 
     def _look_outside(self, vectors: LayerVectors) -> Bins:
         bins = self.outside
         found, wanted = bins.none(), self.wanted("accumulator", bins)
         bins.see(self.form.stream(vectors.accumulator), wanted, found)
-        if wanted["overflow"].any():
+        if wanted["overflow"].any() and self._may_leave(vectors.activation, bins):
             sums = self._sums(vectors.activation, vectors.weight)
             terms = [sums.terms(*operands) for _, *operands in sums.parts()]
             rows = np.concatenate([row for row, _ in terms], axis=1)
@@ -223,6 +224,24 @@ class LayerCounter:
             step = prod(vectors.weight.size(axis) for axis in self.form.terms)
             see_steps(rows, columns, bins, wanted, found, step)
         return found
+
+    def _may_leave(self, activation: LabelledArray, bins: SumBins) -> bool:
+        """Return whether a sum could leave the adders' range, by the lengths of the codes' vectors alone."""
+        mapping, pixel = self.form.mapping, next(axis for axis in activation.axes if axis in ("nij", PIXELS))
+        flat = np.moveaxis(activation.values, activation.axes.index(pixel), 0)
+        lengths = squares(flat.reshape(len(flat), -1))
+        if pixel != PIXELS:
+            lengths = lengths[nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]].sum(axis=1)
+        return int(lengths.max()) * self._longest_weight[activation.values.min() >= 0] > bins.field.high**2
+
+    @cached_property
+    def _longest_weight(self) -> dict[bool, int]:
+        """The largest square of the length of a channel's weights: of those of one sign (True), or of all."""
+        weight = self.vectors.weight
+        terms = [axis for axis in weight.axes if axis not in self.form.mapping.dataflow.axes(("oc",))]
+        flat = arranged(weight, *(axis for axis in weight.axes if axis not in terms), *terms)
+        flat = flat.reshape(-1, prod(map(weight.size, terms)))
+        return {one: max(int(squares(part).max()) for part in parts_of(flat, one)) for one in (True, False)}
 
     @cached_property
     def _thresholds(self) -> tuple[np.ndarray, ...] | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Int64, Integer
 
 from factory.arithmetic.adders import exact_product
 from factory.arithmetic.bits import Field
@@ -22,8 +22,8 @@ from factory.coverage.points import EDGES, ENDS, EVENTS, STEPS
 
 Bins = dict[str, np.ndarray]
 _STEPS_AT_ONCE = 1 << 18
-_FIRST_SUMS, _MOST_SUMS = 1 << 13, 1 << 18
-"""How many sums are looked at first, and at most at once: few are enough for most bins."""
+_FIRST_SUMS, _MOST_SUMS = 13, 17
+"""How many sums are looked at first, and at most at once, as powers of 2."""
 _SIGN_PLACES = np.array(
     [sum(3**place * "-0+".index(sign) for place, sign in zip((2, 1, 0), step.split(), strict=True))
      for step in STEPS]
@@ -80,17 +80,17 @@ class SumBins:
         shape = bounds.low.shape[:2]
         if self.signs and wanted["sign"].any():
             return np.ones(shape, bool)
-        found = np.zeros(shape, bool)
+        found, outer = np.zeros(shape, bool), bounds.of_passes
         low, high = octave_ends(self.bits)
         ranges = [(low[place], high[place]) for place in np.flatnonzero(wanted["octave"])]
         ranges += [(self.ends[place],) * 2 for place in np.flatnonzero(wanted["range"])]
         for first, last in ranges:
-            found |= could_be(bounds, first, last).any(axis=(2, 3))
+            found |= could_be(outer, first, last)
+        if wanted["overflow"].any():
+            found |= (could_leave(outer, self.field) & wanted["overflow"]).any(axis=-1)
         for bit in np.flatnonzero(wanted["toggle"].any(axis=(0, 2))).tolist():
             if not found.all():
                 found |= (self._flips(bounds, bit) & wanted["toggle"][:, bit]).any(axis=(2, 3, 4))
-        if wanted["overflow"].any():
-            found |= (could_leave(bounds, self.field) & wanted["overflow"]).any(axis=(2, 3, 4))
         return found
 
     def see(self, sums: Integer[np.ndarray, "pass word lane"], wanted: Bins, found: Bins) -> None:
@@ -115,30 +115,40 @@ class SumBins:
         held: Integer[np.ndarray, "loop pass lane term"],
         bounds: Bounds,
         wanted: Bins,
-        real: Callable[[int, np.ndarray], Bounds] | None = None,
+        real: Callable[[np.ndarray, np.ndarray], Bounds],
     ) -> Bins:
         """Return which of the bins that are wanted the sums of all passes hit.
 
-        `bounds` are those of any input; `real(loop, passes)` gives those of the codes that there are, of some passes.
+        `bounds` are those of any input; `real(loops, passes)` gives those of the codes that there are, of some passes,
+        with axes `(1, pass, word, lane)`. The first passes, ever more of them, are looked at whatever they could hit,
+        since few are enough for most bins.
         """
-        found, size = self.none(), _FIRST_SUMS
-        for loop in range(len(moving)):
-            here = bounds.each(lambda ends, loop=loop: ends[loop : loop + 1])
-            passes = self._worthwhile(here, wanted, np.arange(held.shape[1]))
-            if real is not None and len(passes):
-                passes = passes[self._worthwhile(real(loop, passes), wanted, np.arange(len(passes)))]
-            while len(passes):
-                count = max(1, size // (moving.shape[2] * held.shape[2]))
-                for words in moving[loop]:
-                    self.see_passes(words, held[loop, passes[:count]], wanted, found)
-                passes, size = passes[count:], min(2 * size, _MOST_SUMS)
-                if _close(wanted, found):
-                    passes = self._worthwhile(here, wanted, passes)
+        found, passes = self.none(), held.shape[1]
+        left = np.arange(len(held) * passes)
+        each = moving[0, :, :, 0].size * held.shape[2]
+        for size in (1 << power for power in range(_FIRST_SUMS, _MOST_SUMS)):
+            count = max(1, size // each)
+            self._see_some(moving, held, left[:count], wanted, found)
+            left = left[count:]
+            if not _close(wanted, found) or not len(left):
+                break
+        while len(left):
+            worth = np.broadcast_to(self.worth(bounds, wanted), held.shape[:2]).reshape(-1)
+            left = left[worth[left]]
+            count = max(1, (1 << _MOST_SUMS) // each)
+            closed = False
+            while len(left) and not closed:
+                some, left = left[:count], left[count:]
+                there = self.worth(real(*np.divmod(some, passes)), wanted)[0]
+                self._see_some(moving, held, some[there] if len(there) > 1 else some, wanted, found)
+                closed = _close(wanted, found)
         return found
 
-    def _worthwhile(self, bounds: Bounds, wanted: Bins, passes: np.ndarray) -> np.ndarray:
-        worth = self.worth(bounds, wanted)[0]
-        return passes[worth[passes]] if len(worth) > 1 else passes[: len(passes) * int(worth[0])]
+    def _see_some(self, moving: np.ndarray, held: np.ndarray, places: np.ndarray, wanted: Bins, found: Bins) -> None:
+        loops, passes = np.divmod(places, held.shape[1])
+        for loop in np.unique(loops):
+            for words in moving[loop]:
+                self.see_passes(words, held[loop, passes[loops == loop]], wanted, found)
 
     def see_passes(
         self,
@@ -186,7 +196,7 @@ def see_steps(
                 break
             found["sign"] |= _signs(moving[words[part]].astype(np.int32) * held[lanes[part]])
     if left("overflow").any():
-        words, lanes = np.nonzero(_leaves(moving, held, bins.field))
+        words, lanes = _leaves(moving, held, bins.field)
         for part in _parts(len(words), moving.shape[1]):
             if not left("overflow").any():
                 break
@@ -209,13 +219,34 @@ def _signs(products: Integer[np.ndarray, "sum term"]) -> Bool[np.ndarray, " step
     return np.bincount(places.reshape(-1).astype(np.intp), minlength=27)[_SIGN_PLACES] > 0
 
 
-def _leaves(moving: np.ndarray, held: np.ndarray, field: Field) -> Bool[np.ndarray, "word lane"]:
-    """Return which sums could leave the field on the way: those whose terms of one sign alone make too large a sum."""
-    signs = [(np.maximum(x, 0), np.minimum(x, 0)) for x in (moving, held.T)]
-    above, below = (
-        exact_product(signs[0][0], signs[1][same]) + exact_product(signs[0][1], signs[1][1 - same]) for same in (0, 1)
-    )
-    return (above > field.high) | (below < field.low)
+def squares(codes: Integer[np.ndarray, "vector term"]) -> Int64[np.ndarray, " vector"]:
+    """Return the square of each vector's length."""
+    exact = codes.astype(np.int64)
+    return np.einsum("vt,vt->v", exact, exact)
+
+
+def parts_of(held: Integer[np.ndarray, "lane term"], rising: bool) -> list[np.ndarray]:
+    """Return what of vectors can make sums rise, and fall, with others that have no negative codes where `rising`."""
+    return [np.maximum(held, 0), np.minimum(held, 0)] if rising else [held, held]
+
+
+def _leaves(moving: np.ndarray, held: np.ndarray, field: Field) -> tuple[np.ndarray, np.ndarray]:
+    """Return the word and the lane of each sum that could leave the field on the way.
+
+    Those are ruled out whose products of one sign do not make up so large a sum: first by the lengths of their vectors
+    (Cauchy and Schwarz, in integers), then exactly.
+    """
+    lengths = squares(moving)
+    far = [lengths[:, None] * squares(part) > field.high**2 for part in parts_of(held, moving.min(initial=0) >= 0)]
+    words, lanes = np.nonzero(far[0] | far[1])
+    if not len(words):
+        return words, lanes
+    kept, each = np.unique(words), np.unique(lanes)
+    ups, downs = ((np.maximum(x, 0), np.minimum(x, 0)) for x in (moving[kept], held[each].T))
+    above = exact_product(ups[0], downs[0]) + exact_product(ups[1], downs[1])
+    below = exact_product(ups[0], downs[1]) + exact_product(ups[1], downs[0])
+    words, lanes = np.nonzero((above > field.high) | (below < field.low))
+    return kept[words], each[lanes]
 
 
 def _events(terms: Integer[np.ndarray, "sum step"], field: Field) -> Bool[np.ndarray, " event"]:
