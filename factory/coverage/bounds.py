@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
@@ -68,7 +69,8 @@ def sum_bounds(
 
 def _weighted(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Sums, Sums]:
     """Return the sums of the products' least, and of their largest values: the codes' ends by the sign of a weight."""
-    most = weight.shape[-1] * int(np.abs(weight, dtype=np.int16).max(initial=0)) * int(max(-low.min(), high.max(), 0))
+    largest = max(abs(int(end)) for end in (weight.min(), weight.max())), max(-int(low.min()), int(high.max()))
+    most = weight.shape[-1] * prod(largest)
     kind = np.float32 if most < _EXACT_FLOATS else np.float64
     shape, terms = weight.shape[:-1], weight.reshape(len(weight), -1, weight.shape[-1]).astype(kind)
     ends = np.stack([low, high], axis=-1).astype(kind)
@@ -93,7 +95,11 @@ def could_be(bounds: Bounds, low: int, high: int) -> Bool[np.ndarray, "*shape"]:
 def could_leave(bounds: Bounds, field: Field) -> Bool[np.ndarray, "*shape event"]:
     """Return where a sum on the way could leave the field above, or below, and come back."""
     sides = [bounds.most > field.high, bounds.least < field.low]
-    back = [sides[0] & (bounds.low <= field.high), sides[1] & (bounds.high >= field.low)]
+    # what comes back goes the other way, too
+    back = [
+        sides[0] & (bounds.low <= field.high) & (bounds.least < 0),
+        sides[1] & (bounds.high >= field.low) & (bounds.most > 0),
+    ]
     return np.stack([*sides, *back], axis=-1)
 
 

@@ -18,12 +18,9 @@ from factory.coverage.pairs import Mask, Pairs
 from factory.coverage.passes import Codes, Form
 from factory.coverage.points import EDGES, ENDS, EVENTS, OFFSETS, STEPS, octaves
 from factory.coverage.record import Label, LayerCoverage, PointCoverage
-from factory.coverage.sums import Bins, SumBins, parts_of, see_steps, squares
+from factory.coverage.sums import Bins, Held, SumBins, growing, see_steps, squares
 from factory.dataflow import PIXELS, LayerVectors
-from factory.dataflow.sums import LayerSums, arranged
-
-_LEVELS_AT_ONCE = 1 << 18
-"""Accumulators that are compared with thresholds at once, times the levels."""
+from factory.dataflow.sums import LayerSums
 
 
 @dataclass(frozen=True)
@@ -217,12 +214,9 @@ class LayerCounter:
         found, wanted = bins.none(), self.wanted("accumulator", bins)
         bins.see(self.form.stream(vectors.accumulator), wanted, found)
         if wanted["overflow"].any() and self._may_leave(vectors.activation, bins):
-            sums = self._sums(vectors.activation, vectors.weight)
-            terms = [sums.terms(*operands) for _, *operands in sums.parts()]
-            rows = np.concatenate([row for row, _ in terms], axis=1)
-            columns = np.concatenate([column for _, column in terms], axis=0).T
+            rows, _ = self._sums(vectors.activation, vectors.weight).terms(vectors.activation, vectors.weight)
             step = prod(vectors.weight.size(axis) for axis in self.form.terms)
-            see_steps(rows, columns, bins, wanted, found, step)
+            see_steps(rows, self._columns, bins, wanted, found, step)
         return found
 
     def _may_leave(self, activation: LabelledArray, bins: SumBins) -> bool:
@@ -232,16 +226,13 @@ class LayerCounter:
         lengths = squares(flat.reshape(len(flat), -1))
         if pixel != PIXELS:
             lengths = lengths[nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]].sum(axis=1)
-        return int(lengths.max()) * self._longest_weight[activation.values.min() >= 0] > bins.field.high**2
+        return self._columns.far(lengths, activation.values.min() >= 0, bins.field).any()
 
     @cached_property
-    def _longest_weight(self) -> dict[bool, int]:
-        """The largest square of the length of a channel's weights: of those of one sign (True), or of all."""
-        weight = self.vectors.weight
-        terms = [axis for axis in weight.axes if axis not in self.form.mapping.dataflow.axes(("oc",))]
-        flat = arranged(weight, *(axis for axis in weight.axes if axis not in terms), *terms)
-        flat = flat.reshape(-1, prod(map(weight.size, terms)))
-        return {one: max(int(squares(part).max()) for part in parts_of(flat, one)) for one in (True, False)}
+    def _columns(self) -> Held:
+        """The weights of each output channel, in the order in which the accumulators take them."""
+        _, columns = self._sums(*self._ends[:1], self.vectors.weight).terms(self._ends[0], self.vectors.weight)
+        return Held(columns.T)
 
     @cached_property
     def _thresholds(self) -> tuple[np.ndarray, ...] | None:
@@ -263,9 +254,7 @@ class LayerCounter:
         threshold, direction = self._thresholds
         found = np.zeros((threshold.shape[1], len(OFFSETS)), bool)
         values = self.form.mapping.untile(sums).values.reshape(len(threshold), -1)
-        size = max(1, _LEVELS_AT_ONCE // (values.shape[1] * max(1, threshold.shape[1])))
-        for start in range(0, len(values), size):
-            part = slice(start, start + size)
+        for part in growing(len(values), values.shape[1] * threshold.shape[1]):
             away = direction[part, None, None] * (values[part, None, :] - threshold[part, :, None])
             for place, offset in enumerate(OFFSETS):
                 found[:, place] |= (away == offset).any(axis=(0, 2))

@@ -8,9 +8,9 @@ its psums.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
@@ -21,9 +21,8 @@ from factory.coverage.bounds import Bounds, could_be, could_flip, could_leave, o
 from factory.coverage.points import EDGES, ENDS, EVENTS, STEPS
 
 Bins = dict[str, np.ndarray]
-_STEPS_AT_ONCE = 1 << 18
-_FIRST_SUMS, _MOST_SUMS = 13, 17
-"""How many sums are looked at first, and at most at once, as powers of 2."""
+_FEWEST, _MOST = 1 << 13, 1 << 18
+"""How many values are looked at first, and at most at once: few are enough for most bins."""
 _SIGN_PLACES = np.array(
     [sum(3**place * "-0+".index(sign) for place, sign in zip((2, 1, 0), step.split(), strict=True))
      for step in STEPS]
@@ -126,16 +125,15 @@ class SumBins:
         found, passes = self.none(), held.shape[1]
         left = np.arange(len(held) * passes)
         each = moving[0, :, :, 0].size * held.shape[2]
-        for size in (1 << power for power in range(_FIRST_SUMS, _MOST_SUMS)):
-            count = max(1, size // each)
-            self._see_some(moving, held, left[:count], wanted, found)
-            left = left[count:]
-            if not _close(wanted, found) or not len(left):
+        for part in growing(len(left), each):
+            self._see_some(moving, held, left[part], wanted, found)
+            if not _close(wanted, found):
                 break
+        left = left[part.stop :]
         while len(left):
             worth = np.broadcast_to(self.worth(bounds, wanted), held.shape[:2]).reshape(-1)
             left = left[worth[left]]
-            count = max(1, (1 << _MOST_SUMS) // each)
+            count = max(1, _MOST // each)
             closed = False
             while len(left) and not closed:
                 some, left = left[:count], left[count:]
@@ -161,7 +159,7 @@ class SumBins:
         flat = held.reshape(-1, held.shape[2])
         sums = exact_product(words, flat.T).reshape(len(words), *held.shape[:2]).swapaxes(0, 1)
         self.see(sums, wanted, found)
-        see_steps(words, flat, self, wanted, found)
+        see_steps(words, Held(flat), self, wanted, found)
 
 
 def _close(wanted: Bins, found: Bins) -> bool:
@@ -179,28 +177,80 @@ def octave_of(values: Integer[np.ndarray, " value"], bits: int) -> Integer[np.nd
     return bits + np.sign(values) * np.frexp(np.abs(values).astype(np.float64))[1]
 
 
+@dataclass(frozen=True)
+class Held:
+    """Vectors that lanes hold, integers `(lane, term)`, and what of them is computed once."""
+
+    codes: Integer[np.ndarray, "lane term"]
+
+    @cached_property
+    def signs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The positive and the negative codes, `(term, lane)`, in floats that hold every sum of products of 8 bits."""
+        most = self.codes.shape[1] << 16
+        kind = (
+            np.float32 if most * int(np.abs(self.codes, dtype=np.int16).max(initial=0)) >> 8 < 1 << 24 else np.float64
+        )
+        return np.maximum(self.codes, 0).T.astype(kind), np.minimum(self.codes, 0).T.astype(kind)
+
+    @cached_property
+    def lengths(self) -> dict[bool, list[Int64[np.ndarray, " lane"]]]:
+        """The squares of the lengths of what lets sums rise, and fall: with codes of one sign (True), or of any."""
+        return {
+            True: [squares(np.maximum(self.codes, 0)), squares(np.minimum(self.codes, 0))],
+            False: [squares(self.codes)] * 2,
+        }
+
+    def far(self, lengths: Int64[np.ndarray, " word"], rising: bool, field: Field) -> Bool[np.ndarray, "word lane"]:
+        """Return where sums could leave a field on the way, by Cauchy and Schwarz, in integers.
+
+        `lengths` are the squares of those of the words, whose codes are not negative where `rising`.
+        """
+        ends = field.high, -field.low
+        first, *others = (
+            lengths[:, None] * mine > end**2 for mine, end in zip(self.lengths[rising], ends, strict=True)
+        )
+        return np.logical_or(first, *others)
+
+    def leaving(self, moving: Integer[np.ndarray, "word term"], field: Field) -> tuple[np.ndarray, np.ndarray]:
+        """Return the word and the lane of each sum whose products of one sign make up more than the field holds."""
+        rising = bool(moving.min(initial=0) >= 0)
+        far = self.far(squares(moving), rising, field)
+        words = np.flatnonzero(far.any(axis=1))
+        if not len(words):
+            return words, words
+        up, down = self.signs
+        codes = moving[words].astype(up.dtype)
+        above, below = (np.maximum(codes, 0) @ part for part in (up, down))
+        if not rising:
+            negative = np.minimum(codes, 0)
+            above, below = above + negative @ down, below + negative @ up
+        leaves, lanes = np.nonzero((above > field.high) | (below < field.low))
+        return words[leaves], lanes
+
+
+def squares(codes: Integer[np.ndarray, "vector term"]) -> Int64[np.ndarray, " vector"]:
+    """Return the square of each vector's length."""
+    exact = codes.astype(np.float64)  # which has every such sum of codes of 8 bits exactly
+    return np.einsum("vt,vt->v", exact, exact).astype(np.int64)
+
+
 def see_steps(
-    moving: Integer[np.ndarray, "word term"],
-    held: Integer[np.ndarray, "lane term"],
-    bins: SumBins,
-    wanted: Bins,
-    found: Bins,
-    step: int = 1,
+    moving: Integer[np.ndarray, "word term"], held: Held, bins: SumBins, wanted: Bins, found: Bins, step: int = 1
 ) -> None:
     """Put what each addition, of `step` terms at a time, hits of signs and overflow into `found`, if it is wanted."""
     left = partial(_left, wanted, found)
     if bins.signs and left("sign").any():
-        words, lanes = (x.reshape(-1) for x in np.indices((len(moving), len(held))))
-        for part in _parts(len(words), moving.shape[1]):
+        words, lanes = (x.reshape(-1) for x in np.indices((len(moving), len(held.codes))))
+        for part in growing(len(words), moving.shape[1]):
             if not left("sign").any():
                 break
-            found["sign"] |= _signs(moving[words[part]].astype(np.int32) * held[lanes[part]])
+            found["sign"] |= _signs(moving[words[part]].astype(np.int32) * held.codes[lanes[part]])
     if left("overflow").any():
-        words, lanes = _leaves(moving, held, bins.field)
-        for part in _parts(len(words), moving.shape[1]):
+        words, lanes = held.leaving(moving, bins.field)
+        for part in growing(len(words), moving.shape[1]):
             if not left("overflow").any():
                 break
-            terms = moving[words[part]].astype(np.int64) * held[lanes[part]]
+            terms = moving[words[part]].astype(np.int64) * held.codes[lanes[part]]
             found["overflow"] |= _events(terms.reshape(len(terms), -1, step).sum(axis=2), bins.field)
 
 
@@ -208,45 +258,19 @@ def _left(wanted: Bins, found: Bins, kind: str) -> np.ndarray:
     return wanted[kind] & ~found[kind]
 
 
-def _parts(count: int, terms: int) -> list[slice]:
-    size = max(1, _STEPS_AT_ONCE // terms)
-    return [slice(start, start + size) for start in range(0, count, size)]
+def growing(count: int, size: int) -> Iterator[slice]:
+    """Yield the places of `count` things of a size, a few at first and then ever more at once."""
+    start, values = 0, _FEWEST
+    while start < count:
+        some = max(1, values // size)
+        yield slice(start, start + some)
+        start, values = start + some, min(2 * values, _MOST)
 
 
 def _signs(products: Integer[np.ndarray, "sum term"]) -> Bool[np.ndarray, " step"]:
     results = np.cumsum(products, axis=1)
     places = 9 * np.sign(products) + 3 * np.sign(results - products) + np.sign(results) + 13
     return np.bincount(places.reshape(-1).astype(np.intp), minlength=27)[_SIGN_PLACES] > 0
-
-
-def squares(codes: Integer[np.ndarray, "vector term"]) -> Int64[np.ndarray, " vector"]:
-    """Return the square of each vector's length."""
-    exact = codes.astype(np.int64)
-    return np.einsum("vt,vt->v", exact, exact)
-
-
-def parts_of(held: Integer[np.ndarray, "lane term"], rising: bool) -> list[np.ndarray]:
-    """Return what of vectors can make sums rise, and fall, with others that have no negative codes where `rising`."""
-    return [np.maximum(held, 0), np.minimum(held, 0)] if rising else [held, held]
-
-
-def _leaves(moving: np.ndarray, held: np.ndarray, field: Field) -> tuple[np.ndarray, np.ndarray]:
-    """Return the word and the lane of each sum that could leave the field on the way.
-
-    Those are ruled out whose products of one sign do not make up so large a sum: first by the lengths of their vectors
-    (Cauchy and Schwarz, in integers), then exactly.
-    """
-    lengths = squares(moving)
-    far = [lengths[:, None] * squares(part) > field.high**2 for part in parts_of(held, moving.min(initial=0) >= 0)]
-    words, lanes = np.nonzero(far[0] | far[1])
-    if not len(words):
-        return words, lanes
-    kept, each = np.unique(words), np.unique(lanes)
-    ups, downs = ((np.maximum(x, 0), np.minimum(x, 0)) for x in (moving[kept], held[each].T))
-    above = exact_product(ups[0], downs[0]) + exact_product(ups[1], downs[1])
-    below = exact_product(ups[0], downs[1]) + exact_product(ups[1], downs[0])
-    words, lanes = np.nonzero((above > field.high) | (below < field.low))
-    return kept[words], each[lanes]
 
 
 def _events(terms: Integer[np.ndarray, "sum step"], field: Field) -> Bool[np.ndarray, " event"]:

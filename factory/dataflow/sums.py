@@ -63,17 +63,21 @@ class LayerSums:
                 operands = [operand.pick(axis, label) for operand in operands]
             yield dict(zip(names, labels, strict=True)), *operands
 
+    def windows(self, activation: LabelledArray) -> LabelledArray:
+        """Return the codes that each selected output pixel reads at each kernel position, by the index function."""
+        if PIXELS in activation.axes:
+            return activation
+        pixel = nij_of_onij(self.mapping.spec)[self.mapping.pixels][:, list(self.mapping.selection["kij"])]
+        at = activation.axes.index("nij")
+        axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
+        return LabelledArray(activation.values.take(pixel, axis=at), axes, activation.labels)
+
     def terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
-        """Return one part's terms, passes outside, as two matrices."""
-        flow, mapping = self.mapping.dataflow, self.mapping
-        if PIXELS not in activation.axes:  # the index function: the padded pixel that each output reads at each kij
-            pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
-            at = activation.axes.index("nij")
-            axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
-            activation = LabelledArray(activation.values.take(pixel, axis=at), axes, activation.labels)
-        inner = (*flow.passes, *flow.terms)
-        rows = arranged(activation, *flow.parts, PIXELS, *inner)
-        columns = arranged(weight, *flow.parts, *inner, *self.channel_axes)
+        """Return operands' terms, parts and passes outside, as two matrices."""
+        flow = self.mapping.dataflow
+        inner = (*flow.parts, *flow.passes, *flow.terms)
+        rows = arranged(self.windows(activation), PIXELS, *inner)
+        columns = arranged(weight, *inner, *self.channel_axes)
         count = prod(rows.shape[-len(inner) :])
         return rows.reshape(-1, count), columns.reshape(count, -1)
 
