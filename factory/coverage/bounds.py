@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 
 import numpy as np
@@ -79,6 +79,7 @@ def _weighted(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Su
     return sums[..., 0].astype(integer).reshape(shape), sums[..., 1].astype(integer).reshape(shape)
 
 
+@cache
 def octave_ends(bits: int) -> tuple[Int64[np.ndarray, " octave"], Int64[np.ndarray, " octave"]]:
     """Return the least and the largest value of each octave, as `octaves` names them."""
     powers = 1 << np.arange(bits - 1)

@@ -162,7 +162,7 @@ class LayerCounter:
             found |= _sum_universes(
                 "accumulator", self.outside, self.outside.could(self.output_bounds), self.output_bounds
             )
-        if self._thresholds is not None:
+        if self._at is not None:
             found["threshold"] = self._threshold_universe()
         found["tile"] = Universe(tile_axes(mapping), tiles(mapping, whole=True), "the layer has no such tile")
         borders_there = borders(mapping, whole=True)
@@ -190,7 +190,7 @@ class LayerCounter:
         }
         if self.outside is not None:
             found |= _named("accumulator", self._look_outside(vectors))
-        if self._thresholds is not None:
+        if self._at is not None:
             found["threshold"] = self._at_thresholds(vectors.accumulator)
         return found
 
@@ -199,7 +199,8 @@ class LayerCounter:
         return {kind: self.universes[_name(name, kind)].could.copy() for kind in bins.none()}
 
     def _look_inside(self, activation: Codes) -> Bins:
-        low, high = activation.min(axis=(1, 2)), activation.max(axis=(1, 2))
+        low = np.minimum(activation.min(axis=(1, 2)), 0)  # with the 0 there is one box, for sums and on the way to them
+        high = np.maximum(activation.max(axis=(1, 2)), 0)
 
         def real(loops: np.ndarray, passes: np.ndarray) -> Bounds:
             held = passes if self.form.weights_held else np.zeros_like(passes)
@@ -212,9 +213,9 @@ class LayerCounter:
     def _look_outside(self, vectors: LayerVectors) -> Bins:
         bins = self.outside
         found, wanted = bins.none(), self.wanted("accumulator", bins)
-        bins.see(self.form.stream(vectors.accumulator), wanted, found)
+        bins.see_stream(self.form.stream(vectors.accumulator), wanted, found)
         if wanted["overflow"].any() and self._may_leave(vectors.activation, bins):
-            rows, _ = self._sums(vectors.activation, vectors.weight).terms(vectors.activation, vectors.weight)
+            rows = self._sums(vectors.activation, vectors.weight).rows(vectors.activation)
             step = prod(vectors.weight.size(axis) for axis in self.form.terms)
             see_steps(rows, self._columns, bins, wanted, found, step)
         return found
@@ -231,34 +232,32 @@ class LayerCounter:
     @cached_property
     def _columns(self) -> Held:
         """The weights of each output channel, in the order in which the accumulators take them."""
-        _, columns = self._sums(*self._ends[:1], self.vectors.weight).terms(self._ends[0], self.vectors.weight)
-        return Held(columns.T)
+        return Held(self._sums(self._ends[0], self.vectors.weight).columns(self.vectors.weight).T)
 
     @cached_property
-    def _thresholds(self) -> tuple[np.ndarray, ...] | None:
-        """The thresholds and directions of the selected channels; None where sums are not whole accumulators."""
+    def _at(self) -> Int64[np.ndarray, "oc level offset"] | None:
+        """The accumulators at and beside the selected channels' thresholds; None where sums are not whole."""
         source, mapping = self.vectors.source, self.form.mapping
         if source.threshold is None or not mapping.sums_all:
             return None
-        return tuple(x[...][mapping.channels].astype(np.int64) for x in (source.threshold, source.direction))
+        threshold, direction = (x[...][mapping.channels].astype(np.int64) for x in (source.threshold, source.direction))
+        return threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
 
     def _threshold_universe(self) -> Universe:
-        threshold, direction = self._thresholds
         low, high = (self.form.mapping.untile(self._by_channel(ends)).values for ends in self._output_ends[:2])
-        at = threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
-        reached = (at >= low.min(axis=1)[:, None, None]) & (at <= high.max(axis=1)[:, None, None])
-        axes = {"level": tuple(range(1, threshold.shape[1] + 1)), "offset": OFFSETS}
+        reached = (self._at >= low.min(axis=1)[:, None, None]) & (self._at <= high.max(axis=1)[:, None, None])
+        axes = {"level": tuple(range(1, self._at.shape[1] + 1)), "offset": OFFSETS}
         return Universe(axes, reached.any(axis=0), "no channel's accumulators have such values within their bounds")
 
     def _at_thresholds(self, sums: LabelledArray) -> Bool[np.ndarray, "level offset"]:
-        threshold, direction = self._thresholds
-        found = np.zeros((threshold.shape[1], len(OFFSETS)), bool)
-        values = self.form.mapping.untile(sums).values.reshape(len(threshold), -1)
-        for part in growing(len(values), values.shape[1] * threshold.shape[1]):
-            away = direction[part, None, None] * (values[part, None, :] - threshold[part, :, None])
-            for place, offset in enumerate(OFFSETS):
-                found[:, place] |= (away == offset).any(axis=(0, 2))
-            if (found | ~self.universes["threshold"].could).all():
+        could = self.universes["threshold"].could
+        found = np.zeros(could.shape, bool)
+        values = self.form.mapping.untile(sums).values.reshape(len(self._at), -1)
+        for part in growing(len(values), values.shape[1]):
+            left = np.argwhere(could & ~found).tolist()
+            for level, offset in left:
+                found[level, offset] = (values[part] == self._at[part, level, offset, None]).any()
+            if not left:
                 break
         return found
 

@@ -94,11 +94,13 @@ class SumBins:
 
     def see(self, sums: Integer[np.ndarray, "pass word lane"], wanted: Bins, found: Bins) -> None:
         """Put the bins of some that are wanted which sums hit, into `found`, but for overflow and signs."""
+        low, high = int(sums.min()), int(sums.max())
         for place in np.flatnonzero(wanted["range"]):
-            found["range"][place] |= (sums == self.ends[place]).any()
-        if wanted["octave"].any():
+            found["range"][place] |= low == self.ends[place] or high == self.ends[place]
+        first, last = octave_ends(self.bits)
+        if (wanted["octave"] & (first <= high) & (last >= low)).any():
             inside = sums.reshape(-1)
-            if self.ends[0] < self.field.low or self.ends[1] > self.field.high:
+            if low < self.field.low or high > self.field.high:
                 inside = inside[(inside >= self.field.low) & (inside <= self.field.high)]
             found["octave"][octave_of(inside, self.bits)] = True
         if wanted["toggle"].any() and sums.shape[1] > 1:
@@ -107,6 +109,12 @@ class SumBins:
             for edge, words in enumerate((after, before)):
                 flips = np.bitwise_or.reduce((changed & words).reshape(-1, sums.shape[2]), axis=0)
                 found["toggle"][..., edge] |= (flips[:, None] >> np.arange(self.bits) & 1).astype(bool)
+
+    def see_stream(self, sums: Integer[np.ndarray, "pass word lane"], wanted: Bins, found: Bins) -> None:
+        """Do what `see` does with ever more passes at once, and take what was found from what is wanted."""
+        for part in growing(len(sums), sums[0].size):
+            self.see(sums[part], wanted, found)
+            _close(wanted, found)
 
     def look(
         self,
@@ -130,16 +138,17 @@ class SumBins:
             if not _close(wanted, found):
                 break
         left = left[part.stop :]
+        many = max(1, _MOST // held[0, 0].size)
         while len(left):
             worth = np.broadcast_to(self.worth(bounds, wanted), held.shape[:2]).reshape(-1)
-            left = left[worth[left]]
-            count = max(1, _MOST // each)
-            closed = False
+            left, closed = left[worth[left]], False
             while len(left) and not closed:
-                some, left = left[:count], left[count:]
-                there = self.worth(real(*np.divmod(some, passes)), wanted)[0]
-                self._see_some(moving, held, some[there] if len(there) > 1 else some, wanted, found)
-                closed = _close(wanted, found)
+                some, left = left[:many], left[many:]
+                worth = self.worth(real(*np.divmod(some, passes)), wanted)[0]
+                some = some[np.broadcast_to(worth, some.shape)]
+                for part in growing(len(some), each):
+                    self._see_some(moving, held, some[part], wanted, found)
+                    closed |= _close(wanted, found)
         return found
 
     def _see_some(self, moving: np.ndarray, held: np.ndarray, places: np.ndarray, wanted: Bins, found: Bins) -> None:

@@ -72,14 +72,24 @@ class LayerSums:
         axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
         return LabelledArray(activation.values.take(pixel, axis=at), axes, activation.labels)
 
-    def terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
-        """Return operands' terms, parts and passes outside, as two matrices."""
+    @property
+    def _inner(self) -> tuple[str, ...]:
         flow = self.mapping.dataflow
-        inner = (*flow.parts, *flow.passes, *flow.terms)
-        rows = arranged(self.windows(activation), PIXELS, *inner)
-        columns = arranged(weight, *inner, *self.channel_axes)
-        count = prod(rows.shape[-len(inner) :])
-        return rows.reshape(-1, count), columns.reshape(count, -1)
+        return (*flow.parts, *flow.passes, *flow.terms)
+
+    def rows(self, activation: LabelledArray) -> Integer[np.ndarray, "pixel term"]:
+        """Return the terms that activations make, parts and passes outside."""
+        rows = arranged(self.windows(activation), PIXELS, *self._inner)
+        return rows.reshape(len(rows), -1)
+
+    def columns(self, weight: LabelledArray) -> Integer[np.ndarray, "term channel"]:
+        """Return the terms that weights make, parts and passes outside."""
+        columns = arranged(weight, *self._inner, *self.channel_axes)
+        return columns.reshape(prod(map(weight.size, self._inner)), -1)
+
+    def terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
+        """Return the terms of both operands."""
+        return self.rows(activation), self.columns(weight)
 
     def accumulators(self) -> Sums:
         """Return the accumulators after each part of the sum, the last being the whole."""
