@@ -156,12 +156,10 @@ class LayerCounter:
                 pairs.pairs(codes, self.weight_mask),
                 "no such weight meets, in this place, a channel that can have such an activation",
             ),
-            **_sum_universes(self._inside_name, self.inside, could, self.bounds),
+            **_sum_universes(self._inside_name, self.inside, could),
         }
         if self.outside is not None:
-            found |= _sum_universes(
-                "accumulator", self.outside, self.outside.could(self.output_bounds), self.output_bounds
-            )
+            found |= _sum_universes("accumulator", self.outside, self.outside.could(self.output_bounds))
         if self._at is not None:
             found["threshold"] = self._threshold_universe()
         found["tile"] = Universe(tile_axes(mapping), tiles(mapping, whole=True), "the layer has no such tile")
@@ -175,8 +173,21 @@ class LayerCounter:
         held = [self.weight] if self.form.weights_held else self._ends_arranged
         return np.logical_or.reduce([codes.any(axis=(0, 1, 3)) for codes in held])
 
-    def count(self, image: int) -> dict[str, np.ndarray]:
-        """Return which bins of every point an image hits."""
+    @property
+    def operands(self) -> tuple[Codes, Codes]:
+        """The shapes of both operands: the least activations that there can be, and the weights."""
+        return self._ends_arranged[0], self.weight
+
+    def arranged(self, image: int) -> Codes:
+        """Return an image's activations, arranged."""
+        return self.form.arrange(self.vectors.of_image(image).activation, True)
+
+    def point_name(self, kind: str) -> str:
+        """Return the point that a kind of bins of the sums inside the array is of."""
+        return _name(self._inside_name, kind)
+
+    def count(self, image: int, of_tile: bool = False) -> dict[str, np.ndarray]:
+        """Return which bins of every point an image hits; or of those points alone that one tile decides."""
         vectors, mapping = self.vectors.of_image(image), self.form.mapping
         activation = self.form.arrange(vectors.activation, True)
         mask = self.pairs.mask(activation, True)
@@ -184,10 +195,11 @@ class LayerCounter:
             "activation": mask.any(axis=(0, 1, 2)),
             "weight": self.weight_mask.any(axis=(0, 1, 2)),
             "pair": self.pairs.pairs(mask, self.weight_mask),
-            "tile": tiles(mapping, whole=False),
-            "border": borders(mapping, whole=False),
             **_named(self._inside_name, self._look_inside(activation)),
         }
+        if of_tile:
+            return found
+        found |= {"tile": tiles(mapping, whole=False), "border": borders(mapping, whole=False)}
         if self.outside is not None:
             found |= _named("accumulator", self._look_outside(vectors))
         if self._at is not None:
@@ -261,18 +273,20 @@ class LayerCounter:
                 break
         return found
 
-    def coverage(self, images: Iterable[int]) -> LayerCoverage:
-        """Return the coverage of some images."""
+    def coverage(self, images: Iterable[int], of_tile: bool = False) -> LayerCoverage:
+        """Return the coverage of some images, of every point, or of those that one tile decides."""
         hits = {name: np.zeros(universe.could.shape, np.int64) for name, universe in self.universes.items()}
-        counted = 0
-        for counted, image in enumerate(images, 1):  # noqa: B007 (the last one is how many there were)
-            for name, bins in self.count(image).items():
+        number, counted = 0, set()
+        for number, image in enumerate(images, 1):  # noqa: B007 (the last one is how many there were)
+            for name, bins in self.count(image, of_tile).items():
                 hits[name] += bins
+                counted.add(name)
         points = {
             name: PointCoverage(name, x.axes, hits[name], {} if x.could.all() else {x.reason: ~x.could})
             for name, x in self.universes.items()
+            if name in counted
         }
-        return LayerCoverage(self.name, counted, points)
+        return LayerCoverage(self.name, number, points)
 
 
 def _name(name: str, kind: str) -> str:
@@ -283,9 +297,7 @@ def _named(name: str, bins: Bins) -> dict[str, np.ndarray]:
     return {_name(name, kind): found for kind, found in bins.items()}
 
 
-def _sum_universes(name: str, bins: SumBins, could: Bins, bounds: Bounds) -> dict[str, Universe]:
-    low, high = bounds.ends
-    way = "sums on the way are {}..{}".format(*bounds.way)
+def _sum_universes(name: str, bins: SumBins, could: Bins) -> dict[str, Universe]:
     axes = {
         "range": {"end": ENDS},
         "octave": {"octave": octaves(bins.bits)},
@@ -295,9 +307,9 @@ def _sum_universes(name: str, bins: SumBins, could: Bins, bounds: Bounds) -> dic
     }
     reasons = {
         "range": "",
-        "octave": f"sums are {low}..{high}",
+        "octave": "the exact bounds of the sums exclude it",
         "toggle": "the bit is the same in all sums that the lane's weights allow, or its words are alone",
-        "overflow": way,
+        "overflow": "the exact bounds of the sums on the way exclude it",
         "sign": "no weights of a column have products and sums of these signs",
     }
     return {_name(name, kind): Universe(axes[kind], could[kind], reasons[kind]) for kind in could}

@@ -209,12 +209,12 @@ def _joined(points: Sequence[PointCoverage]) -> PointCoverage:
     hits = np.sum([point.hits for point in wide], axis=0)
     left = np.logical_and.reduce([point.unreachable for point in wide]) & (hits == 0)
     reasons = {}
-    for point in sorted(wide, key=lambda point: NO_BIN in point.reasons):  # a layer that has the bin knows better why
-        for reason, bins in point.reasons.items():
-            here = bins & left
-            if here.any():
-                reasons[reason] = reasons.get(reason, False) | here
-                left &= ~here
+    said = [each for point in wide for each in point.reasons.items()]
+    for reason, bins in sorted(said, key=lambda each: each[0] == NO_BIN):  # a layer that has the bin knows better why
+        here = bins & left
+        if here.any():
+            reasons[reason] = reasons.get(reason, False) | here
+            left &= ~here
     return PointCoverage(points[0].point, axes, hits, reasons)
 
 

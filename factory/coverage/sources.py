@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from factory.arithmetic.adders import Adder
 from factory.arithmetic.bits import MOST_BITS, Field
 from factory.arithmetic.labelled import LabelledArray, Selection
 from factory.coverage.layer import LayerCounter
-from factory.coverage.record import Coverage, merge
-from factory.dataflow import Dataflow, GivenVectors, KnownLayer, LayerMapping, LayerVectors, dataflow_named
+from factory.coverage.pick import COSTS, PickedTiles, pick_tiles
+from factory.coverage.record import Coverage, merge, read_coverage
+from factory.dataflow import DATAFLOWS, Dataflow, GivenVectors, KnownLayer, LayerMapping, LayerVectors, dataflow_named
 from factory.fileplan import ExportPlan, LayerFiles, read_plan
 from factory.manifest import MANIFEST
 from factory.readers.exports import read_vector
@@ -23,6 +25,7 @@ from factory.store import Store, StoredLayer, open_store
 
 _EXACT = Adder(MOST_BITS)
 """Adders that hold every sum: what narrower ones make of it are points of their own."""
+_FIRST = next(iter(DATAFLOWS))
 
 
 def coverage(
@@ -40,8 +43,7 @@ def coverage(
     """
     if not sources:
         raise InputError("coverage must be of at least one store or export")
-    if psum_bits is not None:
-        check_range("psum_bits", psum_bits, 2, MOST_BITS)
+    _check_bits(psum_bits)
     found = []
     for source in sources:
         with ExitStack() as stack:
@@ -51,8 +53,44 @@ def coverage(
                     found.append(_of_export(path, dataflow, layers, psum_bits, progress))
                     continue
                 source = stack.enter_context(open_store(path))
-            found.append(_of_store(source, dataflow_named(dataflow or "ws"), layers, psum_bits, progress))
+            found.append(_of_store(source, dataflow_named(dataflow or _FIRST), layers, psum_bits, progress))
     return found[0] if len(found) == 1 else merge(found)
+
+
+def _check_bits(psum_bits: int | None) -> None:
+    if psum_bits is not None:
+        check_range("psum_bits", psum_bits, 2, MOST_BITS)
+
+
+def merge_files(paths: Sequence[Path]) -> Coverage:
+    """Return coverages that were written as JSON as one."""
+    return merge([read_coverage(path) for path in paths])
+
+
+def pick_from(
+    sources: Sequence[Store | str | Path],
+    pick: str,
+    cost: str = COSTS[0],
+    dataflow: str | None = None,
+    layers: str = "all",
+    psum_bits: int | None = None,
+    progress: Progress | None = None,
+) -> PickedTiles:
+    """Return the tiles of a store that cover what all of its tiles hit, `pick` being `all` or how many.
+
+    Raise InputError for anything but one store, and for another `pick` or `cost`.
+    """
+    if len(sources) != 1 or not isinstance(sources[0], (Store, str, Path)):
+        raise InputError(f"pick must be from one store, not from {len(sources)}", options=("pick",))
+    if pick != "all" and not re.fullmatch(r"\d{1,9}", pick, re.ASCII):
+        raise InputError(f"pick must be all, or a whole number, not {pick}", options=("pick",))
+    _check_bits(psum_bits)
+    with nullcontext(sources[0]) if isinstance(sources[0], Store) else open_store(sources[0]) as store:
+        array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
+        flow = dataflow_named(dataflow or _FIRST)
+        counters = [layer_counter(layer, array, flow) for layer in chosen(store, layers)]
+        count = None if pick == "all" else int(pick)
+        return pick_tiles(counters, range(store.image_count), store.path.name, cost, count, progress)
 
 
 def _of_store(store: Store, flow: Dataflow, layers: str, psum_bits: int | None, progress: Progress | None) -> Coverage:
