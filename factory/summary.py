@@ -6,12 +6,13 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 import h5py
 import numpy as np
 
 from factory.audit import LayerAudit
+from factory.coverage import POINTS, Coverage, PickedTiles
 from factory.dataflow import DATAFLOWS, EDGES, EdgeSchedule, LayerMapping
 from factory.dataflow.edges import edge_traffic
 from factory.lower import lower
@@ -28,6 +29,8 @@ from factory.spec import (
 from factory.store import LayerStore, Store, StoredLayer
 from factory.tables import bytes_text, span, table
 
+_FIRST_BINS = 3
+"""How many of the bins that are missing are shown."""
 _GEOMETRY = ("stride", "padding", "dilation")
 
 
@@ -178,6 +181,43 @@ def audit_table(audits: Sequence[LayerAudit], width: int = 0) -> str:
         adder = f"{item.psum_bits}b"
         rows.append((item.name, *worst, item.headroom, adder, *found, unfit, item.first_wrap or "never"))
     return table(groups, rows, width)
+
+
+def coverage_table(coverage: Coverage, width: int = 0) -> str:
+    """Return what `factory coverage` prints: all layers as one, and lines on what is missing, and what cannot be."""
+    total = coverage.total
+    rows, lines = [], []
+    for name, point in total.points.items():
+        counts = point.counts
+        numbers = (counts.bins, counts.hit, counts.unreachable, counts.missing)
+        rows.append((name, *numbers, f"{100 * counts.share:.1f} %", POINTS[name].meaning))
+        lines += [f"unreachable: {name}: {bins.sum()}: {reason}" for reason, bins in point.reasons.items()]
+        if counts.missing:
+            first = list(islice(point.labels(point.missing), _FIRST_BINS))
+            shown = "; ".join(" ".join(f"{axis} {label}" for axis, label in bin.items()) for bin in first)
+            lines.append(f"missing: {name}: {shown}{'; ...' if counts.missing > len(first) else ''}")
+    array = coverage.array
+    on = f"{coverage.source}: {coverage.dataflow} on {array.rows} x {array.cols}, adders of {array.psum_bits} bits, "
+    of = f"layers: {len(coverage.layers)}, images: {total.images}"
+    groups = (("point",), ("bins", "hit", "unreachable", "missing", "of reachable"), ("what",))
+    return "\n".join([on + of, table(groups, rows, width), *lines])
+
+
+def selection_table(selection: PickedTiles, width: int = 0) -> str:
+    """Return what `factory coverage --pick` prints: the picks with the curve of coverage over cost, and the bound."""
+    share = [f"{100 * bins / max(1, selection.reachable):.2f} %" for _, bins in selection.curve]
+    rows = [
+        (pick.layer, pick.image, *pick.tiles.values(), cost, pick.new, pick.sole, part)
+        for pick, (cost, _), part in zip(selection.picks, selection.curve, share, strict=True)
+    ]
+    axes = list(selection.picks[0].tiles) if selection.picks else []
+    groups = (("layer", "image", *axes), (selection.cost, "new bins", "alone", "covered"))
+    return "\n".join([
+        table(groups, rows, width),
+        f"{len(selection.picks)} of {selection.candidates} tiles cover {selection.covered} of the "
+        f"{selection.reachable} bins that all of them hit, for {selection.total_cost} {selection.cost}; all that they "
+        f"hit cannot be had for less than {selection.least_cost}",
+    ])  # fmt: skip
 
 
 def kernel_text(spec: ConvLayer) -> str:

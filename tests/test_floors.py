@@ -18,6 +18,7 @@ FLOORS = (
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
     {"testbench", "readers", "audit", "synthetic", "waves"},
+    {"coverage"},
     {"build", "export", "verify", "summary", "simulate", "diagnose", "evaluate", "train"},
     {"dataset"},
     {"plot"},
