@@ -18,7 +18,8 @@ def report(
         list[Path],
         typer.Argument(
             metavar="STORE|DATASET|EXPORT|RESULTS...",
-            help="A store or a dataset, a folder of `factory export`, one of `factory dataset simulate`; or several.",
+            help="One or several: a store, a dataset, folders of `factory export` and `dataset simulate`, JSON of "
+            "`factory coverage`.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The page to write.")] = Path(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from factory.coverage import Coverage, PickedTiles, PointCoverage
 from factory.plot.style import BLUE, EDGE, FAINT, GREEN, GREY, INK, ORANGE, PAPER, RED, drawn, new_figure
 from factory.spec import InputError
 
@@ -19,8 +20,8 @@ PASS, NOT_RUN = "pass", "not run"
 
 
 @drawn
-def coverage(found: Any, layer: str | None = None) -> Figure:
-    """Draw a bar for each cover point of a `Coverage`: the bins that were hit, are proved unreachable, are missing.
+def coverage(found: Coverage, layer: str | None = None) -> Figure:
+    """Draw a bar for each cover point of a coverage: the bins that were hit, are proved unreachable, are missing.
 
     `layer` is one layer's name; None: all as one.
     """
@@ -48,7 +49,7 @@ def coverage(found: Any, layer: str | None = None) -> Figure:
     return figure
 
 
-def _points(found: Any, layer: str | None) -> Any:
+def _points(found: Coverage, layer: str | None) -> Mapping[str, PointCoverage]:
     layers = {each.layer: each for each in found.layers}
     if layer is not None and layer not in layers:
         raise InputError(f"{found.source}: layer must be one of {' '.join(layers)}, not {layer}")
@@ -56,21 +57,18 @@ def _points(found: Any, layer: str | None) -> Any:
 
 
 @drawn
-def pairs(found: Any, layer: str | None = None) -> Figure:
-    """Draw, for each processing element, the activation x weight pairs that it multiplied, of a `Coverage`.
+def pairs(found: Coverage, layer: str | None = None) -> Figure:
+    """Draw, for each processing element, the activation x weight pairs that it multiplied.
 
-    Each square is one processing element, rows down and columns to the right; in it weights go down and activations to
-    the right. Darker is more often; grey is proved unreachable, red is missing.
+    Each square is one processing element, rows down and columns to the right; in it weights go down and activations
+    to the right. Darker is more often; grey is proved unreachable, red is missing.
     """
     point = _points(found, layer)["pair"]
-    labels = list(point.axes.values())
-    if len(labels) != 4:
-        raise InputError(f"{found.source}: point pair must have axes row, col, activation, weight, not {[*point.axes]}")
-    names = list(point.axes)
-    order = [names.index(name) for name in sorted(names, key=_pair_order)]
-    hits, missing, unreachable = (
-        x.transpose(order) for x in (point.hits, point.missing, point.unreachable & (point.hits == 0))
-    )
+    operands = ("weight", "activation")
+    lanes = [axis for axis in point.axes if axis not in operands]
+    order = [list(point.axes).index(axis) for axis in (*lanes, *operands)]
+    arrays = point.hits, point.missing, point.unreachable & (point.hits == 0)
+    hits, missing, unreachable = (values.transpose(order) for values in arrays)
     rows, cols, weights, activations = hits.shape
     colours = _hit_colours(hits)
     colours[unreachable], colours[missing] = _rgb(EDGE), _rgb(RED)
@@ -80,16 +78,14 @@ def pairs(found: Any, layer: str | None = None) -> Figure:
     figure = new_figure(9.0 * rows * (weights + 1) / (cols * (activations + 1)) + 0.5)
     axes = figure.add_subplot()
     axes.imshow(sheet.reshape(rows * (weights + 1), cols * (activations + 1), 4)[:-1, :-1], aspect="equal")
-    axes.set_title(f"pairs in each processing element: {rows} rows ↓ × {cols} cols →; in each weight ↓ × activation →")
-    axes.set_xticks([n * (activations + 1) + activations / 2 for n in range(cols)], [f"col {n}" for n in range(cols)])
-    axes.set_yticks([n * (weights + 1) + weights / 2 for n in range(rows)], [f"row {n}" for n in range(rows)])
+    axes.set_title(f"pairs in each processing element: {lanes[0]} ↓ × {lanes[1]} →, in each weight ↓ × activation →")
+    axes.set_xticks(
+        [n * (activations + 1) + activations / 2 for n in range(cols)], [f"{lanes[1]} {n}" for n in range(cols)]
+    )
+    axes.set_yticks([n * (weights + 1) + weights / 2 for n in range(rows)], [f"{lanes[0]} {n}" for n in range(rows)])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
-
-
-def _pair_order(name: str) -> int:
-    return ("row", "col", "weight", "activation").index(name) if name in ("row", "col", "weight", "activation") else 9
 
 
 def _hit_colours(hits: np.ndarray) -> np.ndarray:
@@ -107,18 +103,19 @@ def _rgb(colour: str) -> tuple[float, float, float]:
 
 
 @drawn
-def selection_curve(shares: Sequence[float], bound: int | None = None) -> Figure:
-    """Draw the share of what can be hit after each chosen vector; `bound` is the least number that could do."""
+def selection_curve(picked: PickedTiles) -> Figure:
+    """Draw what picked tiles cover after each of them, over their cost, and the least cost that any choice could have."""
     figure = new_figure(2.4)
     axes = figure.add_subplot()
-    count = np.arange(len(shares) + 1)
-    axes.step(count, [0.0, *shares], where="post", color=BLUE, linewidth=1.8)
-    if bound is not None:
-        axes.axvline(bound, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)))
-        axes.text(bound, 0.02, f" at least {bound}", color=ORANGE, fontsize=8)
-    axes.set(xlabel="vectors, in the order in which they were chosen", ylim=(0, 1.03), xlim=(0, None))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.set_title(f"coverage that {len(shares)} vectors reach")
+    costs, bins = zip((0, 0), *picked.curve, strict=True)
+    axes.step(
+        costs, [100 * count / max(1, picked.reachable) for count in bins], where="post", color=BLUE, linewidth=1.8
+    )
+    axes.axvline(picked.least_cost, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)))
+    axes.text(picked.least_cost, 4, f" all of it costs {picked.least_cost:,} at least", color=ORANGE, fontsize=8)
+    axes.set(xlabel=f"{picked.cost} of the picked tiles, in their order", ylim=(0, 104), xlim=(0, None))
+    axes.yaxis.set_major_formatter("{x:.0f} %")
+    axes.set_title(f"{len(picked.picks)} of {picked.candidates} tiles cover {picked.covered:,} bins")
     return figure
 
 

@@ -12,7 +12,13 @@ from factory.dataset.reading import open_source
 from factory.manifest import is_export
 from factory.report.exports import export_provenance, export_sections
 from factory.report.page import Pictures, Section, page, parts, provenance_table, whole
-from factory.report.results import is_regression, regression_section
+from factory.report.results import (
+    coverage_section,
+    has_schema,
+    is_regression,
+    regression_section,
+    selection_section,
+)
 from factory.report.stores import own_provenance, store_provenance, store_sections
 from factory.report.tiles import layers_data
 from factory.spec import InputError, Progress, parse_ranges, write_whole
@@ -27,6 +33,8 @@ _MAKES = {
         "what a device had wrong: <code>factory simulate DIR --dump FOLDER</code>, then the report of <code>DIR</code> "
         "with <code>--dump FOLDER</code>"
     ),
+    "coverage": "what vectors reach: <code>factory coverage STORE --json &gt; coverage.json</code>",
+    "selection": "the fewest tiles: <code>factory coverage STORE --pick all --selection picks.json</code>",
     "regression": "the board of a regression: the folder of <code>factory dataset simulate</code>",
 }
 """What a section needs that is not there, by its id; each of them is a source of the same report."""
@@ -76,6 +84,14 @@ class _Contents:
         self.sections += export_sections(path, self.options.dumps, found, self.pictures, self.progress)
         self.origins += export_provenance(path)
 
+    def add_coverage(self, path: Path) -> None:
+        self.sections.append(coverage_section(path, self.pictures))
+        self.origins.append(("coverage", path.name))
+
+    def add_selection(self, path: Path) -> None:
+        self.sections.append(selection_section(path, self.pictures))
+        self.origins.append(("selection", path.name))
+
     def add_regression(self, path: Path) -> None:
         self.sections.append(regression_section(path, self.pictures))
         self.origins.append(("regression", path.resolve().name))
@@ -84,10 +100,12 @@ class _Contents:
 _KINDS: Mapping[str, tuple[Callable[[Path], bool], Callable[[_Contents, Path], None]]] = {
     "export": (is_export, _Contents.add_export),
     "regression": (is_regression, _Contents.add_regression),
+    "coverage": (has_schema("factory-coverage"), _Contents.add_coverage),
+    "selection": (has_schema("factory-selection"), _Contents.add_selection),
     "store": (lambda path: True, _Contents.add_store),  # or a dataset: whatever is wrong with it is said of a store
 }
 """By the kind of a source: what tells it, the first that does, and what adds it."""
-_ORDER = ("store", "export", "regression")
+_ORDER = ("store", "export", "coverage", "selection", "regression")
 
 
 def report(
@@ -96,7 +114,8 @@ def report(
 ) -> Path:  # fmt: skip
     """Write the report of sources, at most one of each kind, to the file `output`, and return its path.
 
-    A source is a store or the folder of a dataset, an export, or the folder of a regression. `options`, or keywords
+    A source is a store or the folder of a dataset, an export, the JSON of a coverage or of a selection, or the folder of
+    a regression. `options`, or keywords
     that are fields of ReportOptions, say what is shown. The same sources give the same bytes with the same libraries.
     Raise InputError for what is no source.
     """

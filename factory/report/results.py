@@ -1,16 +1,78 @@
-"""The section of a regression: its board, what went wrong alike, and how to run each failed case again."""
+"""The sections of results: what vectors cover, which were picked, and the board of a regression."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from html import escape
+from itertools import islice
 from pathlib import Path
 
 from factory import plot
+from factory.coverage import POINTS, Coverage, read_coverage, read_picks
 from factory.dataset.outcomes import RESULTS, Results, load_results
 from factory.report.page import Pictures, Section, facts
 from factory.tables import html_table
 
 _MOST_CASES = 50
+_FIRST_BINS = 4
+
+
+def coverage_section(path: Path, pictures: Pictures) -> Section:
+    """Return what a page shows of a coverage that `factory coverage --json` printed."""
+    found = read_coverage(path)
+    total, array = found.total, found.array
+    cards = facts({
+        "of": found.source,
+        "layers": len(found.layers),
+        "images": f"{total.images:,}",
+        "array": f"{found.dataflow}, {array.rows} × {array.cols}, adders of {array.psum_bits} bits",
+    })  # fmt: skip
+    parts = [cards, _card(pictures.html(plot.coverage(found), "coverage", "bins of each cover point that were hit"))]
+    if "pair" in total.points:
+        parts.append(_card(pictures.html(plot.pairs(found), "pairs", "pairs that each processing element multiplied")))
+    return Section("coverage", "Coverage", "\n".join([*parts, _bins(found)]))
+
+
+def _card(html: str) -> str:
+    return f'<div class="card">{html}</div>'
+
+
+def _bins(found: Coverage) -> str:
+    """Return what is missing of each point, and why the rest cannot be hit."""
+    rows = []
+    for name, point in found.total.points.items():
+        first = list(islice(point.labels(point.missing), _FIRST_BINS))
+        missing = "; ".join(" ".join(f"{axis} {label}" for axis, label in bin.items()) for bin in first)
+        more = "; …" if point.counts.missing > len(first) else ""
+        reasons = "; ".join(f"{bins.sum():,}: {reason}" for reason, bins in point.reasons.items())
+        rows.append((name, POINTS[name].meaning if name in POINTS else "", missing + more, reasons))
+    return f'<div class="card wide text">{html_table(("point", "what", "missing", "unreachable"), rows)}</div>'
+
+
+def selection_section(path: Path, pictures: Pictures) -> Section:
+    """Return what a page shows of tiles that `factory coverage --pick --selection` wrote."""
+    picked = read_picks(path)
+    curve = _card(pictures.html(plot.selection_curve(picked), "selection", "coverage after each picked tile"))
+    rows = [
+        (pick.layer, pick.image, " ".join(f"{axis} {label}" for axis, label in pick.tiles.items()), cost, pick.new)
+        for pick, (cost, _) in zip(picked.picks, picked.curve, strict=True)
+    ]
+    table = html_table(("layer", "image", "tile", picked.cost, "new bins"), rows[:_MOST_CASES])
+    return Section("selection", "Selection", f'{curve}<div class="card wide">{table}</div>')
+
+
+def has_schema(start: str) -> Callable[[Path], bool]:
+    """Return what tells whether a file is JSON whose schema begins so."""
+
+    def has(path: Path) -> bool:
+        try:
+            data = json.loads(path.read_bytes()) if path.suffix == ".json" else None
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(data, dict) and str(data.get("schema")).startswith(start)
+
+    return has
 
 
 def regression_section(folder: Path, pictures: Pictures) -> Section:
