@@ -8,13 +8,18 @@ import pytest
 from helpers_report import make_shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
 
 from factory import plot
 from factory.audit import audit
+from factory.coverage import PickedTiles
+from factory.coverage import coverage as count_coverage
+from factory.coverage.pick import Pick
 from factory.diagnose import diagnose
 from factory.plot.files import KINDS, kinds_of
 from factory.plot.layers import side_by_side, value_counts
-from factory.plot.style import svg_text
+from factory.plot.streams import crossing
+from factory.plot.style import RED, svg_text
 from factory.spec import InputError, Range, SystolicArray, part1, resnet
 from factory.store import open_store
 
@@ -144,8 +149,46 @@ def test_the_same_figure_is_the_same_bytes(store, tmp_path):
 def test_results_are_drawn():
     figure = plot.board([("a", "0-7", "pass"), ("a", "8-15", "mismatch"), ("b", "0-7", "timeout")])
     assert texts_of(figure) == ["M", "T"] and len(figure.axes[0].patches) == 3
-    curve = plot.selection_curve([0.5, 0.75], bound=1)
-    assert curve.axes[0].lines[0].get_ydata().tolist() == [0.0, 0.5, 0.75] and " at least 1" in texts_of(curve)
+    picks = tuple(Pick("a", image, {"it": 0, "ot": 0}, 10, new, new) for image, new in ((1, 4), (0, 2)))
+    curve = plot.selection_curve(PickedTiles("s.h5", "ws", 2, 2, "cycles", 5, 8, 17, picks))
+    assert np.array_equal(curve.axes[0].lines[0].get_xydata(), [[0, 0], [10, 50], [20, 75]])
+    assert texts_of(curve) == [" all of it costs 17 at least"]
+
+
+def test_coverage_is_drawn_as_it_was_counted(store):
+    found = count_coverage(store, dataflow="ws", layers="line")
+    figure = plot.coverage(found)
+    points = list(found.total.points.values())
+    widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
+    for place, point in enumerate(points):
+        counts = point.counts
+        shares = [counts.hit / counts.bins, counts.unreachable / counts.bins, counts.missing / counts.bins]
+        assert [each[place] for each in widths] == shares
+    with pytest.raises(InputError, match="layer must be one of line, not x$"):
+        plot.coverage(found, "x")
+    (image,) = plot.pairs(found).axes[0].images
+    pair = found.total.points["pair"]
+    drawn = image.get_array().reshape(-1, image.get_array().shape[1], 4)
+    red = np.isclose(drawn[..., :3], to_rgb(RED)).all(axis=-1) & (drawn[..., 3] == 1)
+    assert red.sum() == pair.missing.sum()
+    row, col, activation, weight = (int(place) for place in np.argwhere(pair.missing)[0])
+    weights, activations = len(pair.axes["weight"]), len(pair.axes["activation"])
+    assert list(pair.axes) == ["row", "col", "activation", "weight"]
+    assert red[row * (weights + 1) + weight, col * (activations + 1) + activation]
+
+
+def test_edge_streams_are_skewed_and_the_store_s(store):
+    values, valid = crossing(store, "line", image=1)["west"]
+    tile = store.layer("line").activation_tile[1, 0]
+    first = int(valid.any(axis=1).argmax())
+    for lane in range(tile.shape[1]):  # lane l begins l cycles after lane 0
+        run = slice(first + lane, first + lane + len(tile))
+        assert valid[run, lane].all() and valid[:, lane].sum() == len(tile)
+        assert np.array_equal(values[run, lane], tile[:, lane])
+    figure = plot.edge_streams(store, "line", 1)
+    assert [axes.get_title(loc="left").split()[0] for axes in figure.axes] == ["west", "north", "south"]
+    shown = figure.axes[0].images[0].get_array()
+    assert np.ma.count(shown) == len(figure.axes[0].texts) == valid[first : first + shown.shape[1]].sum()
 
 
 def test_matplotlib_is_loaded_by_a_figure_alone_and_missed_in_one_line():

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import numpy as np
 import pytest
 from helpers_report import make_shown
 
+from factory.coverage import coverage, pick_from
+from factory.dataset import build_shard, open_dataset
+from factory.dataset.outcomes import CaseResult, Results
+from factory.dataset.planning import PlanOptions, plan_dataset
+from factory.dataset.seal import seal_dataset
 from factory.report import ReportOptions, report
 from factory.report.page import Section, page, whole
 from factory.report.tiles import BUDGET, layers_data, spread
@@ -143,6 +149,38 @@ def test_what_is_not_there_is_a_line_with_the_command_that_makes_it(shown, tmp_p
     assert "factory simulate DIR --dump FOLDER" in text and 'id="layers"' not in text
     right = report([shown.export], tmp_path / "right.html", dumps=(shown.export,)).read_text()
     assert "Every word is right." in right
+
+
+def test_results_have_sections(shown, tmp_path):
+    with open_store(shown.store) as store:
+        found = coverage(store, dataflow="ws", layers="line")
+        picked = pick_from([shown.store], "all", "cycles", "ws", "line")
+    for name, record in {"coverage.json": found, "picks.json": picked}.items():
+        (tmp_path / name).write_text(json.dumps(record.to_json()))
+    cases = [CaseResult("line/0-1", "line", "pass"), CaseResult("line/2", "line", "mismatch", first="at <x>: 3")]
+    (tmp_path / "runs").mkdir()
+    Results("factory dataset simulate", tuple(cases), {}).save(tmp_path / "runs")
+    sources = [tmp_path / name for name in ("coverage.json", "picks.json", "runs")]
+    text = report(sources, tmp_path / "r.html").read_text()
+    assert [name for name in checked(text).ids if name in ("coverage", "selection", "regression")] == [
+        "coverage", "selection", "regression",
+    ]  # fmt: skip
+    assert "at &lt;x&gt;: 3" in text and f"{found.total.points['pair'].counts.unreachable:,}: " in text
+    (tmp_path / "coverage.json").write_text('{"schema": "factory-coverage-9"}')
+    with pytest.raises(InputError, match="must be a coverage of schema"):
+        report(sources[:1], tmp_path / "r.html")
+
+
+def test_a_dataset_is_reported_as_a_store(tmp_path):
+    options = PlanOptions(random=7, count=2, rows=3, cols=4, shard_images=2)
+    for shard in plan_dataset(tmp_path / "set", options).shards:
+        build_shard(tmp_path / "set", shard.number)
+    seal_dataset(tmp_path / "set")
+    with closing(open_dataset(tmp_path / "set")) as dataset:
+        assert "images in" in dataset._repr_html_()
+        name = next(iter(dataset.layers))
+    text = report([tmp_path / "set"], tmp_path / "r.html", layers=name).read_text()
+    assert "<dt>shards</dt>" in text and "split smoke" in text and f'id="layer-{name}"' in text
 
 
 def test_texts_are_escaped():

@@ -37,7 +37,7 @@ def coverage(found: Coverage, layer: str | None = None) -> Figure:
     for place, point in enumerate(points.values()):
         counts = point.counts
         text = f"{counts.hit:,} of {counts.bins - counts.unreachable:,}" + (
-            f"   {counts.missing:,} missing" if counts.missing else ""
+            f", {counts.missing:,} missing" if counts.missing else ""
         )
         axes.text(1.01, place, text, va="center", fontsize=7.5, color=INK if counts.missing else FAINT)
     axes.set(xlim=(0, 1.32), ylim=(len(points) - 0.4, -0.6), yticks=places, xticks=(0, 0.5, 1))
@@ -79,10 +79,10 @@ def pairs(found: Coverage, layer: str | None = None) -> Figure:
     axes = figure.add_subplot()
     axes.imshow(sheet.reshape(rows * (weights + 1), cols * (activations + 1), 4)[:-1, :-1], aspect="equal")
     axes.set_title(f"pairs in each processing element: {lanes[0]} ↓ × {lanes[1]} →, in each weight ↓ × activation →")
-    axes.set_xticks(
-        [n * (activations + 1) + activations / 2 for n in range(cols)], [f"{lanes[1]} {n}" for n in range(cols)]
-    )
-    axes.set_yticks([n * (weights + 1) + weights / 2 for n in range(rows)], [f"{lanes[0]} {n}" for n in range(rows)])
+    for axis, name, count, size in zip(
+        (axes.yaxis, axes.xaxis), lanes, (rows, cols), (weights, activations), strict=True
+    ):
+        axis.set_ticks([n * (size + 1) + size / 2 for n in range(count)], [f"{name} {n}" for n in range(count)])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     return figure
@@ -104,7 +104,7 @@ def _rgb(colour: str) -> tuple[float, float, float]:
 
 @drawn
 def selection_curve(picked: PickedTiles) -> Figure:
-    """Draw what picked tiles cover after each of them, over their cost, and the least cost that any choice could have."""
+    """Draw what picked tiles cover after each of them, over their cost, and the least cost of any choice."""
     figure = new_figure(2.4)
     axes = figure.add_subplot()
     costs, bins = zip((0, 0), *picked.curve, strict=True)

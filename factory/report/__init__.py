@@ -114,10 +114,9 @@ def report(
 ) -> Path:  # fmt: skip
     """Write the report of sources, at most one of each kind, to the file `output`, and return its path.
 
-    A source is a store or the folder of a dataset, an export, the JSON of a coverage or of a selection, or the folder of
-    a regression. `options`, or keywords
-    that are fields of ReportOptions, say what is shown. The same sources give the same bytes with the same libraries.
-    Raise InputError for what is no source.
+    A source is a store or the folder of a dataset, an export, the JSON of a coverage or of a selection, or the folder
+    of a regression. `options`, or keywords that are fields of ReportOptions, say what is shown. The same sources give
+    the same bytes with the same libraries. Raise InputError for what is no source.
     """
     options, output = options or ReportOptions(**given), Path(output)
     if output.suffix != SUFFIX:

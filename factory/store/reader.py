@@ -149,7 +149,7 @@ class Store:
     @property
     def image_count(self) -> int:
         """Number of images."""
-        return self.images.label.shape[0]
+        return len(self.images.origin)
 
     @property
     def keep(self) -> str:
