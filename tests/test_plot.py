@@ -155,6 +155,7 @@ def test_results_are_drawn():
     assert texts_of(curve) == [" all of it costs 17 at least"]
 
 
+@pytest.mark.untyped
 def test_coverage_is_drawn_as_it_was_counted(store):
     found = count_coverage(store, dataflow="ws", layers="line")
     figure = plot.coverage(found)

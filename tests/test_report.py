@@ -151,6 +151,7 @@ def test_what_is_not_there_is_a_line_with_the_command_that_makes_it(shown, tmp_p
     assert "Every word is right." in right
 
 
+@pytest.mark.untyped
 def test_results_have_sections(shown, tmp_path):
     with open_store(shown.store) as store:
         found = coverage(store, dataflow="ws", layers="line")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -139,8 +140,9 @@ class Store:
 
     def _repr_html_(self) -> str:
         """Return the layers as the table that notebooks show."""
-        held = f"keeps {self.keep}" if self.file else "closed"
-        return layers_html(self, f"{len(self.images.origin)} images, {held}")
+        if not self.file:
+            return f"<p>{escape(self.path.name)} is closed</p>"
+        return layers_html(self, f"{self.image_count} images, keeps {self.keep}")
 
     def close(self) -> None:
         """Close the file; no dataset can be read after it."""
@@ -149,7 +151,7 @@ class Store:
     @property
     def image_count(self) -> int:
         """Number of images."""
-        return len(self.images.origin)
+        return self.images.label.shape[0]
 
     @property
     def keep(self) -> str:
