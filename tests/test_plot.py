@@ -163,8 +163,8 @@ def test_coverage_is_drawn_as_it_was_counted(store):
     widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
     for place, point in enumerate(points):
         counts = point.counts
-        shares = [counts.hit / counts.bins, counts.unreachable / counts.bins, counts.missing / counts.bins]
-        assert [each[place] for each in widths] == shares
+        drawn = [round(counts.bins * each[place]) for each in widths]
+        assert drawn == [counts.hit, counts.unreachable, counts.missing]
     with pytest.raises(InputError, match="layer must be one of line, not x$"):
         plot.coverage(found, "x")
     (image,) = plot.pairs(found).axes[0].images

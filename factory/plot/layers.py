@@ -186,8 +186,10 @@ def _adder_lines(axes: Axes, span: Range, psum_bits: int) -> None:
         colour = RED if bits == psum_bits else ORANGE
         for x in (-end - 0.5, end - 0.5):
             axes.axvline(x, color=colour, linewidth=1, linestyle="-" if bits == psum_bits else (0, (3, 2)))
-        axes.text(end, 1.0, f"{bits}b ", transform=axes.get_xaxis_transform(), ha="right", va="top", fontsize=7,
-                  color=colour)  # fmt: skip
+        axes.annotate(
+            f"{bits}b", (end, 1), (-2, 0), axes.get_xaxis_transform(), "offset points", ha="right", va="top",
+            fontsize=7, color=colour,
+        )  # fmt: skip
 
 
 def side_by_side(maps: Shaped[np.ndarray, "map y x"]) -> np.ma.MaskedArray:
