@@ -146,14 +146,17 @@ def histograms(
         strict=True,
     ):
         _histogram(axes, *value_counts(parts, span), span)
-        axes.set_title(f"{name}  {span.low}..{span.high}, {span.bits} bits" if "codes" not in name else name)
+        axes.set_title(f"{name}  {span.low}..{span.high}, {_bits(span.bits)}" if "codes" not in name else name)
     for axes, span in zip(figure.axes[2:], (audited.psum, audited.accumulator), strict=True):
         _adder_lines(axes, span, audited.psum_bits)
-    bits = "bit" if abs(audited.headroom) == 1 else "bits"
-    spare = f"{bits} of head-room" if audited.headroom >= 0 else f"{bits} too few"
-    running = f"running sums need {audited.running.bits} bits, adders have {audited.psum_bits}"
-    figure.axes[3].set_xlabel(f"{running}: {abs(audited.headroom)} {spare}")
+    spare = f"{_bits(abs(audited.headroom))} {'of head-room' if audited.headroom >= 0 else 'too few'}"
+    running = f"running sums need {_bits(audited.running.bits)}, adders have {audited.psum_bits}"
+    figure.axes[3].set_xlabel(f"{running}: {spare}")
     return figure
+
+
+def _bits(count: int) -> str:
+    return f"{count} bit" if count == 1 else f"{count} bits"
 
 
 def _histogram(axes: Axes, counts: Int64[np.ndarray, " bin"], width: int, span: Range) -> None:
@@ -164,6 +167,7 @@ def _histogram(axes: Axes, counts: Int64[np.ndarray, " bin"], width: int, span: 
     axes.axvspan(span.low - 0.5, span.high + 0.5, color=EDGE, alpha=0.35, linewidth=0, zorder=0)
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: _count_text(int(value)))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(x=0.04)
 
 

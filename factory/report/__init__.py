@@ -73,7 +73,9 @@ class _Contents:
             if not layers:
                 raise InputError(f"{path}: layers must be of {' '.join(store.layers)}, not {options.layers}")
             first = f"0:{min(_MOST_IMAGES, store.image_count)}"
-            images = parse_ranges(options.images or first, store.image_count, f"{path}: images")
+            images = parse_ranges(
+                first if options.images is None else options.images, store.image_count, f"{path}: images"
+            )
             self.sections += store_sections(store, layers, images, self.pictures, self.progress)
             self.data |= layers_data(store, layers, images)
             self.origins += store_provenance(store)

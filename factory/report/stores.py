@@ -113,7 +113,7 @@ def _layer_text(store: LayerStore, name: str) -> str:
     layer = store.layers[name]
     spec, (its, ots) = layer.spec, layer.weight_tile.shape[:2]
     reads = f"reads {spec.source}, " if spec.source in store.layers else ""
-    made_for = f" {layer.pattern.note}" if layer.pattern else ""
+    made_for = f" It catches {layer.pattern.note}." if layer.pattern else ""
     tiles = f"{its} × {ots} tiles (it × ot) at {spec.kij_count} kernel positions"
     return (
         f'<p class="faint">{escape(reads)}{tiles}: {its * ots * spec.kij_count:,} weight tiles.{escape(made_for)}</p>'
