@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import jaxtyping
 import numpy as np
 from helpers_diagnose import plain_layer, write_words
 from mutants.faults import FAULTS
@@ -43,6 +46,14 @@ def make_shown(folder: Path) -> Shown:
         words = FAULT.words(plain)
         write_words(folder / "given" / "line" / "image0" / "out.txt", words, plain.tile)
     return Shown(store, directory, folder / "given")
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Leave the checks of shapes and dtypes out of what a fixture makes: a diagnosis calls thousands of functions."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def browser_paths() -> tuple[str, str] | None:

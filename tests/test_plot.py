@@ -122,6 +122,7 @@ def test_a_word_s_bits_are_the_file_s(shown):
         plot.memory_word(shown.export, "x")
 
 
+@pytest.mark.untyped
 def test_a_mismatch_is_drawn_where_it_is(shown):
     found = diagnose(shown.export, [shown.dump / "line" / "image0" / "out.txt"])
     kinds = kinds_of(found.case)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_report import make_shown
+from helpers_report import make_shown, unchecked
 
 from factory.coverage import coverage, pick_from
 from factory.dataset import build_shard, open_dataset
@@ -37,7 +37,8 @@ def shown(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(shown, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reports")
-    return report([shown.store, shown.export], folder / "whole.html", dumps=(shown.dump,))
+    with unchecked():
+        return report([shown.store, shown.export], folder / "whole.html", dumps=(shown.dump,))
 
 
 class Checked(HTMLParser):

@@ -1,7 +1,7 @@
 """Reports in a real browser: they load without an error, what is chosen is shown, and the pointer tells values."""
 
 import pytest
-from helpers_report import browser_paths, make_shown
+from helpers_report import browser_paths, make_shown, unchecked
 
 from factory.report import report
 from factory.store import open_store
@@ -39,9 +39,11 @@ def shown(tmp_path_factory):
 def pages(shown, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     sources = [shown.store, shown.export]
-    return {
-        split: report(sources, folder / f"{split}.html", dumps=(shown.dump,), split=split) for split in (False, True)
-    }
+    with unchecked():
+        return {
+            split: report(sources, folder / f"{split}.html", dumps=(shown.dump,), split=split)
+            for split in (False, True)
+        }
 
 
 def choose(browser, selector: str, value) -> None:

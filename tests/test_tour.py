@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 NOTEBOOK = Path(__file__).parent.parent / "scripts" / "tour.ipynb"
 
 
@@ -18,6 +20,7 @@ def run_cell(source: str, names: dict) -> object:
     return eval(shown, names)
 
 
+@pytest.mark.untyped
 def test_the_tour_ends_with_the_cause(capsys, monkeypatch):
     monkeypatch.delenv("CHECKPOINT", raising=False)
     cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
