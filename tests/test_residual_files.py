@@ -17,10 +17,10 @@ from factory.checkpoint import import_checkpoint, import_float_weights, load_wei
 from factory.cli.app import app
 from factory.export import ExportOptions, export
 from factory.model import create_model, from_trained, logits, to_tensors, transfer
-from factory.report import layer_table, summarize
 from factory.simulate import simulate
 from factory.spec import ComparisonError, InputError, Network, resnet
 from factory.store import open_store
+from factory.summary import layer_table, summarize
 from factory.train import Totals, TrainConfig, make_optimizer, train_step
 from factory.verify import verify_export, verify_store
 

@@ -138,7 +138,7 @@ def evaluate(
 
 
 def _print_comparison(result: ReferenceComparison) -> None:
-    from factory.report import table, terminal_width
+    from factory.tables import styled, table, terminal_width
 
     groups = (
         ("layer",),
@@ -158,7 +158,7 @@ def _print_comparison(result: ReferenceComparison) -> None:
         for layer in result.layers
     ]
     print("values that differ from the reference's:")
-    print(table(groups, rows, terminal_width()))
+    print(styled(table(groups, rows, terminal_width())))
     print(
         f"predictions of {result.images} images that differ: float {result.float_predictions_differ}, "
         f"integer {result.integer_predictions_differ}; logits within {result.logits_distance:.1e}"

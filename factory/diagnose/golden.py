@@ -104,9 +104,11 @@ class Group:
         """Return what the export's own files hold; raise InputError where one is not what the manifest says."""
         if self.own is not None:
             return self.place(self.own.values(self.own.read()))
-        return np.stack([self._read(number, path) for number, path in enumerate(self.paths)])
+        return np.stack([self.read_file(number) for number in range(len(self.paths))])
 
-    def _read(self, number: int, path: str) -> Int64[np.ndarray, "line lane"]:
+    def read_file(self, number: int) -> Int64[np.ndarray, "line lane"]:
+        """Return what one of the export's own files holds; raise InputError where it is not what the manifest says."""
+        path = self.paths[number]
         try:
             return self.files.read((self.root / path).read_bytes(), number, self.image).astype(np.int64)
         except InputError as error:

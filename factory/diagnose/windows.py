@@ -36,7 +36,8 @@ def windows_moved(case: Case) -> Iterator[Guess]:
 
 def _streams_the_map(case: Case) -> bool:
     """Return whether the array itself finds the pixels of a window, and the words are sums over windows."""
-    return "nij" in case.operands["activation"].axes and case.group.files.role.totals
+    codes = case.operands["activation"]
+    return "nij" in codes.axes and case.group.files.role.totals
 
 
 def _changes(spec: ConvLayer) -> Iterator[tuple[str, tuple[Pair, Pair, int, int]]]:

@@ -48,8 +48,9 @@ class Text(Format):
     `radix_prefix` comes before each number; but for `suffix` they have fields in braces (`template_values`). A word's
     numbers are its lanes, leftmost first, with `separator` between them; without one, a word is one number, two's
     complement where `signed_words` (in radix 10). `brackets` open and close each dimension of an array of all lanes,
-    lane 0 first. A line ends in `end`, the last one in `last`. `address` stands between a hexadecimal address, with
-    which each line then begins, and the word; a format without it states addresses as lines such as `@1f`.
+    lane 0 first. A line ends in `end`, the last one in `last`. `address` stands between an address, with which each
+    line then begins, and the word: in hexadecimal, or decimal where it `counts` words; a format without it states
+    addresses as lines such as `@1f`. Lane 0 comes first where `lane0_first`, whatever the layout says.
     """
 
     begin: str = ""
@@ -62,6 +63,8 @@ class Text(Format):
     end: bytes = b"\n"
     last: bytes = b"\n"
     address: str = ""
+    counts: bool = False
+    lane0_first: bool = False
 
     def prefix(self, memory: Memory, file: str = "") -> bytes:
         """Return what comes before the words; without blocks, an `@` line for an address that is not 0."""
@@ -111,6 +114,8 @@ class Text(Format):
     def _before(self, memory: Memory) -> int:
         """Return the columns before the first number."""
         digits = address_digits(memory)
+        if self.counts:
+            return decimal_width(_last_address(memory).bit_length(), False) + len(self.address)
         if self.address:
             return digits + len(self.address)
         return len("@") + digits + len("\n") if memory.blocks else 0
@@ -132,7 +137,10 @@ class Text(Format):
         """Write the lines of words, `first` being the place of the first word, counted through all files."""
         position = first + np.arange(codes.shape[0])
         columns = [self._digits(memory, codes, position), self.end]
-        if self.address:
+        if self.counts:
+            bits = _last_address(memory).bit_length()
+            columns = [to_decimal(_packed(memory.addresses(position)), bits, False), self.address.encode(), *columns]
+        elif self.address:
             columns = [_hex(memory.addresses(position), address_digits(memory)), self.address.encode(), *columns]
         elif memory.blocks:
             columns.insert(0, _address_lines(memory, position))
@@ -141,11 +149,14 @@ class Text(Format):
             last = self.last.ljust(len(self.end), bytes([NOTHING]))
             lines[position % memory.words == memory.words - 1, -len(self.end) :] = np.frombuffer(last, np.uint8)
 
+    def _forward(self, memory: Memory) -> bool:
+        """Return whether lane 0 is the first number of a line."""
+        return bool(self.brackets) or self.lane0_first or memory.word.lane0_left
+
     def _digits(self, memory: Memory, codes: Codes, position: Int64[np.ndarray, " word"]) -> Table:
         number, signed = self._number(memory)
         if self.is_lanewise:
-            forward = self.brackets or memory.word.lane0_left
-            codes = (codes if forward else codes[:, ::-1]).reshape(-1, 1)
+            codes = (codes if self._forward(memory) else codes[:, ::-1]).reshape(-1, 1)
         packed = number.pack(codes)
         if self.radix == 10:
             digits = to_decimal(packed, number.width, signed)
@@ -181,7 +192,7 @@ class Text(Format):
         packed = self._ragged(body, memory) if self.is_ragged(memory) else self._table(body, memory, skipped)
         if self.is_lanewise:
             codes = self._number(memory)[0].unpack(packed).reshape(memory.words, -1)
-            codes = codes if self.brackets or memory.word.lane0_left else codes[:, ::-1]
+            codes = codes if self._forward(memory) else codes[:, ::-1]
         else:
             codes = memory.word.unpack(packed)
         written = self.body(memory, codes, number * memory.words).tobytes()
@@ -231,11 +242,19 @@ def digit_count(width: int, radix: int) -> int:
 
 def address_digits(memory: Memory) -> int:
     """Return the hexadecimal digits of the memory's last address."""
-    return len(f"{memory.base + memory.extent - 1:x}")
+    return len(f"{_last_address(memory):x}")
+
+
+def _last_address(memory: Memory) -> int:
+    return max(memory.base + memory.extent - 1, 1)
 
 
 def _hex(values: Int64[np.ndarray, " word"], count: int) -> Table:
-    return bits.digits(values.astype(">u8").view(np.uint8).reshape(-1, 8), 16, count)
+    return bits.digits(_packed(values), 16, count)
+
+
+def _packed(values: Int64[np.ndarray, " word"]) -> UInt8[np.ndarray, "word 8"]:
+    return values.astype(">u8").view(np.uint8).reshape(-1, 8)
 
 
 def _address_lines(memory: Memory, position: Int64[np.ndarray, " word"]) -> Table:
