@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped, UInt8
 
 from factory.arithmetic.labelled import Address, LabelledArray, Selection, axes
-from factory.dataflow import ROLES, LayerVectors
 from factory.diagnose.dump import GivenWords
 from factory.fileplan import ExportPlan, FileSet, LayerFiles, layer_files
 from factory.memfile import Layout, Memory, Profile
@@ -224,13 +223,3 @@ def operands(group: Group) -> dict[str, LabelledArray] | None:
                 own = Group(group.root, group.plan, group.layer, image, files)
                 found[files.role.name] = own.values(own.read())
     return found if found.keys() == group.layer.mapping.fields.keys() else None
-
-
-def stored_operands(group: Group, vectors: Mapping[str, LayerVectors]) -> dict[str, LabelledArray]:
-    """Return the codes that the array reads, from a store's vectors of the same layers."""
-    return vectors[group.layer.name].of_image(group.image).operands()
-
-
-def is_checked(group: Group) -> bool:
-    """Return whether a group holds what leaves the array."""
-    return ROLES[group.files.layout.role].follows
