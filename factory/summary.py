@@ -27,7 +27,7 @@ from factory.spec import (
     psum_range,
 )
 from factory.store import LayerStore, Store, StoredLayer
-from factory.tables import bytes_text, span, table
+from factory.tables import bytes_text, span, table, wrapped
 
 _FIRST_BINS = 3
 """How many of the bins that are missing are shown."""
@@ -200,7 +200,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
     on = f"{coverage.source}: {coverage.dataflow} on {array.rows} x {array.cols}, adders of {array.psum_bits} bits, "
     of = f"layers: {len(coverage.layers)}, images: {total.images}"
     groups = (("point",), ("bins", "hit", "unreachable", "missing", "of reachable"), ("what",))
-    return "\n".join([on + of, table(groups, rows, width), *lines])
+    return "\n".join([on + of, table(groups, rows, width), *(wrapped(line, width) for line in lines)])
 
 
 def selection_table(selection: PickedTiles, width: int = 0) -> str:

@@ -123,7 +123,7 @@ def audit(
     """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
     from factory.summary import audit_table
-    from factory.tables import styled, terminal_width
+    from factory.tables import styled, terminal_width, wrapped
 
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
@@ -132,4 +132,4 @@ def audit(
     print(styled(audit_table(audits, terminal_width())))
     for item in audits:
         if item.warning:
-            print(f"warning: {item.warning}")
+            print(wrapped(f"warning: {item.warning}", terminal_width()))
