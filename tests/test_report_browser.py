@@ -8,7 +8,7 @@ from factory.store import open_store
 
 pytestmark = [pytest.mark.browser, pytest.mark.untyped]
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1100,900",
 )  # fmt: skip
 
