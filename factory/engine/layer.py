@@ -20,6 +20,7 @@ the layers with 512 channels. Views with the channels last are copies of whole r
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,7 +35,7 @@ from factory.spec import ConvLayer, SystolicArray
 
 _CACHED_BYTES = 2**21
 """Bytes of psums that are computed at a time where they are copied on: they stay in a core's cache."""
-_THREADS = 2
+_THREADS = min(4, os.cpu_count() or 1)
 
 _tile_activation = functools.partial(jax.jit, static_argnames=("spec", "array"))(tile_activation)
 
