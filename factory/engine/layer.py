@@ -75,8 +75,8 @@ def selected_psums(
     """
     its, ots, kijs = tiles
     weight = layer.row_weight
-    if weight.shape[:3] != (len(its), len(ots), len(kijs)):
-        weight = jnp.asarray(np.asarray(weight)[np.ix_(its, ots, kijs)])  # NumPy's takes microseconds, JAX's dispatch ms
+    if weight.shape[:3] != (len(its), len(ots), len(kijs)):  # by NumPy, which has no dispatch that takes longer
+        weight = jnp.asarray(np.asarray(weight)[np.ix_(its, ots, kijs)])
     channels = (its[:, None] * layer.array.rows + np.arange(layer.array.rows)).reshape(-1)
     real = channels < layer.spec.in_channels
     size = max(1, min(len(out), _CACHED_BYTES // max(1, out[:1].nbytes)))
