@@ -208,6 +208,8 @@ def test_a_drawn_split_is_the_same_everywhere(sources, tmp_path):
         (dict(splits={"random-1": "8"}), "split random-1: images must be at most 7, not 8"),
         (dict(source="x.npz"), "one of images, source, corners and random must be given"),
         (dict(images="", random=3), "weights must be given with images only"),
+        (dict(images="", weights="", source="x.npz", split="train"), "split must be given with images only"),
+        (dict(count=3), "count must be given with random only"),
         (dict(compression="zip"), "compression must be none or of gzip lz4 zstd, not zip"),
         (dict(layers="conv9"), "layer must be one of features.0 features.3, not conv9"),
     ],
@@ -609,7 +611,8 @@ def test_extending_touches_no_sealed_shard(copy, built, sources):
         codes, first = (store.layer("features.3").activation[...] for store in (merged, old))
         np.testing.assert_array_equal(codes, np.concatenate([first, first[1:3]]))
     for wrong, message in (
-        (PlanOptions(random=3), "it must be extended by images, as it was planned"),
+        (PlanOptions(random=3), "d: images must be given, as it was planned$"),
+        (PlanOptions(), "d: images must be given, as it was planned$"),
         (PlanOptions(images="nothing"), "images must be samples, a folder, an .npy or an .npz, not nothing"),
     ):
         with pytest.raises(InputError, match=message):

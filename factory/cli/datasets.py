@@ -45,7 +45,9 @@ def plan(
     pick: Picked = "all",
     source: Given = "",
     corners: Annotated[bool, typer.Option("--corners", help="In place of pictures: corner cases.")] = False,
-    random: Annotated[int, typer.Option(metavar="SEED", help="In place of pictures: random codes.")] = -1,
+    random: Annotated[
+        int | None, typer.Option(metavar="SEED", min=0, help="In place of pictures: random codes of this seed.")
+    ] = None,
     count: Annotated[int, typer.Option(help="Random images of each kind.")] = 4,
     layers: options.Layers = "all",
     rows: options.Rows = 8,
@@ -62,9 +64,9 @@ def plan(
     from factory.dataset.planning import PlanOptions, plan_dataset, read_options
 
     given = dict(
-        weights=weights, images=images, split=split, pick=pick, source=source, corners=corners, random=random,
-        count=count, layers=layers, rows=rows, cols=cols, psum_bits=psum_bits, shard_images=shard_images,
-        compression=compression, splits=dict(_named(text) for text in splits or ()),
+        weights=weights, images=images, split=split, pick=pick, source=source, corners=corners, count=count,
+        random=-1 if random is None else random, layers=layers, rows=rows, cols=cols, psum_bits=psum_bits,
+        shard_images=shard_images, compression=compression, splits=dict(_named(text) for text in splits or ()),
     )  # fmt: skip
     chosen = PlanOptions(**given)
     if toml is not None:

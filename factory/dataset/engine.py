@@ -45,7 +45,7 @@ class _Meter:
         """Tell the progress; `within` are images of shards that are not finished."""
         if self._progress:
             rate = (self._images + within - self._there) / max(time.monotonic() - self._start, 1e-9)
-            text = f"{self._shards}/{len(self._plan.shards)} shards, {rate:.0f} images/s"
+            text = f"{self._shards}/{len(self._plan.shards)} shards, {rate:.3g} images/s"
             self._progress(int(self._images + within), self._plan.image_count, text)
 
     def finish(self, number: int) -> None:

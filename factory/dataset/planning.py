@@ -18,10 +18,10 @@ from factory.build.synthetic import corners
 from factory.checkpoint import shipped_weights
 from factory.dataset.folder import SOURCES, read_plan, write_plan
 from factory.dataset.plan import FULL, MOST_SHARD_IMAGES, Part, Plan, Split
-from factory.report import bytes_text
 from factory.spec import InputError, SystolicArray, check_range, read_toml, typed_values, whole_folder
 from factory.store import COMPRESSIONS, KEPT, is_store, plan_store
 from factory.synthetic import Draw, random_words
+from factory.tables import bytes_text
 
 TOML = "plan.toml"
 _SMOKE, _CORNER, _RANDOM = "smoke", "corner", "random-"
@@ -64,6 +64,10 @@ class PlanOptions:
             raise InputError("one of images, source, corners and random must be given", options=_SOURCES)
         if self.weights and any(given[1:]):
             raise InputError("weights must be given with images only", options=("weights", "images"))
+        if self.split != PlanOptions.split and not self.pictures:
+            raise InputError("split must be given with images only", options=("split", "images"))
+        if self.count != PlanOptions.count and self.random < 0:
+            raise InputError("count must be given with random only", options=("count", "random"))
         if self.compression not in ("none", *COMPRESSIONS):
             raise InputError(f"compression must be none or of {' '.join(COMPRESSIONS)}, not {self.compression}")
 
@@ -109,7 +113,7 @@ def plan_dataset(
         raise InputError(f"{folder}: must be a new folder, there is something already")
     try:
         with whole_folder(folder.absolute()) as root:
-            source, part = _open(root, options, 0, 0, options.layers, options.array, options.shard_images, say)
+            source, part = _open(root, options, 0, 0, say)
             plan = Plan(
                 network=source.origin.network.name,
                 origin=source.origin.kind,
@@ -130,7 +134,7 @@ def plan_dataset(
                 if say:
                     say(line)
     except OSError as error:
-        raise InputError(f"{folder}: must be a folder that can be written: {error.strerror}") from None
+        raise InputError(f"{error.filename or folder}: must be readable or writable: {error.strerror}") from None
     return plan
 
 
@@ -160,12 +164,12 @@ def extend_dataset(folder: Path | str, options: PlanOptions, say: Callable[[str]
     The rest of the options must be the defaults: it is as planned. Raise InputError where weights are others.
     """
     folder, plan = Path(folder), read_plan(folder)
-    if options.pictures != plan.pictures:
+    if options.pictures != plan.pictures or not (options.images or options.source):
         what = "images" if plan.pictures else "source"
-        raise InputError(f"{folder}: it must be extended by {what}, as it was planned", options=("images", "source"))
-    number, layers = len(plan.parts), ",".join(plan.layers)
-    options = replace(options, weights=plan.weights)
-    source, part = _open(folder, options, number, plan.image_count, layers, plan.array, plan.shard_images, say)
+        raise InputError(f"{folder}: {what} must be given, as it was planned", options=(what,))
+    planned = dict(layers=",".join(plan.layers), shard_images=plan.shard_images, compression=plan.compression)
+    options = replace(options, weights=plan.weights, **planned, **dataclasses.asdict(plan.array))
+    source, part = _open(folder, options, len(plan.parts), plan.image_count, say)
     if source.origin.sha256 != plan.weights_sha256:
         raise InputError(f"{part.name}: weights must have the plan's sha256 {plan.weights_sha256}, they are others")
     plan = replace(plan, parts=(*plan.parts, part))
@@ -177,41 +181,33 @@ def extend_dataset(folder: Path | str, options: PlanOptions, say: Callable[[str]
 
 
 def _open(
-    folder: Path,
-    options: PlanOptions,
-    number: int,
-    first: int,
-    layers: str,
-    array: SystolicArray,
-    shard_images: int,
-    say: Callable[[str], None] | None,
+    folder: Path, options: PlanOptions, number: int, first: int, say: Callable[[str], None] | None
 ) -> tuple[Source, Part]:
     """Return what `options` name, and the part `number` of a plan that it is, from the dataset's image `first` on."""
-    check_range("shard_images", shard_images, 1, MOST_SHARD_IMAGES)
+    check_range("shard_images", options.shard_images, 1, MOST_SHARD_IMAGES)
+    split, pick, layers, array = options.split, options.pick, options.layers, options.array
     if options.pictures:
-        where = options.images or "samples"
-        source: Source = open_pictures(options.weights or None, where, options.split, options.pick, layers, array)
-        place = where if where == "samples" else str(Path(where).absolute())
+        place = options.images or "samples"
+        source: Source = open_pictures(options.weights or None, place, split, pick, layers, array)
+        place = place if place == "samples" else str(Path(place).absolute())
     else:
-        path = _store(folder / SOURCES / f"{number}.h5", options, array, say)
-        source = open_stored(path, options.pick, layers, array)
-        inside = path.is_relative_to(folder)
-        place = str(path.relative_to(folder) if inside else path.absolute())
-    stops = [min(start + shard_images, source.count) for start in range(0, source.count, shard_images)]
-    digests = tuple(source.sha256(start, stop) for start, stop in zip([0, *stops], stops, strict=False))
-    split, pick = (options.split, options.pick) if options.pictures else ("", options.pick)
-    return source, Part(source.name, split, pick, first, source.count, factory.__version__, digests, place)
+        path, split = _store(folder / SOURCES / f"{number}.h5", options, say), ""
+        source = open_stored(path, pick, layers, array)
+        place = str(path.relative_to(folder) if path.is_relative_to(folder) else path.absolute())
+    starts = range(0, source.count, options.shard_images)
+    digests = [source.sha256(start, min(start + options.shard_images, source.count)) for start in starts]
+    return source, Part(source.name, split, pick, first, source.count, factory.__version__, tuple(digests), place)
 
 
-def _store(target: Path, options: PlanOptions, array: SystolicArray, say: Callable[[str], None] | None) -> Path:
+def _store(target: Path, options: PlanOptions, say: Callable[[str], None] | None) -> Path:
     """Return the store that `options` name, or the one that is made of the arrays or patterns that they name."""
     if options.source and is_store(Path(options.source)):
         return Path(options.source)
     target.parent.mkdir(exist_ok=True)
     if options.source:
-        return capture(options.source, output=target, array=array, keep="codes", force=True, say=say)
+        return capture(options.source, output=target, array=options.array, keep="codes", force=True, say=say)
     drawn = Draw(options.random, options.count) if options.random >= 0 else None
-    return corners(target, array, random=drawn, keep="codes", force=True, say=say)
+    return corners(target, options.array, random=drawn, keep="codes", force=True, say=say)
 
 
 def _weights(weights: str) -> str:
