@@ -292,7 +292,7 @@ def test_profiles_read_back_from_their_own_toml(dataflow, name, tmp_path):
     assert load_profile(str(path), dataflow) == profile
     assert explain(profile) in explain_profile(name)
     assert explain(profile) == explain_profile(name, dataflow)
-    assert f"{dataflow}  {name} " in list_profiles()
+    assert f"{dataflow}    {name} " in list_profiles()
 
 
 @pytest.mark.parametrize(("flow", "name"), [pair for pair in SHIPPED if pair[1] not in EVERYWHERE])

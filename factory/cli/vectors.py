@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from factory.cli import options
 from factory.spec import InputError
+
+if TYPE_CHECKING:
+    from factory.export import ExportSummary
+    from factory.export.picks import PicksSummary
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -18,7 +22,15 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def export(
-    store: Annotated[Path | None, typer.Argument(help="Default: the default store, which is built if need be.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[STORE|DIR]", help="A store, or a dataset's folder; default: the default store, built if need be."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of a dataset: which images, layers and tiles.", show_default="smoke")
+    ] = None,
     dataflow: options.Dataflow = None,
     layers: Annotated[
         str | None, typer.Option(metavar="NAMES", help=options.LAYERS_HELP, show_default="squeezed; all with --flags")
@@ -90,7 +102,11 @@ def export(
         bool,
         typer.Option("--renumber", help="Number tiles, channels, images and kij from 0 in names, not in the manifest."),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    selection: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The tiles that `factory coverage --pick` chose, each as an export."),
+    ] = None,
+    force: options.Force = False,
     workers: Annotated[
         int | None, typer.Option(help="Threads that write files; the files do not depend on it.", show_default="cores")
     ] = None,
@@ -100,6 +116,7 @@ def export(
 ) -> None:
     """Write memory files of any part of a store, in the layout of a testbench."""
     from factory.export import ExportOptions, export
+    from factory.export.picks import export_picks
 
     if relu is not None and post is not None:
         raise InputError("one of relu and post must be given, not both", options=("relu", "post"))
@@ -110,10 +127,24 @@ def export(
     )  # fmt: skip
     with options.progress_bar() as progress:
         path = store or options.ready_default_store(progress)
-        summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
+        if selection is not None:
+            summary = export_picks(path, output, selection, chosen, force=force, workers=workers, progress=progress)
+            return _said(summary, f"exports: {summary.exports}")
+        if split is not None or path.is_dir():
+            from factory.dataset import open_dataset
+
+            with open_dataset(path) as dataset:
+                chosen = dataset.record.plan.split(split or "smoke").of(chosen)
+                summary = export(dataset, output, chosen, force=force, workers=workers, progress=progress)
+        else:
+            summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
+    _said(summary, f"pack {summary.pack_id[:12]}")
+
+
+def _said(summary: ExportSummary | PicksSummary, more: str) -> None:
     for warning in summary.warnings:
         typer.echo(f"factory: warning: {warning}", err=True)
-    print(f"{summary.directory}  {summary.files} files  {summary.words} words  pack {summary.pack_id[:12]}")
+    print(f"{summary.directory}  {summary.files} files  {summary.words} words  {more}")
 
 
 def profiles(
@@ -126,13 +157,14 @@ def profiles(
 ) -> None:
     """List the profiles of memory files that ship, or explain one with a drawing of a line."""
     from factory.memfile import explain_profile, keys_as_comments, list_profiles, load_profile, profile_to_toml
+    from factory.tables import styled, terminal_width
 
     if name is None and (toml or dataflow):
         raise InputError("--toml and --dataflow need the name of a profile")
     if toml:
         print(f"{keys_as_comments()}\n{profile_to_toml(load_profile(name, dataflow))}", end="")
     else:
-        print(list_profiles() if name is None else explain_profile(name, dataflow))
+        print(styled(list_profiles(terminal_width())) if name is None else explain_profile(name, dataflow))
 
 
 def waves(

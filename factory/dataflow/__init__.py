@@ -17,6 +17,7 @@ from factory.dataflow.roles import axes_of as axes_of
 from factory.dataflow.roles import operand_fields as operand_fields
 from factory.dataflow.roles import role_name as role_name
 from factory.dataflow.schedule import EdgeSchedule as EdgeSchedule
+from factory.dataflow.vectors import GivenVectors as GivenVectors
 from factory.dataflow.vectors import KnownLayer as KnownLayer
 from factory.dataflow.vectors import LayerSource as LayerSource
 from factory.dataflow.vectors import LayerVectors as LayerVectors

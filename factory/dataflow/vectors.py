@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Protocol, runtime_checkable
 
@@ -254,6 +254,23 @@ class LayerVectors:
         if self.pixel_words == 1:
             return LabelledArray(values, (PIXELS, "kij"), {"kij": kept})
         return LabelledArray(values[..., None] + np.arange(self.pixel_words), (PIXELS, "kij", "word"), {"kij": kept})
+
+
+@dataclass(frozen=True)
+class GivenVectors(LayerVectors):
+    """The vectors that follow from operands that are given."""
+
+    given: Mapping[str, LabelledArray] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> LabelledArray:
+        """The weight codes that are given."""
+        return self.given["weight"]
+
+    @property
+    def activation(self) -> LabelledArray:
+        """The activation codes that are given."""
+        return self.given["activation"]
 
 
 def _windows(mapping: LayerMapping) -> Int64[np.ndarray, "window position"]:

@@ -19,6 +19,7 @@ from factory.memfile.placement import Placement
 from factory.memfile.profile import POSTS, Profile, load_profile, profile_names
 from factory.memfile.written import check_written, format_of
 from factory.spec import InputError, SystolicArray
+from factory.tables import table
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
@@ -26,11 +27,11 @@ _DRAWN_SIDE, _MOST_DRAWN = 3, 30
 _SAMPLE_WORDS = 3
 
 
-def list_profiles() -> str:
-    """Return a line for each shipped profile: dataflow, name, what it is."""
+def list_profiles(width: int = 0) -> str:
+    """Return a table of the shipped profiles: dataflow, name, what it is; `width` is as `table` takes it."""
     shipped = [load_profile(name, flow) for flow in DATAFLOWS for name in profile_names(flow)]
-    width = max(len(profile.name) for profile in shipped)
-    return "\n".join(f"{profile.dataflow}  {profile.name:{width}}  {profile.about}" for profile in shipped)
+    rows = [(profile.dataflow, profile.name, profile.about) for profile in shipped]
+    return table((("flow", "profile", "what it is"),), rows, width)
 
 
 def explain_profile(name: str, dataflow: str | None = None) -> str:
@@ -262,12 +263,12 @@ def keys_as_comments(width: int = 120) -> str:
     axes[PIXELS] += f"; or pt and px, the tiles of pixels and their places ({tiled})"
     needed = "dataflow and layouts, and of a layout file, files, lines, lanes, lane_bits and signed"
     lines = [f"# There must be {needed}, or extends."]
-    for title, table in (
+    for title, keys in (
         ("Keys of a profile", PROFILE_KEYS),
         ("Keys of a layout", LAYOUT_KEYS),
         ("Axes of a role", axes),
     ):
         lines.append(f"# {title}:")
-        for name, text in table.items():
+        for name, text in keys.items():
             lines += wrap(text, width, initial_indent=f"#   {name:<12} ", subsequent_indent=f"#   {'':<12} ")
     return "".join(f"{line}\n" for line in lines)

@@ -23,7 +23,13 @@ from factory.spec import InputError
 
 _FIELD = re.compile(r"\{(\w+)\}")
 _SEPARATOR = re.compile(r"[ ,;:|_/]*")
-_RADIX_PREFIX = re.compile(r"[0-9A-Za-z'\\$#&{}_]*")
+_RADIX_PREFIX = re.compile(
+    r"|(0|\\)?[bBhHxX]'?"  # C, Python
+    r"|[$&%#][bBhHxX]?"  # assemblers
+    r"|(\d+|\{\w+\})?('[sS]?[bBhH]|#)"  # Verilog, Ada
+)
+_OPEN_FIELD = re.compile(r"\{(\w+)(?![\w}])")
+"""A field that nothing closes; a brace alone is one of C's."""
 _LANE_FIELDS = ("lanes", "lane_bits")
 _NUMBER_FIELDS = ("width", *_LANE_FIELDS, "radix")
 _FILE_FIELDS = ("depth", "end", "words", *_NUMBER_FIELDS, "base", "file", "name", "NAME")
@@ -313,8 +319,6 @@ def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Se
     """Raise InputError for texts of a layout that a file cannot have, whose words may be `beats` of a bus."""
     if not _SEPARATOR.fullmatch(separator):
         raise InputError(f"separator must be of blanks and , ; : | _ /, not {separator!r}")
-    if not _RADIX_PREFIX.fullmatch(radix_prefix):
-        raise InputError(f"radix_prefix must be such as 0x, $ or {{lane_bits}}'h, not {radix_prefix!r}")
     for key, lines in (("head", head), ("foot", foot)):
         for line in lines:
             if not (line.isascii() and line.isprintable()):
@@ -323,7 +327,12 @@ def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Se
     given += [(key, line, _FILE_FIELDS) for key, lines in (("head", head), ("foot", foot)) for line in lines]
     for key, text, known in given:
         known = [name for name in known if not (beats and name in _LANE_FIELDS)]
+        for name in _OPEN_FIELD.findall(text):
+            if name in known:
+                raise InputError(f"fields of {key} must be in braces, such as {{{name}}}, not {text!r}")
         for name in _FIELD.findall(text):
             if name not in known:
                 where = " where a bus takes words in beats" if beats else ""
                 raise InputError(f"fields of {key} must be of {' '.join(known)}{where}, not {name}")
+    if not _RADIX_PREFIX.fullmatch(radix_prefix):
+        raise InputError(f"radix_prefix must be such as 0x, $ or {{lane_bits}}'h, not {radix_prefix!r}")
