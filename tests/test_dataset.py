@@ -131,7 +131,7 @@ def test_an_array_expression_names_its_numbers(numbers):
             dict(shard_images=4),
             "part x.npy: it must have images from 0 on, a digest a shard, not 7 images from 0 on with 3",
         ),
-        (dict(splits=[dict(name="a", images="0:99")]), "split a must be 0 to 6, not 7"),
+        (dict(splits=[dict(name="A")]), "a split must have a name of its own of a-z, 0-9, _, . and -, not 'A'"),
     ],
 )
 def test_a_plan_that_is_damaged_is_one_line(copy, change, message):
