@@ -134,7 +134,7 @@ def plan_dataset(
                 if say:
                     say(line)
     except OSError as error:
-        raise InputError(f"{error.filename or folder}: must be readable or writable: {error.strerror}") from None
+        raise InputError(f"{folder}: a dataset cannot be planned there: {error}") from None
     return plan
 
 
