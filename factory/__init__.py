@@ -25,6 +25,7 @@ _LAZY = {
     "verify_store": ("factory.verify", "verify_store"),
     "verify_export": ("factory.verify", "verify_export"),
     "audit_overflow": ("factory.audit", "audit"),
+    "write_report": ("factory.report", "report"),
 }
 """Entry points by name: the module that has each, and its name there. None has the name of a module of the package."""
 

@@ -14,7 +14,7 @@ from threading import Timer
 from types import MappingProxyType
 
 from factory.fileplan import read_plan
-from factory.spec import ComparisonError, InputError, Progress
+from factory.spec import ComparisonError, InputError, Progress, check_range
 from factory.testbench import DEVICE_LIST, LIST, TOP, Bench, bench_of, write_given
 
 
@@ -81,6 +81,7 @@ _PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
 _WRONG = re.compile(r"(MISMATCH|FAIL) (.*)")
 _STALLED = "no word has moved"
 _SAID = 20
+_MOST_SEED = (1 << 31) - 1
 _MOST_LINES = 10_000
 PASS, MISMATCH, NO_BANNER, TIMEOUT, CRASH, COMPILE = "pass", "mismatch", "no banner", "timeout", "crash", "compile"
 STATES = (PASS, MISMATCH, NO_BANNER, TIMEOUT, CRASH, COMPILE)
@@ -237,8 +238,8 @@ def simulate(
 
     `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of
     another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random
-    stalls of every handshake. `progress` is called with the jobs done, the jobs in all, and the last one. `dump` is a
-    new folder for what the device gives, in files like the export's own.
+    stalls of every handshake; 0: none. `progress` is called with the jobs done, the jobs in all, and the last one.
+    `dump` is a new folder for what the device gives, in files like the export's own.
 
     Raise ComparisonError where a word is not what it must be, or where not every word was compared; InputError where
     there is no testbench, no simulator, or where the device does not compile.
@@ -246,6 +247,8 @@ def simulate(
     directory = Path(directory)
     if dump is not None and Path(dump).exists():
         raise InputError(f"{dump}: must be a new folder, it is there already", options=("dump",))
+    if stall is not None:
+        check_range("stall", stall, 0, _MOST_SEED)
     bench = bench_of(read_plan(directory))
     if not (directory / LIST).is_file():
         raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")

@@ -12,13 +12,17 @@ from factory.dataflow import DATAFLOWS, ROLES
 PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
+    {"tables"},
     {"arithmetic", "quant"},
     {"model", "images", "lower", "dataflow"},
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
-    {"testbench", "readers", "audit", "synthetic"},
-    {"build", "export", "verify", "report", "simulate", "diagnose", "evaluate", "train"},
+    {"testbench", "readers", "audit", "synthetic", "waves"},
+    {"coverage"},
+    {"build", "export", "verify", "summary", "simulate", "diagnose", "evaluate", "train"},
     {"dataset"},
+    {"plot"},
+    {"report"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -40,6 +40,15 @@ def arranged(array: LabelledArray, *axes: str) -> np.ndarray:
     return array.arrange([Axis(name) for name in axes]).values
 
 
+def read_pixels(mapping: LayerMapping, activation: LabelledArray) -> LabelledArray:
+    """Return, of a padded map, the pixel that each output reads at each kernel position: `onij kij` for `nij`."""
+    pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
+    at = activation.axes.index("nij")
+    axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
+    labels = {**activation.labels, "kij": mapping.selection["kij"]}
+    return LabelledArray(activation.values.take(pixel, axis=at), axes, labels)
+
+
 @dataclass(frozen=True)
 class LayerSums:
     """What makes a layer's sums: its mapping, the codes that the array reads, the address that errors begin with."""
@@ -54,7 +63,7 @@ class LayerSums:
         """The axes of the output channels, tiles first."""
         return self.mapping.dataflow.axes(("oc",))
 
-    def _parts(self) -> Iterator[tuple[dict[str, int], LabelledArray, LabelledArray]]:
+    def parts(self) -> Iterator[tuple[dict[str, int], LabelledArray, LabelledArray]]:
         """Yield each part's labels and operands, in the order in which they are summed."""
         names = self.mapping.dataflow.parts
         for labels in product(*(self.mapping.selection[axis] for axis in names)):
@@ -63,23 +72,34 @@ class LayerSums:
                 operands = [operand.pick(axis, label) for operand in operands]
             yield dict(zip(names, labels, strict=True)), *operands
 
-    def _terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
-        """Return one part's terms, passes outside, as two matrices."""
-        flow, mapping = self.mapping.dataflow, self.mapping
-        if PIXELS not in activation.axes:  # the index function: the padded pixel that each output reads at each kij
-            pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
-            at = activation.axes.index("nij")
-            axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
-            activation = LabelledArray(activation.values.take(pixel, axis=at), axes, activation.labels)
-        inner = (*flow.passes, *flow.terms)
-        rows = arranged(activation, *flow.parts, PIXELS, *inner)
-        columns = arranged(weight, *flow.parts, *inner, *self.channel_axes)
-        count = prod(rows.shape[-len(inner) :])
-        return rows.reshape(-1, count), columns.reshape(count, -1)
+    def windows(self, activation: LabelledArray) -> LabelledArray:
+        """Return the codes that each selected output pixel reads at each kernel position, by the index function."""
+        if PIXELS in activation.axes:
+            return activation
+        return read_pixels(self.mapping, activation)
+
+    @property
+    def _inner(self) -> tuple[str, ...]:
+        flow = self.mapping.dataflow
+        return (*flow.parts, *flow.passes, *flow.terms)
+
+    def rows(self, activation: LabelledArray) -> Integer[np.ndarray, "pixel term"]:
+        """Return the terms that activations make, parts and passes outside."""
+        rows = arranged(self.windows(activation), PIXELS, *self._inner)
+        return rows.reshape(len(rows), -1)
+
+    def columns(self, weight: LabelledArray) -> Integer[np.ndarray, "term channel"]:
+        """Return the terms that weights make, parts and passes outside."""
+        columns = arranged(weight, *self._inner, *self.channel_axes)
+        return columns.reshape(prod(map(weight.size, self._inner)), -1)
+
+    def terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
+        """Return the terms of both operands."""
+        return self.rows(activation), self.columns(weight)
 
     def accumulators(self) -> Sums:
         """Return the accumulators after each part of the sum, the last being the whole."""
-        terms = [self._terms(*operands) for _, *operands in self._parts()]
+        terms = [self.terms(*operands) for _, *operands in self.parts()]
         exact = np.cumsum([exact_product(*pair) for pair in terms], axis=0, dtype=np.int64)
         return self.settle(exact, terms)
 
@@ -88,7 +108,7 @@ class LayerSums:
         adder = self.mapping.adder
         if adder.wraps:
             return Sums(exact, adder.settle(exact.reshape(-1, exact.shape[-1]), lambda *_: "").reshape(exact.shape))
-        terms = terms or [self._terms(*operands) for _, *operands in self._parts()]
+        terms = terms or [self.terms(*operands) for _, *operands in self.parts()]
         if adder.holds(np.sum([reach(*pair) for pair in terms], axis=0)):
             return Sums(exact, exact)
         return Sums(exact, self._step_by_step(terms)[-len(exact) :])
@@ -98,7 +118,7 @@ class LayerSums:
         flow, adder, sums = self.mapping.dataflow, self.mapping.adder, []
         passes = [self.mapping.selection[axis] for axis in flow.passes]
         total = np.zeros((terms[0][0].shape[0], terms[0][1].shape[1]), np.int64)
-        for (part, *_), (activation, weight) in zip(self._parts(), terms, strict=True):
+        for (part, *_), (activation, weight) in zip(self.parts(), terms, strict=True):
             count = activation.shape[1] // prod(map(len, passes))
             for place, labels in enumerate(product(*passes)):
                 at = part | dict(zip(flow.passes, labels, strict=True))

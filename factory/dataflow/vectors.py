@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow.mapping import LayerMapping
 from factory.dataflow.pixels import POOL_WINDOW, activate, pool_windows, pools
 from factory.dataflow.record import PIXELS
+from factory.dataflow.schedule import EdgeSchedule
 from factory.dataflow.sums import LayerSums, Sums, arranged
 from factory.spec import ConvLayer, InputError
 
@@ -88,7 +89,7 @@ class LayerVectors:
     Every expected value follows from the codes as the array reads them. Where these are the source's very codes and the
     adders hold them, psums and accumulators are the source's own; else they are computed. `tiled` says that the
     source's tiles are those of the mapping's array. Addresses begin with `base`, and count `pixel_words` words for each
-    pixel, pixels being `stride` apart.
+    pixel, pixels being `stride` apart. `edge` is when values cross the array's edges.
     """
 
     mapping: LayerMapping
@@ -98,6 +99,7 @@ class LayerVectors:
     base: int = 0
     stride: int = 1
     pixel_words: int = 1
+    edge: EdgeSchedule = EdgeSchedule()
     tiled: bool = False
     own: LayerVectors | None = None
 
@@ -252,6 +254,23 @@ class LayerVectors:
         if self.pixel_words == 1:
             return LabelledArray(values, (PIXELS, "kij"), {"kij": kept})
         return LabelledArray(values[..., None] + np.arange(self.pixel_words), (PIXELS, "kij", "word"), {"kij": kept})
+
+
+@dataclass(frozen=True)
+class GivenVectors(LayerVectors):
+    """The vectors that follow from operands that are given."""
+
+    given: Mapping[str, LabelledArray] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> LabelledArray:
+        """The weight codes that are given."""
+        return self.given["weight"]
+
+    @property
+    def activation(self) -> LabelledArray:
+        """The activation codes that are given."""
+        return self.given["activation"]
 
 
 def _windows(mapping: LayerMapping) -> Int64[np.ndarray, "window position"]:

@@ -18,10 +18,10 @@ from factory.build.synthetic import corners
 from factory.checkpoint import shipped_weights
 from factory.dataset.folder import SOURCES, read_plan, write_plan
 from factory.dataset.plan import FULL, MOST_SHARD_IMAGES, Part, Plan, Split
-from factory.report import bytes_text
 from factory.spec import InputError, SystolicArray, check_range, read_toml, typed_values, whole_folder
 from factory.store import COMPRESSIONS, KEPT, is_store, plan_store
 from factory.synthetic import Draw, random_words
+from factory.tables import bytes_text
 
 TOML = "plan.toml"
 _SMOKE, _CORNER, _RANDOM = "smoke", "corner", "random-"

@@ -23,7 +23,7 @@ from factory.dataset.facts import TileFacts, check_column, joined, kept_facts
 from factory.dataset.folder import Dataset, read_dataset
 from factory.dataset.where import evaluate
 from factory.spec import InputError, LayerSet, Pattern, Progress, SystolicArray
-from factory.store import Store, StoredLayer, layer_path, open_store
+from factory.store import Store, StoredLayer, layer_path, layers_html, open_store
 from factory.store.lazy import LazyArray
 from factory.store.variables import IMAGE_AXES, IN_CODE, KEPT, OPTIONAL, variable_axes
 
@@ -141,6 +141,10 @@ class OpenDataset:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _repr_html_(self) -> str:
+        """Return the layers as the table that notebooks show."""
+        return layers_html(self, f"{self.image_count} images in {len(self.record.shards)} shards")
 
     def close(self) -> None:
         """Close every shard."""

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.labelled import LabelledArray
-from factory.dataflow import PIXELS, LayerMapping, LayerVectors
+from factory.dataflow import PIXELS, GivenVectors, LayerMapping, LayerVectors
 from factory.diagnose.dump import GIVEN, MISSING, UNDEFINED
 from factory.diagnose.golden import Group
 
@@ -21,23 +21,6 @@ Words = Int64[np.ndarray, "file line lane"]
 
 
 _WORDS = ("expected", "given", "state")
-
-
-@dataclass(frozen=True)
-class GivenVectors(LayerVectors):
-    """The vectors that follow from operands that are given."""
-
-    given: Mapping[str, LabelledArray] = field(default_factory=dict)
-
-    @property
-    def weight(self) -> LabelledArray:
-        """The weight codes that are given."""
-        return self.given["weight"]
-
-    @property
-    def activation(self) -> LabelledArray:
-        """The activation codes that are given."""
-        return self.given["activation"]
 
 
 @dataclass(frozen=True)

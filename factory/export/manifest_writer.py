@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +24,7 @@ from factory.fileplan import ExportPlan, FileSet, LayerFiles
 from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, Layout
 from factory.memfile.named import BIT
+from factory.tables import html_table
 
 _PIECE = 1 << 20
 
@@ -38,6 +40,12 @@ class ExportSummary:
     bytes: int
     inexact: int
     warnings: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Return what was written as the table that notebooks show."""
+        rows = [("files", self.files), ("words", self.words), ("bytes", self.bytes), ("inexact values", self.inexact)]
+        notes = "".join(f"<p>{escape(warning)}</p>" for warning in self.warnings)
+        return html_table(("what", "count"), rows, f"{self.directory.name}, pack {self.pack_id[:12]}") + notes
 
 
 @dataclass

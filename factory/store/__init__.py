@@ -1,8 +1,10 @@
 """The HDF5 store: what it holds, its writer and its reader."""
 
+from factory.store.reader import LayerStore as LayerStore
 from factory.store.reader import Store as Store
 from factory.store.reader import StoredImages as StoredImages
 from factory.store.reader import StoredLayer as StoredLayer
+from factory.store.reader import layers_html as layers_html
 from factory.store.reader import open_store as open_store
 from factory.store.variables import COMPRESSIONS as COMPRESSIONS
 from factory.store.variables import KEPT as KEPT

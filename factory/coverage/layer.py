@@ -1,0 +1,315 @@
+"""The coverage of one layer: what its weights leave reachable, and what each image hits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from jaxtyping import Bool, Int64, Integer
+
+from factory.arithmetic.labelled import LabelledArray
+from factory.arithmetic.tiling import nij_of_onij
+from factory.coverage.bounds import Bounds, could_step, sum_bounds
+from factory.coverage.geometry import border_axes, borders, tile_axes, tiles
+from factory.coverage.pairs import Mask, Pairs
+from factory.coverage.passes import Codes, Form
+from factory.coverage.points import EDGES, ENDS, EVENTS, OFFSETS, STEPS, octaves
+from factory.coverage.record import Label, LayerCoverage, PointCoverage
+from factory.coverage.sums import Bins, Held, SumBins, growing, see_steps, squares
+from factory.dataflow import PIXELS, LayerVectors
+from factory.dataflow.sums import LayerSums
+
+
+@dataclass(frozen=True)
+class Universe:
+    """The bins of a point: their axes, which could be hit, and why the others could not."""
+
+    axes: dict[str, tuple[Label, ...]]
+    could: Bool[np.ndarray, "*bins"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class LayerCounter:
+    """Counts the images of one layer.
+
+    `vectors` are the layer's own, on adders that hold every sum; `low`, `high` are the ends of each input channel's
+    codes, and `bits` the width of the adders that are audited.
+    """
+
+    vectors: LayerVectors
+    low: Integer[np.ndarray, " ic"]
+    high: Integer[np.ndarray, " ic"]
+    bits: int
+
+    @property
+    def name(self) -> str:
+        """The layer's name."""
+        return self.vectors.mapping.spec.name
+
+    @cached_property
+    def form(self) -> Form:
+        """How the operands are arranged."""
+        return Form(self.vectors.mapping)
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """The pairs of codes in the processing elements."""
+        return Pairs(self.form)
+
+    @cached_property
+    def weight(self) -> Codes:
+        """The weights, arranged."""
+        return self.form.arrange(self.vectors.weight, False)
+
+    @cached_property
+    def weight_mask(self) -> Mask:
+        """Which weights there are at each place."""
+        return self.pairs.mask(self.weight, False)
+
+    @cached_property
+    def _ends(self) -> tuple[LabelledArray, LabelledArray]:
+        return self.form.reads(self.low, self.high)
+
+    @cached_property
+    def _ends_arranged(self) -> tuple[Codes, Codes]:
+        low, high = (self.form.arrange(end, True) for end in self._ends)
+        return low, high
+
+    @cached_property
+    def _term_ends(self) -> tuple[np.ndarray, np.ndarray]:
+        low, high = self._ends_arranged
+        return low.min(axis=(1, 2)), high.max(axis=(1, 2))
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The bounds of the sums inside the array, with axes `(loop, pass, word, lane)`."""
+        return self._by_lane(sum_bounds(self.weight, *self._term_ends))
+
+    def _by_lane(self, bounds: Bounds) -> Bounds:
+        return bounds.each(lambda ends: np.expand_dims(ends, 2 if self.form.weights_held else 3))
+
+    @cached_property
+    def inside(self) -> SumBins:
+        """The bins of the sums inside the array."""
+        held, lanes = self.form.weights_held, self.form.mapping.array.cols
+        words = (self._ends_arranged[0] if held else self.weight).shape[2]
+        return SumBins(self.bits, lanes, words, self.bounds.ends, steady=held, signs=True)
+
+    @cached_property
+    def _output_ends(self) -> list[Int64[np.ndarray, "onij channel"]]:
+        """The ends of each accumulator, and those of every sum on the way to it."""
+        weight = self.vectors.weight
+        rises, falls = (replace(weight, values=end(weight.values, 0)) for end in (np.maximum, np.minimum))
+        low, high = self._ends
+        near, far = replace(low, values=np.minimum(low.values, 0)), replace(high, values=np.maximum(high.values, 0))
+        same = (near.values == low.values).all() and (far.values == high.values).all()
+        pairs = [(low, high), (high, low), *([] if same else [(near, far), (far, near)])]
+        return [self._exact(a, rises) + self._exact(b, falls) for a, b in pairs]
+
+    def _exact(self, activation: LabelledArray, weight: LabelledArray) -> Int64[np.ndarray, "onij channel"]:
+        return self._sums(activation, weight).accumulators().exact[-1]
+
+    def _sums(self, activation: LabelledArray, weight: LabelledArray) -> LayerSums:
+        return LayerSums(self.form.mapping, activation, weight, self.vectors.where)
+
+    def _by_channel(self, sums: Integer[np.ndarray, "onij channel"]) -> LabelledArray:
+        axes = self.form.mapping.dataflow.axes(("oc",))
+        sizes = [self.vectors.weight.size(axis) for axis in axes]
+        return LabelledArray(sums.reshape(-1, *sizes), (PIXELS, *axes))
+
+    @cached_property
+    def output_bounds(self) -> Bounds:
+        """The bounds of the accumulators, in the order of the output's words, with axes `(1, pass, word, lane)`."""
+        streams = [self.form.stream(self._by_channel(ends))[None] for ends in self._output_ends]
+        return Bounds(*(streams * 2)[:4])
+
+    @cached_property
+    def outside(self) -> SumBins | None:
+        """The bins of the accumulators, where these are not the sums inside the array."""
+        if not self.form.mapping.dataflow.has_psums:
+            return None
+        _, _, words, lanes = self.output_bounds.low.shape
+        return SumBins(self.bits, lanes, words, self.output_bounds.ends, steady=False, signs=False)
+
+    @property
+    def _inside_name(self) -> str:
+        return "accumulator" if self.outside is None else "psum"
+
+    @cached_property
+    def universes(self) -> dict[str, Universe]:
+        """The bins of every point, with those that no input can hit."""
+        pairs, mapping = self.pairs, self.form.mapping
+        codes = pairs.mask(self._ends_arranged, True)
+        could = self.inside.could(self.bounds) | {"sign": could_step(self.weight, *self._term_ends)}
+        could["toggle"] &= self._lanes_used[:, None, None]
+        found = {
+            "activation": Universe({"code": pairs.codes(True)}, codes.any(axis=(0, 1, 2)), "no channel has the code"),
+            "weight": Universe(
+                {"code": pairs.codes(False)}, self.weight_mask.any(axis=(0, 1, 2)), "no weight has the code"
+            ),
+            "pair": Universe(
+                pairs.axes,
+                pairs.pairs(codes, self.weight_mask),
+                "no such weight meets, in this place, a channel that can have such an activation",
+            ),
+            **_sum_universes(self._inside_name, self.inside, could),
+        }
+        if self.outside is not None:
+            found |= _sum_universes("accumulator", self.outside, self.outside.could(self.output_bounds))
+        if self._at is not None:
+            found["threshold"] = self._threshold_universe()
+        found["tile"] = Universe(tile_axes(mapping), tiles(mapping, whole=True), "the layer has no such tile")
+        borders_there = borders(mapping, whole=True)
+        found["border"] = Universe(border_axes(mapping), borders_there, "no output pixel reads such a pixel there")
+        return found
+
+    @property
+    def _lanes_used(self) -> Bool[np.ndarray, " lane"]:
+        """Return which lanes hold something else than zeros, whatever the input."""
+        held = [self.weight] if self.form.weights_held else self._ends_arranged
+        return np.logical_or.reduce([codes.any(axis=(0, 1, 3)) for codes in held])
+
+    @property
+    def operands(self) -> tuple[Codes, Codes]:
+        """The shapes of both operands: the least activations that there can be, and the weights."""
+        return self._ends_arranged[0], self.weight
+
+    def arranged(self, image: int) -> Codes:
+        """Return an image's activations, arranged."""
+        return self.form.arrange(self.vectors.of_image(image).activation, True)
+
+    def point_name(self, kind: str) -> str:
+        """Return the point that a kind of bins of the sums inside the array is of."""
+        return _name(self._inside_name, kind)
+
+    def count(self, image: int, of_tile: bool = False) -> dict[str, np.ndarray]:
+        """Return which bins of every point an image hits; or of those points alone that one tile decides."""
+        vectors, mapping = self.vectors.of_image(image), self.form.mapping
+        activation = self.form.arrange(vectors.activation, True)
+        mask = self.pairs.mask(activation, True)
+        found = {
+            "activation": mask.any(axis=(0, 1, 2)),
+            "weight": self.weight_mask.any(axis=(0, 1, 2)),
+            "pair": self.pairs.pairs(mask, self.weight_mask),
+            **_named(self._inside_name, self._look_inside(activation)),
+        }
+        if of_tile:
+            return found
+        found |= {"tile": tiles(mapping, whole=False), "border": borders(mapping, whole=False)}
+        if self.outside is not None:
+            found |= _named("accumulator", self._look_outside(vectors))
+        if self._at is not None:
+            found["threshold"] = self._at_thresholds(vectors.accumulator)
+        return found
+
+    def wanted(self, name: str, bins: SumBins) -> Bins:
+        """Return the bins of sums that could be hit."""
+        return {kind: self.universes[_name(name, kind)].could.copy() for kind in bins.none()}
+
+    def _look_inside(self, activation: Codes) -> Bins:
+        low = np.minimum(activation.min(axis=(1, 2)), 0)  # with the 0 there is one box, for sums and on the way to them
+        high = np.maximum(activation.max(axis=(1, 2)), 0)
+
+        def real(loops: np.ndarray, passes: np.ndarray) -> Bounds:
+            held = passes if self.form.weights_held else np.zeros_like(passes)
+            bounds = sum_bounds(self.weight[loops, held][None].swapaxes(0, 1), low[loops], high[loops])
+            return self._by_lane(bounds).each(lambda ends: ends.swapaxes(0, 1))
+
+        moving, held = self.form.sort(activation, self.weight)
+        return self.inside.look(moving, held, self.bounds, self.wanted(self._inside_name, self.inside), real)
+
+    def _look_outside(self, vectors: LayerVectors) -> Bins:
+        bins = self.outside
+        found, wanted = bins.none(), self.wanted("accumulator", bins)
+        bins.see_stream(self.form.stream(vectors.accumulator), wanted, found)
+        if wanted["overflow"].any() and self._may_leave(vectors.activation, bins):
+            rows = self._sums(vectors.activation, vectors.weight).rows(vectors.activation)
+            step = prod(vectors.weight.size(axis) for axis in self.form.terms)
+            see_steps(rows, self._columns, bins, wanted, found, step)
+        return found
+
+    def _may_leave(self, activation: LabelledArray, bins: SumBins) -> bool:
+        """Return whether a sum could leave the adders' range, by the lengths of the codes' vectors alone."""
+        mapping, pixel = self.form.mapping, next(axis for axis in activation.axes if axis in ("nij", PIXELS))
+        flat = np.moveaxis(activation.values, activation.axes.index(pixel), 0)
+        lengths = squares(flat.reshape(len(flat), -1))
+        if pixel != PIXELS:
+            lengths = lengths[nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]].sum(axis=1)
+        return self._columns.far(lengths, activation.values.min() >= 0, bins.field).any()
+
+    @cached_property
+    def _columns(self) -> Held:
+        """The weights of each output channel, in the order in which the accumulators take them."""
+        return Held(self._sums(self._ends[0], self.vectors.weight).columns(self.vectors.weight).T)
+
+    @cached_property
+    def _at(self) -> Int64[np.ndarray, "oc level offset"] | None:
+        """The accumulators at and beside the selected channels' thresholds; None where sums are not whole."""
+        source, mapping = self.vectors.source, self.form.mapping
+        if source.threshold is None or not mapping.sums_all:
+            return None
+        threshold, direction = (x[...][mapping.channels].astype(np.int64) for x in (source.threshold, source.direction))
+        return threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
+
+    def _threshold_universe(self) -> Universe:
+        low, high = (self.form.mapping.untile(self._by_channel(ends)).values for ends in self._output_ends[:2])
+        reached = (self._at >= low.min(axis=1)[:, None, None]) & (self._at <= high.max(axis=1)[:, None, None])
+        axes = {"level": tuple(range(1, self._at.shape[1] + 1)), "offset": OFFSETS}
+        return Universe(axes, reached.any(axis=0), "no channel's accumulators have such values within their bounds")
+
+    def _at_thresholds(self, sums: LabelledArray) -> Bool[np.ndarray, "level offset"]:
+        could = self.universes["threshold"].could
+        found = np.zeros(could.shape, bool)
+        values = self.form.mapping.untile(sums).values.reshape(len(self._at), -1)
+        for part in growing(len(values), values.shape[1]):
+            left = np.argwhere(could & ~found).tolist()
+            for level, offset in left:
+                found[level, offset] = (values[part] == self._at[part, level, offset, None]).any()
+            if not left:
+                break
+        return found
+
+    def coverage(self, images: Iterable[int], of_tile: bool = False) -> LayerCoverage:
+        """Return the coverage of some images, of every point, or of those that one tile decides."""
+        hits = {name: np.zeros(universe.could.shape, np.int64) for name, universe in self.universes.items()}
+        number, counted = 0, set()
+        for number, image in enumerate(images, 1):  # noqa: B007 (the last one is how many there were)
+            for name, bins in self.count(image, of_tile).items():
+                hits[name] += bins
+                counted.add(name)
+        points = {
+            name: PointCoverage(name, x.axes, hits[name], {} if x.could.all() else {x.reason: ~x.could})
+            for name, x in self.universes.items()
+            if name in counted
+        }
+        return LayerCoverage(self.name, number, points)
+
+
+def _name(name: str, kind: str) -> str:
+    return kind if kind == "sign" else f"{name}_{kind}"
+
+
+def _named(name: str, bins: Bins) -> dict[str, np.ndarray]:
+    return {_name(name, kind): found for kind, found in bins.items()}
+
+
+def _sum_universes(name: str, bins: SumBins, could: Bins) -> dict[str, Universe]:
+    axes = {
+        "range": {"end": ENDS},
+        "octave": {"octave": octaves(bins.bits)},
+        "toggle": {"lane": tuple(range(bins.lanes)), "bit": tuple(range(bins.bits)), "edge": EDGES},
+        "overflow": {"event": EVENTS},
+        "sign": {"step": STEPS},
+    }
+    reasons = {
+        "range": "",
+        "octave": "the exact bounds of the sums exclude it",
+        "toggle": "the bit is the same in all sums that the lane's weights allow, or its words are alone",
+        "overflow": "the exact bounds of the sums on the way exclude it",
+        "sign": "no weights of a column have products and sums of these signs",
+    }
+    return {_name(name, kind): Universe(axes[kind], could[kind], reasons[kind]) for kind in could}

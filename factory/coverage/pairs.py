@@ -1,0 +1,82 @@
+"""Codes, and pairs of codes, in each processing element: from which codes there are at each place of both operands.
+
+In a pass every word meets every lane, so a pair is hit where both codes are somewhere in the same loop and term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool
+
+from factory.arithmetic.bits import Field
+from factory.coverage.passes import Codes, Form, presence, within
+
+MOST_BINS = 1 << 20
+"""Where there would be more pairs in all processing elements, they are counted without regard to which one it was."""
+Mask = Bool[np.ndarray, "loop lane term code"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of an array's processing elements, of which activations and weights are read from fields."""
+
+    form: Form
+
+    def field(self, activation: bool) -> Field:
+        """What an operand is read from."""
+        return self.form.mapping.fields["activation" if activation else "weight"]
+
+    def codes(self, activation: bool) -> tuple[int, ...]:
+        """Return the codes of an operand."""
+        field = self.field(activation)
+        return tuple(range(field.low, field.high + 1))
+
+    @property
+    def each(self) -> bool:
+        """Whether pairs are counted in each processing element."""
+        array = self.form.mapping.array
+        return array.rows * array.cols * len(self.codes(True)) * len(self.codes(False)) <= MOST_BINS
+
+    @property
+    def axes(self) -> dict[str, tuple[int, ...]]:
+        """The axes of the bins of pairs."""
+        array = self.form.mapping.array
+        lanes = {self.form.row: tuple(range(array.rows)), self.form.col: tuple(range(array.cols))} if self.each else {}
+        return lanes | {"activation": self.codes(True), "weight": self.codes(False)}
+
+    def _kept(self, activation: bool) -> tuple[int, ...]:
+        """The axes of an operand whose places are told apart; a lane of its own is one that its `inner` axis is."""
+        held = activation != self.form.weights_held
+        inner = (2,) if self.each and (held or not self.form.rows_add) else ()
+        return (0, *inner, 3)
+
+    def mask(self, codes: Codes | tuple[Codes, Codes], activation: bool) -> Mask:
+        """Return which codes there are, or, of the ends of codes, could be, in each loop, lane and term.
+
+        There is one lane where lanes are not told apart.
+        """
+        kept, range_ = self._kept(activation), self.codes(activation)
+        there = within if isinstance(codes, tuple) else presence
+        found = there(codes, kept, range_[0], len(range_))
+        return found if found.ndim == 4 else found[:, None]
+
+    def pairs(self, activation: Mask, weight: Mask) -> Bool[np.ndarray, "*bins"]:
+        """Return which pairs of the codes that there are meet, `(row, col, activation, weight)`."""
+        moving, held = (x.astype(np.float32) for x in self.form.sort(activation, weight))
+        loops, words, terms, moved = moving.shape
+        lanes, kept = held.shape[1], held.shape[3]
+        if self.each and self.form.rows_add:  # a term is a row: they stay apart, and loops come together
+            left = moving.transpose(2, 1, 3, 0).reshape(terms, words * moved, loops)
+            right = held.transpose(2, 0, 1, 3).reshape(terms, loops, lanes * kept)
+        else:
+            left = moving.transpose(1, 3, 0, 2).reshape(1, words * moved, loops * terms)
+            right = held.transpose(0, 2, 1, 3).reshape(1, loops * terms, lanes * kept)
+        found = (left @ right > 0).reshape(-1, moved, lanes, kept).swapaxes(1, 2)
+        found = found if self.form.weights_held else found.swapaxes(2, 3)
+        return found if self.each else found[0, 0]
+
+    def present(self, mask: Mask) -> Bool[np.ndarray, " code"]:
+        """Return which codes there are anywhere."""
+        return mask.any(axis=(0, 1, 2))

@@ -1,0 +1,55 @@
+"""How long the coverage of one image takes, beside computing its psums: all layers, in one run on one machine."""
+
+import argparse
+import time
+from pathlib import Path
+
+import jax
+
+from factory.coverage.sources import chosen, layer_counter
+from factory.dataflow import dataflow_named
+from factory.engine import layer_psums, prepare_layer
+from factory.spec import IntegerLayer, accumulator_range
+from factory.store import Store, StoredLayer, open_store
+
+
+def engine_of(layer: StoredLayer, store: Store):
+    weight, ends = layer.weight[...], (layer.activation_low, layer.activation_high)
+    sums = accumulator_range(layer.spec, weight, *ends)
+    return prepare_layer(IntegerLayer(layer.spec, weight, *ends, sums, None, None), store.array)
+
+
+def main() -> None:
+    """Print the least seconds of several rounds, and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store", type=Path, help="A store that holds psums.")
+    parser.add_argument("--image", type=int, default=0)
+    parser.add_argument("--dataflow", default="ws")
+    parser.add_argument("--rounds", type=int, default=10)
+    given = parser.parse_args()
+    with open_store(given.store) as store:
+        layers = chosen(store, "all")
+        counters = [layer_counter(layer, store.array, dataflow_named(given.dataflow)) for layer in layers]
+        begun = time.perf_counter()
+        for counter in counters:
+            counter.count(given.image)
+        prepared = time.perf_counter() - begun
+        engines = [(engine_of(layer, store), jax.numpy.asarray(layer.activation[[given.image]])) for layer in layers]
+        spare = [layer_psums(*each) for each in engines]
+        psums, coverage = [], []
+        for _ in range(given.rounds):
+            begun = time.perf_counter()
+            spare = [layer_psums(*each, old) for each, old in zip(engines, spare, strict=True)]
+            jax.block_until_ready(spare)
+            psums.append(time.perf_counter() - begun)
+            begun = time.perf_counter()
+            for counter in counters:
+                counter.count(given.image)
+            coverage.append(time.perf_counter() - begun)
+    print(f"psums     {1e3 * min(psums):7.1f} ms, {sum(x.nbytes for x in spare) / 1e6:.1f} MB")
+    print(f"coverage  {1e3 * min(coverage):7.1f} ms, {min(coverage) / min(psums):.2f} times as long")
+    print(f"bounds    {1e3 * prepared:7.1f} ms, once for any number of images")
+
+
+if __name__ == "__main__":
+    main()
