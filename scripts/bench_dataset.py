@@ -14,7 +14,7 @@ from factory.dataset.planning import PlanOptions, plan_dataset
 from factory.engine import forward, prepare
 from factory.spec import SystolicArray
 
-_BATCH = 64
+_BATCH = 8
 
 
 def dataset_figures(folder: Path, shard_images: int, rounds: int) -> list[Figure]:
