@@ -26,8 +26,8 @@ from factory.spec import InputError, Progress
 from factory.store import create_store, plan_store
 
 _BATCH = 8
-"""Images computed at once: maps that stay in the caches, in memory that is used again. Of 64, with 17 MB of accumulators
-in a layer, the system spent half as long again in making new memory."""
+"""Images computed at once: maps that stay in the caches, in memory that is used again. Of 64, whose accumulators take
+17 MB in a layer, an image took half as long again, most of it the system's, which had to make new memory."""
 
 
 def build_shard(folder: Path | str, number: int, progress: Progress | None = None) -> SealedShard:
