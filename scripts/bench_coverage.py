@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jax
 
-from factory.coverage.sources import chosen, layer_counter
+from factory.coverage.sources import store_counters
 from factory.dataflow import dataflow_named
 from factory.engine import layer_psums, prepare_layer
 from factory.spec import IntegerLayer, accumulator_range
@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     given = parser.parse_args()
     with open_store(given.store) as store:
-        layers = chosen(store, "all")
-        counters = [layer_counter(layer, store.array, dataflow_named(given.dataflow)) for layer in layers]
+        counters = list(store_counters(store, "all", store.array, dataflow_named(given.dataflow)))
+        layers = [store.layer(counter.name) for counter in counters]
         begun = time.perf_counter()
         for counter in counters:
             counter.count(given.image)

@@ -44,6 +44,13 @@ def corners(
     like: Annotated[
         str | None, typer.Option(metavar="STORE:LAYER", help="Draw codes as often as they occur in this layer, too.")
     ] = None,
+    missing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="COVERAGE",
+            help="Only what hits the bins that are missing in a coverage of `factory coverage --json`.",
+        ),
+    ] = None,
     compression: options.Compression = None,
     keep: options.Keep = "psums",
     force: options.Force = False,
@@ -63,6 +70,8 @@ def corners(
     for name, text in dict(kernel=kernel, stride=stride, padding=padding, dilation=dilation).items():
         numbers = _numbers(name, text)
         sides[name] = numbers if len(numbers) > 1 else numbers[0]
+    if missing is not None and random is not None:
+        raise InputError("missing must be given without random", options=("missing", "random"))
     with options.progress_bar() as progress:
         path = corners(
             output,
@@ -73,6 +82,7 @@ def corners(
             force=force,
             progress=progress,
             say=lambda line: print(line, file=sys.stderr),
+            missing=missing,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             signed=signed,

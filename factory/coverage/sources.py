@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Integer
 
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.bits import MOST_BITS, Field
@@ -16,12 +17,21 @@ from factory.arithmetic.labelled import LabelledArray, Selection
 from factory.coverage.layer import LayerCounter
 from factory.coverage.pick import COSTS, PickedTiles, pick_tiles
 from factory.coverage.record import Coverage, merge, read_coverage
-from factory.dataflow import DATAFLOWS, Dataflow, GivenVectors, KnownLayer, LayerMapping, LayerVectors, dataflow_named
+from factory.dataflow import (
+    DATAFLOWS,
+    Dataflow,
+    GivenVectors,
+    KnownLayer,
+    LayerMapping,
+    LayerSource,
+    LayerVectors,
+    dataflow_named,
+)
 from factory.fileplan import ExportPlan, LayerFiles, read_plan
 from factory.manifest import MANIFEST
 from factory.readers.exports import read_vector
 from factory.spec import InputError, Progress, SystolicArray, check_range
-from factory.store import Store, StoredLayer, open_store
+from factory.store import Store, open_store
 
 _EXACT = Adder(MOST_BITS)
 """Adders that hold every sum: what narrower ones make of it are points of their own."""
@@ -88,31 +98,41 @@ def pick_from(
     with nullcontext(sources[0]) if isinstance(sources[0], Store) else open_store(sources[0]) as store:
         array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
         flow = dataflow_named(dataflow or _FIRST)
-        counters = [layer_counter(layer, array, flow) for layer in chosen(store, layers)]
+        counters = list(store_counters(store, layers, array, flow))
         count = None if pick == "all" else int(pick)
         return pick_tiles(counters, range(store.image_count), store.path.name, cost, count, progress)
 
 
 def _of_store(store: Store, flow: Dataflow, layers: str, psum_bits: int | None, progress: Progress | None) -> Coverage:
     array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
-    counters = [layer_counter(layer, array, flow) for layer in chosen(store, layers)]
+    counters = list(store_counters(store, layers, array, flow))
     return _counted(store.path.name, flow, array, counters, range(store.image_count), progress)
 
 
-def chosen(store: Store, layers: str) -> list[StoredLayer]:
-    """Return the layers of a store that `layers` selects; `all` is every one that the store holds."""
-    names = [spec.name for spec in store.network.select(layers)]
-    everything = "all" in [name.strip() for name in layers.split(",")]
-    return [store.layer(name) for name in names if not everything or name in store.layers]
+def layer_counter(
+    layer: LayerSource,
+    array: SystolicArray,
+    flow: Dataflow,
+    low: Integer[np.ndarray, " ic"],
+    high: Integer[np.ndarray, " ic"],
+) -> LayerCounter:
+    """Return what counts a whole layer in a dataflow on an array; processing elements read the codes as they are.
 
-
-def layer_counter(layer: StoredLayer, array: SystolicArray, flow: Dataflow) -> LayerCounter:
-    """Return what counts a whole layer in a dataflow on an array; processing elements read the codes as they are."""
+    `low`, `high` are the ends of each input channel's codes.
+    """
     spec = layer.spec
     fields = {"activation": Field(spec.activation_bits, spec.signed), "weight": Field(spec.weight_bits, True)}
     kept = {axis: tuple(range(count)) for axis, count in flow.counts(spec, array).items()}
     mapping = LayerMapping(flow, spec, array, Selection(kept), fields, _EXACT)
-    return LayerCounter(LayerVectors(mapping, layer), layer.activation_low, layer.activation_high, array.psum_bits)
+    return LayerCounter(LayerVectors(mapping, layer), low, high, array.psum_bits)
+
+
+def store_counters(store: Store, layers: str, array: SystolicArray, flow: Dataflow) -> Iterator[LayerCounter]:
+    """Yield what counts each layer of a store that `layers` selects; `all` is every one that the store holds."""
+    names = [spec.name for spec in store.network.select(layers)]
+    everything = "all" in [name.strip() for name in layers.split(",")]
+    for layer in (store.layer(name) for name in names if not everything or name in store.layers):
+        yield layer_counter(layer, array, flow, layer.activation_low, layer.activation_high)
 
 
 def _counted(
