@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from factory.audit import LayerAudit
-from factory.coverage import POINTS, Coverage, PickedTiles
+from factory.coverage import POINTS, Activity, Coverage, PickedTiles
 from factory.lower import lower
 from factory.spec import (
     ConvLayer,
@@ -187,6 +187,20 @@ def selection_table(selection: PickedTiles, width: int = 0) -> str:
         f"{selection.reachable} bins that all of them hit, for {selection.total_cost} {selection.cost}; all that they "
         f"hit cannot be had for less than {selection.least_cost}",
     ])  # fmt: skip
+
+
+def activity_table(activity: Activity, width: int = 0) -> str:
+    """Return the table of buses that `factory coverage --activity` prints, beside that of random activations."""
+    rows = []
+    for bus, real in activity.buses.items():
+        random = activity.random[bus]
+        untouched = int((real.toggles == 0).sum())
+        ratio = f"{random.hamming / real.hamming:.2f}" if real.hamming else "-"
+        bits = f"{real.toggles.size - untouched} of {real.toggles.size}"
+        shares = (f"{100 * x.zero_share:.1f} %" for x in (real, random))
+        rows.append((bus, bits, f"{real.hamming:.3f}", f"{random.hamming:.3f}", ratio, *shares))
+    groups = (("bus",), ("bits that toggle",), ("bits a word", "random", "ratio"), ("zeros", "random"))
+    return table(groups, rows, width)
 
 
 def kernel_text(spec: ConvLayer) -> str:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import jax
 
-from factory.coverage.sources import store_counters
-from factory.dataflow import dataflow_named
+from factory.coverage.sources import opened
 from factory.engine import layer_psums, prepare_layer
 from factory.spec import IntegerLayer, accumulator_range
 from factory.store import Store, StoredLayer, open_store
@@ -27,8 +26,8 @@ def main() -> None:
     parser.add_argument("--dataflow", default="ws")
     parser.add_argument("--rounds", type=int, default=10)
     given = parser.parse_args()
-    with open_store(given.store) as store:
-        counters = list(store_counters(store, "all", store.array, dataflow_named(given.dataflow)))
+    with open_store(given.store) as store, opened(store, given.dataflow) as counted:
+        counters = list(counted.counters)
         layers = [store.layer(counter.name) for counter in counters]
         begun = time.perf_counter()
         for counter in counters:

@@ -31,7 +31,8 @@ def corners(
     bits and the sign of the layers; None: `base_layer` with the fields `given`, such as `activation_bits=8`. `say` is
     called with a line for each corner case that the array or the codes cannot have. The other parameters are those of
     `build`. `missing` is a coverage, or the JSON file that has it: then the store has the corner cases that hit what is
-    missing there, on its array, in its bits. Raise InputError where a parameter is not what it must be, or the store cannot be written.
+    missing there, on its array and in its bits. Raise InputError where a parameter is not what it must be, or the store
+    cannot be written.
     """
     if missing is not None:
         coverage = missing if isinstance(missing, Coverage) else read_coverage(Path(missing))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,31 +37,50 @@ def coverage(
         typer.Option(metavar="COUNT|all", help="Pick the tiles of a store that cover the most for their cost."),
     ] = None,
     cost: Annotated[str, typer.Option(metavar="[cycles|words]", help="What a picked tile costs.")] = "cycles",
+    activity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Count how often each bit of each bus toggles, too: `.csv`, `.saif`, or else JSON."
+        ),
+    ] = None,
     selection: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the picks, for `factory export --selection FILE`.")
     ] = None,
 ) -> None:
     """Count what vectors reach of an array: hit, proved unreachable by any input, and missing; or pick the fewest."""
-    from factory.coverage import PickedTiles, coverage, merge_files, pick_from, to_ucis, to_yaml
-    from factory.report import coverage_table, selection_table, terminal_width
+    from factory import coverage as library
+    from factory import report
 
-    if pick is None and selection is not None:
+    one = ("pick", pick), ("activity", activity)
+    for name, value in one:
+        if value is not None and (len(sources) != 1 or merge):
+            raise InputError(f"{name} must be given with one store, not with {len(sources)}", options=(name,))
+    if (pick is None) != (selection is None) and pick is None:
         raise InputError("selection must be given with pick", options=("selection", "pick"))
+    if pick is not None and (ucis or yaml or activity):
+        raise InputError(
+            "pick must be given without ucis, yaml and activity", options=("pick", "ucis", "yaml", "activity")
+        )
+    chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), report.terminal_width()
     with options.progress_bar() as progress:
         if pick is not None:
-            if merge or ucis or yaml:
-                raise InputError("pick must be given without merge, ucis and yaml", options=("pick", "merge", "ucis"))
-            found = pick_from(sources, pick, cost, dataflow, layers, psum_bits, progress)
+            found = library.pick_from(sources[0], pick, cost, **chosen, progress=progress)
         elif merge:
-            found = merge_files(sources)
+            found = library.merge_files(sources)
         else:
-            found = coverage(*sources, dataflow=dataflow, layers=layers, psum_bits=psum_bits, progress=progress)
-    picked = isinstance(found, PickedTiles)
-    for path, write in ((ucis, to_ucis), (yaml, to_yaml), (selection, _as_json)):
+            found = library.coverage(*sources, **chosen, progress=progress)
+        counted = library.activity_of(sources[0], **chosen, progress=progress) if activity else None
+    written = ((ucis, library.to_ucis), (yaml, library.to_yaml), (selection, _as_json))
+    for path, write in written:
         if path is not None:
             path.write_text(write(found), encoding="utf-8")
-    print(_as_json(found) if as_json else (selection_table if picked else coverage_table)(found, terminal_width()))
+    table = report.coverage_table if pick is None else report.selection_table
+    print(_as_json(found) if as_json else table(found, width))
+    if counted is not None:
+        activity.write_text(library.write_activity(counted, activity), encoding="utf-8")
+        if not as_json:
+            print(f"\n{report.activity_table(counted, width)}")
 
 
-def _as_json(found: object) -> str:
+def _as_json(found: Any) -> str:
     return json.dumps(found.to_json())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -126,6 +126,10 @@ class LayerCounter:
         """The bounds of the accumulators, in the order of the output's words, with axes `(1, pass, word, lane)`."""
         streams = [self.form.stream(self._by_channel(ends))[None] for ends in self._output_ends]
         return Bounds(*(streams * 2)[:4])
+
+    def outputs(self, activation: LabelledArray) -> Int64[np.ndarray, "pass word lane"]:
+        """Return the accumulators of activations as they are read, in the order of the output's words."""
+        return self.form.stream(self._by_channel(self._exact(activation, self.vectors.weight)))
 
     @cached_property
     def outside(self) -> SumBins | None:
@@ -273,11 +277,18 @@ class LayerCounter:
                 break
         return found
 
-    def coverage(self, images: Iterable[int], of_tile: bool = False) -> LayerCoverage:
-        """Return the coverage of some images, of every point, or of those that one tile decides."""
+    def coverage(
+        self, images: Sequence[int], of_tile: bool = False, step: Callable[[int], None] | None = None
+    ) -> LayerCoverage:
+        """Return the coverage of some images, of every point, or of those that one tile decides.
+
+        `step` is called with the number of images that are done.
+        """
         hits = {name: np.zeros(universe.could.shape, np.int64) for name, universe in self.universes.items()}
-        number, counted = 0, set()
-        for number, image in enumerate(images, 1):  # noqa: B007 (the last one is how many there were)
+        counted = set()
+        for number, image in enumerate(images):
+            if step:
+                step(number)
             for name, bins in self.count(image, of_tile).items():
                 hits[name] += bins
                 counted.add(name)
@@ -286,7 +297,7 @@ class LayerCounter:
             for name, x in self.universes.items()
             if name in counted
         }
-        return LayerCoverage(self.name, number, points)
+        return LayerCoverage(self.name, len(images), points)
 
 
 def _name(name: str, kind: str) -> str:

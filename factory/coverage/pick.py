@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -297,11 +297,9 @@ def pick_tiles(
     )  # fmt: skip
 
 
-def _of_tiles(tiles: Tiles, progress: Callable[[str], None] | None) -> LayerCoverage:
+def _of_tiles(tiles: Tiles, step: Callable[[int], None]) -> LayerCoverage:
     """Return the coverage of a layer's points that one tile decides, but for what pairs imply."""
-    if progress:
-        progress(f"coverage of {tiles.counter.name}")
-    found = tiles.counter.coverage(tiles.images, of_tile=True)
+    found = tiles.counter.coverage(tiles.images, of_tile=True, step=step)
     return replace(found, points={name: point for name, point in found.points.items() if name not in _IMPLIED})
 
 
