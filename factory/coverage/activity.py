@@ -22,7 +22,7 @@ from jaxtyping import Int64, Integer
 
 from factory.arithmetic.adders import exact_product
 from factory.arithmetic.labelled import LabelledArray
-from factory.coverage.layer import LayerCounter
+from factory.coverage.layer import LayerCounter, images_done
 from factory.coverage.passes import Codes
 from factory.spec import InputError, Progress
 from factory.synthetic.seeded import Histogram, random_words
@@ -141,9 +141,9 @@ def switching_activity(
     widths = dict(zip(_OPERANDS, (max(field.bits for field in each) for each in fields), strict=True))
     for at, counter in enumerate(counters):
         mapping, spec = counter.form.mapping, counter.form.mapping.spec
+        step = images_done(progress, f"activity of {counter.name}", at, len(counters), len(images))
         for place, image in enumerate(images):
-            if progress:
-                progress(at * len(images) + place, len(counters) * len(images), f"activity of {counter.name}")
+            step(place)
             _add(real, _buses(counter, counter.vectors.of_image(image).activation, widths))
         shape = (spec.in_channels, spec.height, spec.width)
         words = random_words(seed, 2 * prod(shape)).reshape(-1, 2)

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64, Integer
 from factory.arithmetic.bits import Field
 from factory.coverage.points import STEPS
 
-Sums = Int64[np.ndarray, "loop outer inner"]
+Sums = Integer[np.ndarray, "loop outer inner"]
 _EXACT_FLOATS = 1 << 24
 _PART = 1 << 16
 """Weights whose steps are looked through at once."""
@@ -27,10 +27,10 @@ _PART = 1 << 16
 class Bounds:
     """The ends `low .. high` of sums in some order, and `least .. most`, those of every sum on the way from 0."""
 
-    low: Int64[np.ndarray, "*shape"]
-    high: Int64[np.ndarray, "*shape"]
-    least: Int64[np.ndarray, "*shape"]
-    most: Int64[np.ndarray, "*shape"]
+    low: Integer[np.ndarray, "*shape"]
+    high: Integer[np.ndarray, "*shape"]
+    least: Integer[np.ndarray, "*shape"]
+    most: Integer[np.ndarray, "*shape"]
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -81,7 +81,7 @@ def _weighted(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Su
 
 @cache
 def octave_ends(bits: int) -> tuple[Int64[np.ndarray, " octave"], Int64[np.ndarray, " octave"]]:
-    """Return the least and the largest value of each octave, as `octaves` names them."""
+    """Return the least and the largest value of each octave, in the order of `octaves`."""
     powers = 1 << np.arange(bits - 1)
     low = np.concatenate([[-(1 << (bits - 1))], (1 - 2 * powers)[::-1], [0], powers])
     high = np.concatenate([[-(1 << (bits - 1))], -powers[::-1], [0], 2 * powers - 1])

@@ -21,6 +21,7 @@ from factory.coverage.record import Label, LayerCoverage, PointCoverage
 from factory.coverage.sums import Bins, Held, SumBins, growing, see_steps, squares
 from factory.dataflow import PIXELS, LayerVectors
 from factory.dataflow.sums import LayerSums
+from factory.spec import Progress
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ class LayerCounter:
         lengths = squares(flat.reshape(len(flat), -1))
         if pixel != PIXELS:
             lengths = lengths[nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]].sum(axis=1)
-        return self._columns.far(lengths, activation.values.min() >= 0, bins.field).any()
+        return bool(self._columns.far(lengths, bool(activation.values.min() >= 0), bins.field).any())
 
     @cached_property
     def _columns(self) -> Held:
@@ -298,6 +299,16 @@ class LayerCounter:
             if name in counted
         }
         return LayerCoverage(self.name, len(images), points)
+
+
+def images_done(progress: Progress | None, what: str, layer: int, layers: int, images: int) -> Callable[[int], None]:
+    """Return what is called with the number of images of a layer that are done, of `layers` times `images` in all."""
+
+    def step(done: int) -> None:
+        if progress:
+            progress(layer * images + done, layers * images, what)
+
+    return step
 
 
 def _name(name: str, kind: str) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
-from factory.coverage.layer import LayerCounter
+from factory.coverage.layer import LayerCounter, images_done
 from factory.coverage.passes import Codes, presence
 from factory.coverage.record import LayerCoverage, PointCoverage, union
 from factory.spec import InputError, Progress, check_range
@@ -274,9 +274,10 @@ def pick_tiles(
     if count is not None:
         check_range("pick", count, 1, 1 << 30)
     layers = [Tiles(counter, tuple(images)) for counter in counters]
-    cover = Cover(
-        [_of_tiles(tiles, progress and partial(progress, at, len(layers))) for at, tiles in enumerate(layers)]
-    )
+    cover = Cover([
+        _of_tiles(x, images_done(progress, f"coverage of {x.counter.name}", at, len(layers), len(images)))
+        for at, x in enumerate(layers)
+    ])  # fmt: skip
     search = _Search(layers, cover, cost)
     chosen, bound = [], 0
     while cover.left.any() and (count is None or len(chosen) < count):

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from factory.arithmetic.adders import Adder
 from factory.arithmetic.bits import MOST_BITS, Field
 from factory.arithmetic.labelled import LabelledArray, Selection
 from factory.coverage.activity import Activity, switching_activity
-from factory.coverage.layer import LayerCounter
+from factory.coverage.layer import LayerCounter, images_done
 from factory.coverage.pick import COSTS, PickedTiles, pick_tiles
 from factory.coverage.record import Coverage, merge, read_coverage
 from factory.dataflow import (
@@ -95,14 +94,11 @@ def coverage(
         with opened(source, dataflow, layers, psum_bits) as counted:
             layers_found = []
             for at, counter in enumerate(counted.counters):
-                step = progress and partial(_step, progress, counter.name, at, counted)
+                what = f"coverage of {counter.name}"
+                step = images_done(progress, what, at, counted.layers, len(counted.images))
                 layers_found.append(counter.coverage(counted.images, step=step))
             found.append(Coverage(counted.source, counted.flow.name, counted.array, tuple(layers_found)))
     return found[0] if len(found) == 1 else merge(found)
-
-
-def _step(progress: Progress, name: str, layer: int, counted: Counted, image: int) -> None:
-    progress(layer * len(counted.images) + image, counted.layers * len(counted.images), f"coverage of {name}")
 
 
 def merge_files(paths: Sequence[Path]) -> Coverage:

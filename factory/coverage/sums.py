@@ -55,6 +55,10 @@ class SumBins:
         sizes = dict(range=len(ENDS), octave=2 * self.bits, toggle=toggles, overflow=len(EVENTS))
         return {kind: np.zeros(size, bool) for kind, size in (sizes | self._sign_sizes).items()}
 
+    @cached_property
+    def _octaves(self) -> list[tuple[int, int]]:
+        return list(zip(*(ends.tolist() for ends in octave_ends(self.bits)), strict=True))
+
     @property
     def _sign_sizes(self) -> dict[str, int]:
         return {"sign": len(STEPS)} if self.signs else {}
@@ -63,7 +67,7 @@ class SumBins:
         """Return the bins that sums within the bounds could hit; of signs none."""
         found = self.none()
         found["range"][:] = True
-        for place, (low, high) in enumerate(zip(*octave_ends(self.bits), strict=True)):
+        for place, (low, high) in enumerate(self._octaves):
             found["octave"][place] = could_be(bounds, low, high).any()
         for bit in range(self.bits):
             found["toggle"][:, bit] = self._flips(bounds, bit).any(axis=(0, 1, 2))
@@ -80,8 +84,7 @@ class SumBins:
         if self.signs and wanted["sign"].any():
             return np.ones(shape, bool)
         found, outer = np.zeros(shape, bool), bounds.of_passes
-        low, high = octave_ends(self.bits)
-        ranges = [(low[place], high[place]) for place in np.flatnonzero(wanted["octave"])]
+        ranges = [self._octaves[place] for place in np.flatnonzero(wanted["octave"])]
         ranges += [(self.ends[place],) * 2 for place in np.flatnonzero(wanted["range"])]
         for first, last in ranges:
             found |= could_be(outer, first, last)
