@@ -21,6 +21,7 @@ _LAZY = {
     "export_vectors": ("factory.export", "export"),
     "verify_store": ("factory.verify", "verify_store"),
     "verify_export": ("factory.verify", "verify_export"),
+    "count_coverage": ("factory.coverage", "coverage"),
     "audit_overflow": ("factory.audit", "audit"),
 }
 """Entry points by name: the module that has each, and its name there. None has the name of a module of the package."""

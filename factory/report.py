@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import floor
 
 import h5py
 import numpy as np
@@ -159,7 +160,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
     for name, point in total.points.items():
         counts = point.counts
         numbers = (counts.bins, counts.hit, counts.unreachable, counts.missing)
-        rows.append((name, *numbers, f"{100 * counts.share:.1f} %", POINTS[name].meaning))
+        rows.append((name, *numbers, f"{floor(1000 * counts.share) / 10:.1f} %", POINTS[name].meaning))
         lines += [f"unreachable: {name}: {bins.sum()}: {reason}" for reason, bins in point.reasons.items()]
         if counts.missing:
             first = list(islice(point.labels(point.missing), _FIRST_BINS))
@@ -174,7 +175,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
 
 def selection_table(selection: PickedTiles, width: int = 0) -> str:
     """Return what `factory coverage --pick` prints: the picks with the curve of coverage over cost, and the bound."""
-    share = [f"{100 * bins / max(1, selection.reachable):.2f} %" for _, bins in selection.curve]
+    share = [f"{floor(10000 * bins / max(1, selection.reachable)) / 100:.2f} %" for _, bins in selection.curve]
     rows = [
         (pick.layer, pick.image, *pick.tiles.values(), cost, pick.new, pick.sole, part)
         for pick, (cost, _), part in zip(selection.picks, selection.curve, share, strict=True)

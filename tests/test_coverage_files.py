@@ -27,6 +27,7 @@ from factory.export import export
 from factory.spec import InputError
 
 FLOWS = ("ws", "os", "is")
+pytestmark = pytest.mark.untyped
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +128,9 @@ def test_an_export_has_the_coverage_of_what_its_files_hold(store, counted, tmp_p
 
 @pytest.mark.parametrize("flow", FLOWS)
 def test_what_is_missing_gets_vectors(store, tmp_path, flow):  # noqa: F811
-    before, said = coverage(store, dataflow=flow), []
+    before, said = coverage(store, dataflow=flow, psum_bits=8), []
     path = corners(tmp_path / "m.h5", missing=before, say=said.append)
-    after = merge([before, coverage(path, dataflow=flow)])
+    after = merge([before, coverage(path, dataflow=flow, psum_bits=8)])
     named = {line.split(":")[0] for line in said}
     assert {name for name, point in before.total.points.items() if point.missing.any()} - named
     for name, point in after.total.points.items():

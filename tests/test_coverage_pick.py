@@ -11,10 +11,13 @@ from factory.build.codes import store_codes
 from factory.cli import main
 from factory.coverage import POINTS, coverage, pick_from, read_picks
 from factory.coverage.pick import pick_tiles
+from factory.export import ExportOptions
+from factory.export.picks import export_picks
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, SystolicArray
 from factory.store import open_store
 
 FLOWS = ("ws", "os", "is")
+pytestmark = pytest.mark.untyped
 IMPLIED = ("activation", "weight")
 
 
@@ -77,7 +80,6 @@ def price_of(plain: PlainCoverage, cost: str) -> int:
     return words + len(passes) * cols if plain.flow == "ws" else len(passes) * (words + cols)
 
 
-@pytest.mark.untyped
 @pytest.mark.parametrize("cost", ["cycles", "words"])
 @pytest.mark.parametrize("flow", FLOWS)
 def test_the_greedy_choice_is_the_plain_one(flow, cost):
@@ -99,7 +101,6 @@ def test_the_greedy_choice_is_the_plain_one(flow, cost):
     assert len(few.picks) == 2 and few.reachable == found.reachable
 
 
-@pytest.mark.untyped
 def test_no_choice_costs_less_than_the_bound():
     layers = plain_layers("ws", images=1)[:1]
     counters = counters_of(layers)
@@ -115,7 +116,6 @@ def test_no_choice_costs_less_than_the_bound():
     assert 0 < found.least_cost <= min(covering) <= found.total_cost
 
 
-@pytest.mark.untyped
 @pytest.mark.parametrize("flow", FLOWS)
 def test_the_picks_catch_a_fault_that_one_pair_of_codes_in_one_element_shows(flow):
     layers = plain_layers(flow)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -16,6 +16,8 @@ from factory.dataflow import KnownLayer, dataflow_named
 from factory.spec import CodedLayer, CodedNetwork, ConvLayer, InputError
 from factory.synthetic import base_layer, dense_network
 
+_FEW_CODES = 32
+"""Up to how many codes there are layers, and images, of each, where the pairs of any are missing."""
 _SHOWN = 3
 """How many of the bins that stay missing are named."""
 
@@ -27,27 +29,30 @@ def missing_network(coverage: Coverage, signed: bool | None = None) -> CodedNetw
     the coverage has no code that only unsigned ones have). Raise InputError where nothing is missing, or none of it can
     be hit.
     """
-    wanted = {name: point for name, point in coverage.total.points.items() if point.missing.any()}
-    if not wanted:
+    points = coverage.total.points
+    left, hit = (_flat([getattr(point, name) for point in points.values()]) > 0 for name in ("missing", "hits"))
+    if not left.any():
         raise InputError(f"{coverage.source}: at least one bin must be missing, none is")
     spec = _spec(coverage, signed)
-    weights, codes = (_codes(wanted, axis) for axis in ("weight", "activation"))
-    low, high = spec.code_range
     most = {-spec.weight_qmax - 1, spec.weight_qmax}  # whose sums have the largest bounds there are
+    weights, codes = (_codes(points["pair"], axis) for axis in ("weight", "activation"))
+    low, high = spec.code_range
     network = dense_network(coverage.array, spec, sorted({*weights, *most}), [x for x in codes if low <= x <= high])
-    counters = [_counter(layer, coverage) for layer in network.layers]
-    images = range(len(network.images))
-    left = np.concatenate([point.missing.reshape(-1) for point in wanted.values()])
-    each = [np.logical_or.reduce([_hits(counter, image, wanted) for image in images]) for counter in counters]
-    layers, places = [], set()
+    counters, images = [_counter(layer, coverage) for layer in network.layers], range(len(network.images))
+    each = [np.logical_or.reduce([_hits(counter, points, image) for image in images]) for counter in counters]
+    layers, places = {}, set()
     while (gains := [int(np.count_nonzero(hits & left)) for hits in each]) and max(gains):
-        layers.append(gains.index(max(gains)))
-        for image in images:
-            hits = _hits(counters[layers[-1]], image, wanted) & left
-            if hits.any():
+        best = gains.index(max(gains))
+        layers[best] = [_hits(counters[best], points, image) for image in images]
+        left |= _hits(counters[best], points, None) & ~hit  # what other weights make reachable must be hit, too
+        for image, hits in enumerate(layers[best]):
+            if (hits & left).any():
                 places.add(image)
-                left &= ~hits
-    notes = tuple(_notes(wanted, left, counters))
+                hit = np.logical_or.reduce([hit, *(of_layer[image] for of_layer in layers.values())])
+                left &= ~hit
+        hit = np.logical_or.reduce([hit, *(layers[best][image] for image in places)])
+        left &= ~hit
+    notes = tuple(_notes(points, left, counters))
     if not layers:
         raise InputError(f"{coverage.source}: no corner case hits what is missing: {'; '.join(notes)}")
     kept = sorted(places)
@@ -70,13 +75,13 @@ def _spec(coverage: Coverage, signed: bool | None) -> ConvLayer:
     return base_layer(coverage.array, signed=signed, **fields)
 
 
-def _codes(wanted: dict[str, PointCoverage], axis: str) -> list[int]:
-    """Return the codes of an operand of which a pair is missing."""
-    if "pair" not in wanted:
-        return []
-    point = wanted["pair"]
-    others = tuple(at for at, name in enumerate(point.axes) if name != axis)
-    return [code for code, there in zip(point.axes[axis], point.missing.any(axis=others), strict=True) if there]
+def _codes(pairs: PointCoverage, axis: str) -> list[int]:
+    """Return the codes of an operand of which a pair is missing, or all of few."""
+    others = tuple(at for at, name in enumerate(pairs.axes) if name != axis)
+    there = pairs.missing.any(axis=others)
+    if there.any() and len(there) <= _FEW_CODES:
+        return list(pairs.axes[axis])
+    return [code for code, missing in zip(pairs.axes[axis], there, strict=True) if missing]
 
 
 def _counter(layer: CodedLayer, coverage: Coverage) -> LayerCounter:
@@ -85,15 +90,21 @@ def _counter(layer: CodedLayer, coverage: Coverage) -> LayerCounter:
     return layer_counter(known, coverage.array, dataflow_named(coverage.dataflow), low, high)
 
 
-def _hits(counter: LayerCounter, image: int, wanted: dict[str, PointCoverage]) -> Bool[np.ndarray, " bin"]:
-    """Return which bins of some points an image hits, those of one point after the other."""
-    found = counter.count(image)
-    return np.concatenate([
-        _onto(point, counter.universes[name].axes, found[name]).reshape(-1)
+def _hits(counter: LayerCounter, points: Mapping[str, PointCoverage], image: int | None) -> Bool[np.ndarray, " bin"]:
+    """Return which bins of some points an image hits, or (None) any could, those of one point after the other."""
+    could = {name: universe.could for name, universe in counter.universes.items()}
+    found = could if image is None else counter.count(image)
+    none = np.zeros((), bool)
+    return _flat([
+        _onto(point, counter.universes[name].axes, found[name])
         if name in found
-        else np.zeros(point.hits.size, bool)
-        for name, point in wanted.items()
+        else np.broadcast_to(none, point.hits.shape)
+        for name, point in points.items()
     ])  # fmt: skip
+
+
+def _flat(bins: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([each.reshape(-1) for each in bins])
 
 
 def _onto(point: PointCoverage, axes: dict[str, Sequence], bins: np.ndarray) -> np.ndarray:
@@ -105,10 +116,10 @@ def _onto(point: PointCoverage, axes: dict[str, Sequence], bins: np.ndarray) -> 
     return bins
 
 
-def _notes(wanted: dict[str, PointCoverage], left: np.ndarray, counters: Sequence[LayerCounter]) -> Iterator[str]:
+def _notes(points: Mapping[str, PointCoverage], left: np.ndarray, counters: Sequence[LayerCounter]) -> Iterator[str]:
     """Yield a line for each point of which bins stay missing, with the reason."""
     start = 0
-    for name, point in wanted.items():
+    for name, point in points.items():
         bins = left[start : start + point.hits.size].reshape(point.hits.shape)
         start += point.hits.size
         if bins.any():
