@@ -6,13 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from test_coverage_pick import labels_hit, run, store  # noqa: F401 (a fixture)
+from test_coverage_pick import counters_of, labels_hit, plain_layers, run, store  # noqa: F401 (a fixture)
 
 from factory.build.synthetic import corners
 from factory.coverage import (
     POINTS,
     Coverage,
-    activity_of,
     coverage,
     merge,
     read_coverage,
@@ -20,9 +19,8 @@ from factory.coverage import (
     to_yaml,
     write_activity,
 )
-from factory.coverage.activity import _counted
+from factory.coverage.activity import _counted, switching_activity
 from factory.coverage.record import NO_BIN
-from factory.coverage.sources import opened
 from factory.export import export
 from factory.spec import InputError
 
@@ -165,36 +163,47 @@ def test_bits_of_words_are_counted_as_one_by_one(bits):
     assert (found.words, found.pairs) == (900, 600)
 
 
-@pytest.mark.parametrize("flow", FLOWS)
-def test_activity_is_that_of_the_exports_words(store, tmp_path, flow):  # noqa: F811
-    """Check the buses against an export's own files, where the words are in stream order."""
-    activity = activity_of(store, flow, psum_bits=16)
-    with opened(store, flow, psum_bits=16) as held:
-        expected = {}
-        for counter in held.counters:
-            moving, _ = counter.form.sort(True, False)
-            for image in (0, 1):
-                vectors = counter.vectors.of_image(image)
-                sums = counter.form.stream(vectors.accumulator)
-                expected.setdefault("accumulator", []).append(sums)
-            del moving
-    toggles = sum(plain_bits(sums, 16)[0] for sums in expected["accumulator"])
-    np.testing.assert_array_equal(activity.buses["accumulator"].toggles, toggles)
-    text = write_activity(activity, tmp_path / "a.csv")
-    lines = list(csv.DictReader(io.StringIO(text)))
-    found = {
-        (int(x["lane"]), int(x["bit"])): int(x["toggles"])
-        for x in lines
-        if (x["codes"], x["bus"]) == ("real", "accumulator")
+def plain_words(plain, words) -> dict[str, np.ndarray]:
+    """Return what crosses each bus in one pass, `(word, lane)`."""
+    at = np.array(words)[..., 1:]  # (word, lane, term, activation or weight)
+    activation, weight = at[..., 0], at[..., 1]
+    operands = {
+        "ws": lambda: (activation[:, 0], weight[0]),
+        "os": lambda: (activation[:, 0].T, weight[0].T),
+        "is": lambda: (activation[0], weight[:, 0]),
+    }[plain.flow]()
+    return dict(zip(("activation", "weight"), operands, strict=True)) | {
+        plain.inside: (activation * weight).sum(axis=2)
     }
-    assert found == {place: toggles[place] for place in np.ndindex(toggles.shape)}
-    saif = write_activity(activity, tmp_path / "a.saif")
-    assert saif.count("(TC ") == sum(x.toggles.size for x in activity.buses.values()) and saif.count("(") == saif.count(
-        ")"
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+def test_activity_is_that_of_plain_passes(flow, tmp_path):
+    layers = plain_layers(flow)
+    activity = switching_activity(counters_of(layers), (0, 1), "here")
+    expected: dict[str, list] = {}
+    for plain in (plain for images in layers for plain in images):
+        for _, words in plain.passes():
+            for bus, held in plain_words(plain, words).items():
+                bits = {"activation": 2, "weight": 3}.get(bus, 6)
+                expected.setdefault(bus, []).append((len(held), *plain_bits(held[None], bits)))
+    for bus, found in expected.items():
+        counts, toggles, ones, zeros = (np.sum([each[at] for each in found], axis=0) for at in range(4))
+        mine = activity.buses[bus]
+        np.testing.assert_array_equal(mine.toggles, toggles)
+        np.testing.assert_array_equal(mine.ones, ones)
+        np.testing.assert_array_equal(mine.zeros, zeros)
+        assert (mine.words, mine.pairs) == (counts, counts - len(found))
+    lines = list(csv.DictReader(io.StringIO(write_activity(activity, tmp_path / "a.csv"))))
+    assert len(lines) == 2 * sum(x.toggles.size for x in activity.buses.values())
+    assert sum(int(x["toggles"]) for x in lines if x["codes"] == "real") == sum(
+        x.toggles.sum() for x in activity.buses.values()
     )
+    saif = write_activity(activity, tmp_path / "a.saif")
+    assert saif.count("(TC ") == len(lines) // 2 and saif.count("(") == saif.count(")")
     data = json.loads(write_activity(activity, tmp_path / "a.json"))
     assert data["real"]["activation"]["hamming"] == activity.buses["activation"].hamming
-    assert data["random"]["weight"] == data["real"]["weight"] | {} or len(data["random"]) == len(data["real"])
+    assert data["random"]["activation"] != data["real"]["activation"] and data["random"].keys() == data["real"].keys()
 
 
 def test_the_command_prints_and_writes(store, tmp_path, capsys, monkeypatch):  # noqa: F811
