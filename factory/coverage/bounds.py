@@ -45,14 +45,17 @@ class Bounds:
     @cached_property
     def of_passes(self) -> Bounds:
         """The bounds of any word and lane of a pass, where axes are `(loop, pass, word, lane)`."""
-        lows, highs = (self.low, self.least), (self.high, self.most)
-        low, least = (x.min(axis=(2, 3)) for x in lows)
-        high, most = (x.max(axis=(2, 3)) for x in highs)
-        return Bounds(low, high, least, most)
+        low, high = self.low.min(axis=(2, 3)), self.high.max(axis=(2, 3))
+        if self.least is self.low and self.most is self.high:
+            return Bounds(low, high, low, high)
+        return Bounds(low, high, self.least.min(axis=(2, 3)), self.most.max(axis=(2, 3)))
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Bounds:
         """Return the bounds with the same done to each of the arrays."""
-        return Bounds(change(self.low), change(self.high), change(self.least), change(self.most))
+        low, high = change(self.low), change(self.high)
+        if self.least is self.low and self.most is self.high:
+            return Bounds(low, high, low, high)
+        return Bounds(low, high, change(self.least), change(self.most))
 
 
 def sum_bounds(
@@ -72,11 +75,17 @@ def _weighted(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Su
     largest = max(abs(int(end)) for end in (weight.min(), weight.max())), max(-int(low.min()), int(high.max()))
     most = weight.shape[-1] * prod(largest)
     kind = np.float32 if most < _EXACT_FLOATS else np.float64
-    shape, terms = weight.shape[:-1], weight.reshape(len(weight), -1, weight.shape[-1]).astype(kind)
-    ends = np.stack([low, high], axis=-1).astype(kind)
-    sums = np.maximum(terms, 0) @ ends + np.minimum(terms, 0) @ ends[..., ::-1]
-    integer = np.int32 if most < np.iinfo(np.int32).max else np.int64
-    return sums[..., 0].astype(integer).reshape(shape), sums[..., 1].astype(integer).reshape(shape)
+    shape, terms = weight.shape[:-1], weight.reshape(len(weight), -1, weight.shape[-1])
+    rises, falls = (end(terms, 0).astype(kind) for end in (np.maximum, np.minimum))
+    integer, found = np.int32 if most < np.iinfo(np.int32).max else np.int64, []
+    for near, far in ((low, high), (high, low)):
+        sums = sum(
+            np.einsum("lvt,lt->lv", signed, end.astype(kind))
+            for signed, end in ((rises, near), (falls, far))
+            if end.any()
+        )
+        found.append(np.broadcast_to(sums, terms.shape[:2]).astype(integer).reshape(shape))
+    return found[0], found[1]
 
 
 @cache

@@ -23,6 +23,9 @@ from factory.dataflow import PIXELS, LayerVectors
 from factory.dataflow.sums import LayerSums
 from factory.spec import Progress
 
+_AT_ONCE = 4
+"""How many thresholds an accumulator costs as much as a sum to look at."""
+
 
 @dataclass(frozen=True)
 class Universe:
@@ -193,23 +196,29 @@ class LayerCounter:
 
     def count(self, image: int, of_tile: bool = False) -> dict[str, np.ndarray]:
         """Return which bins of every point an image hits; or of those points alone that one tile decides."""
-        vectors, mapping = self.vectors.of_image(image), self.form.mapping
+        vectors = self.vectors.of_image(image)
         activation = self.form.arrange(vectors.activation, True)
         mask = self.pairs.mask(activation, True)
         found = {
             "activation": mask.any(axis=(0, 1, 2)),
-            "weight": self.weight_mask.any(axis=(0, 1, 2)),
+            "weight": self.universes["weight"].could,
             "pair": self.pairs.pairs(mask, self.weight_mask),
             **_named(self._inside_name, self._look_inside(activation)),
         }
         if of_tile:
             return found
-        found |= {"tile": tiles(mapping, whole=False), "border": borders(mapping, whole=False)}
+        found |= self._geometry
         if self.outside is not None:
             found |= _named("accumulator", self._look_outside(vectors))
         if self._at is not None:
             found["threshold"] = self._at_thresholds(vectors.accumulator)
         return found
+
+    @cached_property
+    def _geometry(self) -> dict[str, np.ndarray]:
+        """What any image hits of the points that the geometry alone decides."""
+        mapping = self.form.mapping
+        return {"tile": tiles(mapping, whole=False), "border": borders(mapping, whole=False)}
 
     def wanted(self, name: str, bins: SumBins) -> Bins:
         """Return the bins of sums that could be hit."""
@@ -252,13 +261,16 @@ class LayerCounter:
         return Held(self._sums(self._ends[0], self.vectors.weight).columns(self.vectors.weight).T)
 
     @cached_property
-    def _at(self) -> Int64[np.ndarray, "oc level offset"] | None:
+    def _at(self) -> Integer[np.ndarray, "oc level offset"] | None:
         """The accumulators at and beside the selected channels' thresholds; None where sums are not whole."""
         source, mapping = self.vectors.source, self.form.mapping
         if source.threshold is None or not mapping.sums_all:
             return None
         threshold, direction = (x[...][mapping.channels].astype(np.int64) for x in (source.threshold, source.direction))
-        return threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
+        at = threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
+        held = np.iinfo(np.int32)
+        # comparing integers of one type is much faster
+        return at.astype(np.int32) if held.min <= at.min() and at.max() <= held.max else at
 
     def _threshold_universe(self) -> Universe:
         low, high = (self.form.mapping.untile(self._by_channel(ends)).values for ends in self._output_ends[:2])
@@ -270,7 +282,7 @@ class LayerCounter:
         could = self.universes["threshold"].could
         found = np.zeros(could.shape, bool)
         values = self.form.mapping.untile(sums).values.reshape(len(self._at), -1)
-        for part in growing(len(values), values.shape[1]):
+        for part in growing(len(values), _AT_ONCE * values.shape[1]):
             left = np.argwhere(could & ~found).tolist()
             for level, offset in left:
                 found[level, offset] = (values[part] == self._at[part, level, offset, None]).any()

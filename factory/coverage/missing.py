@@ -39,12 +39,17 @@ def missing_network(coverage: Coverage, signed: bool | None = None) -> CodedNetw
     low, high = spec.code_range
     network = dense_network(coverage.array, spec, sorted({*weights, *most}), [x for x in codes if low <= x <= high])
     counters, images = [_counter(layer, coverage) for layer in network.layers], range(len(network.images))
-    each = [np.logical_or.reduce([_hits(counter, points, image) for image in images]) for counter in counters]
-    layers, places = {}, set()
-    while (gains := [int(np.count_nonzero(hits & left)) for hits in each]) and max(gains):
+    could = [_hits(counter, points, None) for counter in counters]
+    reach = list(could)  # of layers that were looked at what they hit, of the others what they could
+    seen, layers, places = {}, {}, set()
+    while (gains := [int(np.count_nonzero(bins & left)) for bins in reach]) and max(gains):
         best = gains.index(max(gains))
-        layers[best] = [_hits(counters[best], points, image) for image in images]
-        left |= _hits(counters[best], points, None) & ~hit  # what other weights make reachable must be hit, too
+        if best not in seen:
+            seen[best] = [_hits(counters[best], points, image) for image in images]
+            reach[best] = np.logical_or.reduce(seen[best])
+            continue
+        layers[best] = seen[best]
+        left |= could[best] & ~hit  # what other weights make reachable must be hit, too
         for image, hits in enumerate(layers[best]):
             if (hits & left).any():
                 places.add(image)

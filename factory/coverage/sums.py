@@ -21,7 +21,7 @@ from factory.coverage.bounds import Bounds, could_be, could_flip, could_leave, o
 from factory.coverage.points import EDGES, ENDS, EVENTS, STEPS
 
 Bins = dict[str, np.ndarray]
-_FEWEST, _MOST = 1 << 13, 1 << 18
+_FEWEST, _MOST = 1 << 15, 1 << 18
 """How many values are looked at first, and at most at once: few are enough for most bins."""
 _SIGN_PLACES = np.array(
     [sum(3**place * "-0+".index(sign) for place, sign in zip((2, 1, 0), step.split(), strict=True))
