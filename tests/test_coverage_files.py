@@ -125,7 +125,7 @@ def test_an_export_has_the_coverage_of_what_its_files_hold(store, counted, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("flow", FLOWS[:1])
+@pytest.mark.parametrize("flow", FLOWS)
 def test_what_is_missing_gets_vectors(store, tmp_path, flow):  # noqa: F811
     before, said = coverage(store, dataflow=flow, psum_bits=8), []
     path = corners(tmp_path / "m.h5", missing=before, say=said.append)

@@ -23,6 +23,8 @@ from factory.dataflow import PIXELS, LayerVectors
 from factory.dataflow.sums import LayerSums
 from factory.spec import Progress
 
+_ROUNDING = 1e-6
+"""More than floats can be wrong by."""
 _AT_ONCE = 4
 """How many thresholds an accumulator costs as much as a sum to look at."""
 
@@ -234,7 +236,22 @@ class LayerCounter:
             return self._by_lane(bounds).each(lambda ends: ends.swapaxes(0, 1))
 
         moving, held = self.form.sort(activation, self.weight)
-        return self.inside.look(moving, held, self.bounds, self.wanted(self._inside_name, self.inside), real)
+        wanted = self.wanted(self._inside_name, self.inside)
+        return self.inside.look(moving, held, self._scaled(low, high), wanted, real)
+
+    def _scaled(self, low: np.ndarray, high: np.ndarray) -> Bounds:
+        """Return bounds of each pass where codes are `low .. high`, 0 among them, from those of any input.
+
+        Where all codes of a loop are at most a share of their ends, so are its sums.
+        """
+        share = np.zeros(len(low))
+        for codes, ends in zip((low, high), self._term_ends, strict=True):
+            part = np.divide(codes, ends, out=np.zeros(codes.shape), where=codes * ends.astype(np.int64) > 0)
+            share = np.maximum(share, part.max(axis=1))
+        outer = self.bounds.of_passes
+        least = np.floor(outer.least * share[:, None] - _ROUNDING).astype(np.int64)[..., None, None]
+        most = np.ceil(outer.most * share[:, None] + _ROUNDING).astype(np.int64)[..., None, None]
+        return Bounds(least, most, least, most)
 
     def _look_outside(self, vectors: LayerVectors) -> Bins:
         bins = self.outside
@@ -243,7 +260,7 @@ class LayerCounter:
         if wanted["overflow"].any() and self._may_leave(vectors.activation, bins):
             rows = self._sums(vectors.activation, vectors.weight).rows(vectors.activation)
             step = prod(vectors.weight.size(axis) for axis in self.form.terms)
-            see_steps(rows, self._columns, bins, wanted, found, step)
+            see_steps(rows, self._columns, bins, wanted, found, step, vectors.accumulator.values.reshape(len(rows), -1))
         return found
 
     def _may_leave(self, activation: LabelledArray, bins: SumBins) -> bool:
