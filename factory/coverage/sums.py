@@ -23,6 +23,10 @@ from factory.coverage.points import EDGES, ENDS, EVENTS, STEPS
 Bins = dict[str, np.ndarray]
 _FEWEST, _MOST, _GROWTH = 1 << 13, 1 << 18, 4
 """How many values are looked at first, and at most at once: few are enough for most bins."""
+_OF_STEPS = ("sign", "overflow")
+"""The kinds of bins that need more than the last sums."""
+_FEW_LOOPS = 2
+"""From how many loops on passes are multiplied side by side."""
 _FEW_OCTAVES = 8
 """Up to how many octaves are looked for one by one, which is faster than to find that of each sum."""
 _SIGN_PLACES = np.array(
@@ -174,7 +178,13 @@ class SumBins:
 
     def _see_some(self, moving: np.ndarray, held: np.ndarray, places: np.ndarray, wanted: Bins, found: Bins) -> None:
         loops, passes = np.divmod(places, held.shape[1])
-        for loop in np.unique(loops):
+        several = np.unique(loops)
+        if len(several) > _FEW_LOOPS and not any(wanted[kind].any() for kind in _OF_STEPS if kind in wanted):
+            columns = held[loops, passes].swapaxes(1, 2).astype(np.float64)
+            for words in moving.swapaxes(0, 1):
+                self.see((words[loops].astype(np.float64) @ columns).astype(np.int64), wanted, found)
+            return
+        for loop in several:
             for words in moving[loop]:
                 self.see_passes(words, held[loop, passes[loops == loop]], wanted, found)
 
