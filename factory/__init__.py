@@ -12,6 +12,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "open_store": ("factory.store", "open_store"),
+    "plan_dataset": ("factory.dataset.planning", "plan_dataset"),
+    "build_dataset": ("factory.dataset.engine", "build_dataset"),
+    "open_dataset": ("factory.dataset", "open_dataset"),
     "load_weights": ("factory.checkpoint", "load_weights"),
     "import_checkpoint": ("factory.checkpoint", "import_checkpoint"),
     "lower_network": ("factory.lower", "lower"),
@@ -23,6 +26,7 @@ _LAZY = {
     "verify_export": ("factory.verify", "verify_export"),
     "count_coverage": ("factory.coverage", "coverage"),
     "audit_overflow": ("factory.audit", "audit"),
+    "write_report": ("factory.report", "report"),
 }
 """Entry points by name: the module that has each, and its name there. None has the name of a module of the package."""
 

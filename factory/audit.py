@@ -24,7 +24,7 @@ from factory.spec import (
     psum_range,
     valid_taps,
 )
-from factory.store import Store, StoredLayer
+from factory.store import LayerStore, StoredLayer
 
 BLOCK_BYTES = 1 << 24
 
@@ -116,11 +116,12 @@ class LayerAudit:
 
 
 def audit(
-    source: TrainedNetwork | Store,
+    source: TrainedNetwork | LayerStore,
     psum_bits: int | None = None,
     activation_bits: int | None = None,
     activation_signed: bool | None = None,
     array: SystolicArray | None = None,
+    observe: bool = True,
 ) -> tuple[LayerAudit, ...]:
     """Audit every layer of a trained network, or every layer of a store together with what the store observed.
 
@@ -128,14 +129,15 @@ def audit(
     first; what is not given is the layer's own. With neither given the PE reads every code as it is, and codes that do
     not fit the layer's own width and sign are counted all the same. `array` is a store's own, or 8 x 8 by default, and
     `psum_bits` the array's own by default.
-    Reading a store takes `BLOCK_BYTES` at a time. Raise InputError for a width out of range or another array's store.
+    Reading a store takes `BLOCK_BYTES` at a time; of its images nothing is read unless `observe`. Raise InputError for
+    a width out of range or another array's store.
     """
+    stored = not isinstance(source, TrainedNetwork)
     if psum_bits is None:
-        psum_bits = (source.array if isinstance(source, Store) else array or SystolicArray()).psum_bits
+        psum_bits = (source.array if stored else array or SystolicArray()).psum_bits
     _check_width("psum_bits", psum_bits, 2, 32)
     if activation_bits is not None:
         _check_width("activation_bits", activation_bits, 1, 16)
-    stored = isinstance(source, Store)
     array = _array_of(source, array) if stored else array or SystolicArray()
     as_is = activation_bits is None and activation_signed is None
     audits = []
@@ -151,7 +153,7 @@ def audit(
         sums = _worst_case(spec, array, weight, *read, psum_bits)
         reachable = Range(int(bounds[0].min()), int(bounds[1].max()))
         unfit = int((~pe.fits(np.arange(reachable.low, reachable.high + 1))).sum())
-        observed = _observe(layer, pe) if stored else None
+        observed = _observe(layer, pe) if stored and observe else None
         audits.append(LayerAudit(spec.name, psum_bits, pe, reachable, unfit, *sums, observed))
     return tuple(audits)
 
@@ -256,7 +258,7 @@ def _blocks(dataset: Any) -> Iterator[np.ndarray]:
             yield dataset[(*index, slice(start, start + step))]
 
 
-def _array_of(store: Store, array: SystolicArray | None) -> SystolicArray:
+def _array_of(store: LayerStore, array: SystolicArray | None) -> SystolicArray:
     size = store.array.rows, store.array.cols
     if array is not None and (array.rows, array.cols) != size:
         raise InputError(f"{store.path}: array must be {size[0]} x {size[1]}, not {array.rows} x {array.cols}")

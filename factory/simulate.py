@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Timer
 from types import MappingProxyType
 
 from factory.fileplan import read_plan
-from factory.spec import ComparisonError, InputError, Progress
+from factory.spec import ComparisonError, InputError, Progress, check_range
 from factory.testbench import DEVICE_LIST, LIST, TOP, Bench, bench_of, write_given
 
 
@@ -77,8 +78,18 @@ def find_simulator(name: str | None = None) -> Simulator:
 
 _JOB = re.compile(r"JOB (\d+) (.*)")
 _PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
-_WRONG = re.compile(r"(?:MISMATCH|FAIL) (.*)")
+_WRONG = re.compile(r"(MISMATCH|FAIL) (.*)")
+_STALLED = "no word has moved"
 _SAID = 20
+_MOST_SEED = (1 << 31) - 1
+_MOST_LINES = 10_000
+PASS, MISMATCH, NO_BANNER, TIMEOUT, CRASH, COMPILE = "pass", "mismatch", "no banner", "timeout", "crash", "compile"
+STATES = (PASS, MISMATCH, NO_BANNER, TIMEOUT, CRASH, COMPILE)
+"""How a simulation can end; the last one: it does not compile."""
+
+
+class CompileError(InputError):
+    """A testbench and a device do not compile."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +109,97 @@ class SimulationResult:
 def compile_bench(directory: Path, build: Path, simulator: Simulator, device: Sequence[Path] = ()) -> None:
     """Compile the testbench in `directory` with the device's sources (default: the reference array) into `build`.
 
-    Raise InputError with the simulator's messages where it does not compile.
+    Raise CompileError with the simulator's messages where it does not compile.
     """
     sources = [str(path.resolve()) for path in device] or ["-f", DEVICE_LIST]
     command = simulator.compile(build.resolve(), TOP, ["-f", LIST, *sources])
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     if done.returncode:
         said = "\n".join((done.stderr + done.stdout).splitlines()[:_SAID])
-        raise InputError(f"the testbench must compile with {simulator.name}, it does not:\n{said}")
+        raise CompileError(f"the testbench must compile with {simulator.name}, it does not:\n{said}")
+
+
+@dataclass(frozen=True)
+class BenchRun:
+    """How a run of a testbench ended.
+
+    `code` is the process's exit code, None where it was ended at its time limit; `said` are its lines, the jobs' apart.
+    """
+
+    bench: Bench
+    code: int | None
+    said: tuple[str, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether it says that it passed, and compared what the bench counts."""
+        counts = [(int(found[1]), int(found[2])) for found in map(_PASS.match, self.said) if found]
+        return self.code == 0 and counts == [(self.bench.jobs, self.bench.compared)] and self.bench.compared > 0
+
+    @property
+    def wrong(self) -> list[str]:
+        """What the testbench found wrong, in its words, the first word first."""
+        return [found[2] for found in map(_WRONG.search, self.said) if found]
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`. A device that gives no more words is a timeout, of simulated time or of the clock's."""
+        if self.passes:
+            return PASS
+        found = [found for found in map(_WRONG.search, self.said) if found]
+        if any(each[1] == "MISMATCH" for each in found):
+            return MISMATCH
+        if self.code is None or any(_STALLED in each[2] for each in found):
+            return TIMEOUT
+        if found:
+            return MISMATCH
+        return NO_BANNER if self.code == 0 else CRASH
+
+
+def watch_bench(
+    directory: Path,
+    build: Path,
+    simulator: Simulator,
+    bench: Bench,
+    stall: int | None = None,
+    progress: Progress | None = None,
+    log: Path | None = None,
+    limit: float | None = None,
+) -> BenchRun:
+    """Run what `compile_bench` made, for at most `limit` seconds, and return how it ended.
+
+    Every word that the device gives goes into the file `log`, and the run does not end at mismatches then.
+    """
+    command = [*simulator.run(build.resolve(), TOP), f"+stall={stall or 0}"]
+    if log is not None:
+        command.append(f"+dump={log.resolve()}")
+    said: list[str] = []
+    ended: list[bool] = []
+    with subprocess.Popen(
+        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+
+        def end() -> None:
+            ended.append(True)
+            process.kill()
+
+        timer = Timer(limit, end) if limit is not None else None
+        try:
+            if timer is not None:
+                timer.start()
+            for line in map(str.rstrip, process.stdout):
+                job = _JOB.match(line)
+                if job and progress:
+                    progress(int(job[1]), bench.jobs, job[2])
+                elif not job and (len(said) < _MOST_LINES or _PASS.match(line)):
+                    said.append(line)
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+    return BenchRun(bench, None if ended else process.returncode, tuple(said))
 
 
 def run_bench(
@@ -117,33 +211,12 @@ def run_bench(
     progress: Progress | None = None,
     log: Path | None = None,
 ) -> SimulationResult:
-    """Run what `compile_bench` made; raise ComparisonError unless it passes and compared what `bench` counts.
-
-    Every word that the device gives goes into the file `log`, and the run does not end at mismatches then.
-    """
-    command = [*simulator.run(build.resolve(), TOP), f"+stall={stall or 0}"]
-    if log is not None:
-        command.append(f"+dump={log.resolve()}")
-    said: list[str] = []
-    with subprocess.Popen(
-        command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
-        try:
-            for line in map(str.rstrip, process.stdout):
-                job = _JOB.match(line)
-                if job and progress:
-                    progress(int(job[1]), bench.jobs, job[2])
-                elif not job:
-                    said.append(line)
-        except BaseException:
-            process.kill()
-            raise
-    passed = [found for found in map(_PASS.match, said) if found]
-    counts = [(int(found[1]), int(found[2])) for found in passed]
-    if process.returncode == 0 and counts == [(bench.jobs, bench.compared)] and bench.compared > 0:
+    """Run what `compile_bench` made; raise ComparisonError unless it passes and compared what `bench` counts."""
+    run = watch_bench(directory, build, simulator, bench, stall, progress, log)
+    if run.passes:
         return SimulationResult(simulator.name, bench.jobs, bench.compared, bench.unchecked)
-    wrong = [found[1] for found in map(_WRONG.search, said) if found] or said[:_SAID]
-    if process.returncode == 0:
+    wrong = run.wrong or list(run.said[:_SAID])
+    if run.code == 0:
         wrong.append(f"{bench.jobs} jobs must run and {bench.compared} words be compared")
     raise ComparisonError("\n".join([f"{directory}: the simulation with {simulator.name} failed", *wrong]))
 
@@ -165,8 +238,8 @@ def simulate(
 
     `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of
     another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random
-    stalls of every handshake. `progress` is called with the jobs done, the jobs in all, and the last one. `dump` is a
-    new folder for what the device gives, in files like the export's own.
+    stalls of every handshake; 0: none. `progress` is called with the jobs done, the jobs in all, and the last one.
+    `dump` is a new folder for what the device gives, in files like the export's own.
 
     Raise ComparisonError where a word is not what it must be, or where not every word was compared; InputError where
     there is no testbench, no simulator, or where the device does not compile.
@@ -174,6 +247,8 @@ def simulate(
     directory = Path(directory)
     if dump is not None and Path(dump).exists():
         raise InputError(f"{dump}: must be a new folder, it is there already", options=("dump",))
+    if stall is not None:
+        check_range("stall", stall, 0, _MOST_SEED)
     bench = bench_of(read_plan(directory))
     if not (directory / LIST).is_file():
         raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")

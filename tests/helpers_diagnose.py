@@ -27,8 +27,8 @@ NOISE = {
 """Words that no fault explains."""
 
 
-def plain_layer(store, folder: Path, image: int = 0) -> Plain:
-    """Return the exported part of a layer for plain arithmetic, from the store's own arrays."""
+def plain_layer(store, folder: Path, image: int = 0, other: int = 1) -> Plain:
+    """Return the exported part of a layer for plain arithmetic, from the store's own arrays, of two of its images."""
     plan = read_plan(folder)
     mapping = plan.layers[0].mapping
     spec, layer = mapping.spec, store.layer(mapping.spec.name)
@@ -54,13 +54,18 @@ def plain_layer(store, folder: Path, image: int = 0) -> Plain:
     border = np.ones((spec.padded_height, spec.padded_width), bool)
     border[top : spec.padded_height - bottom, left : spec.padded_width - right] = False
     return Plain(
-        tiles.astype(np.int64), cut(layer.activation[image]), cut(layer.activation[1]), spec.kernel[0], spec.stride[0],
-        spec.padded_width, (spec.out_height, spec.out_width), border.reshape(-1), mapping.tile_pixels,
+        tiles.astype(np.int64), cut(layer.activation[image]), cut(layer.activation[other]), spec.kernel[0],
+        spec.stride[0], spec.padded_width, (spec.out_height, spec.out_width), border.reshape(-1), mapping.tile_pixels,
     )  # fmt: skip
 
 
 def write_words(path: Path, words: np.ndarray, tile: int, bits: int = 16) -> Path:
     """Write `(..., ot, onij, col)` or psums as words of a lane for each col, in the order of the notebook's files."""
+    path.write_text(text_of(words, tile, bits))
+    return path
+
+
+def text_of(words: np.ndarray, tile: int, bits: int = 16) -> str:
     if words.ndim == 3 and words.shape[1] != tile:  # pixel tiles outside
         ots, pixels, cols = words.shape
         words = words.reshape(ots, pixels // tile, tile, cols).swapaxes(0, 1)
@@ -68,5 +73,4 @@ def write_words(path: Path, words: np.ndarray, tile: int, bits: int = 16) -> Pat
     for word in words.reshape(-1, words.shape[-1]).tolist():
         lanes = ["x" * bits if value == X else format(value % (1 << bits), f"0{bits}b") for value in reversed(word)]
         lines.append("".join(lanes))
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return path
+    return "".join(f"{line}\n" for line in lines)

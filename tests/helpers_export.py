@@ -11,7 +11,8 @@ from helpers_network import integer_network, odd_network, random_pixels
 
 from factory.arithmetic.integer import max_pool, threshold_codes
 from factory.arithmetic.tiling import tile_activation, tile_weight
-from factory.dataflow import KnownLayer
+from factory.dataflow import DATAFLOWS, ROLES, KnownLayer
+from factory.memfile import load_profile, profile_names
 from factory.spec import ConvLayer, InputError, LayerSet, SystolicArray, part1, part2
 
 
@@ -35,6 +36,15 @@ class MemoryStore:
         if name not in self.layers:
             raise InputError(f"{self.path}: layer must be one of {' '.join(self.layers)}, not {name}")
         return self.layers[name]
+
+
+SHIPPED = [
+    (flow, name)
+    for flow in DATAFLOWS
+    for name in profile_names(flow)
+    if not all(ROLES[layout.role].edge for layout in load_profile(name, flow).layouts)
+]
+"""Every shipped profile of memories, those of what crosses the array's edges alone left out."""
 
 
 def reference_store(folder: Path, name: str) -> MemoryStore:

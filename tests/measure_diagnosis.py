@@ -1,4 +1,4 @@
-"""What a diagnosis names for planted faults, noise and wrong arrays: a program, `faults` or `arrays`, JSON lines.
+"""What a diagnosis names: a program, `faults`, `arrays`, `corner_faults` or `corner_arrays`, JSON lines.
 
 It is a program so that it runs without the checks of shapes and types, which take longer than the diagnoses.
 """
@@ -10,15 +10,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from helpers_bench import export_bench, given_store, random_store
-from helpers_diagnose import NOISE, SQUEEZED, plain_layer, write_words
+from helpers_diagnose import NOISE, SQUEEZED, plain_layer, text_of
 from mutants.array import MUTANTS
 from mutants.causes import CAUSES
-from mutants.faults import FAULTS, PAIRS, Fault, relu
+from mutants.corners import RAMP, SHOWN, corner_store, write_vectors
+from mutants.faults import FAULTS, PAIRS, Fault, Plain, narrow, relu
 
 from factory.build import build
 from factory.diagnose import Diagnosis, diagnose
@@ -34,6 +36,12 @@ STALLED = {
     "an activation does not wait for its weight",
     "an output does not wait to be taken",
 }
+HANGING = STALLED | {
+    "the kernel is as wide as it is high",
+    "the kernel is as high as it is wide",
+    "the accumulation is one it short",
+}
+MAPS, MORE_IMAGES = ("conv", "strided", "axes"), ("ramp", "all-max")
 FIELDS = {
     "stride": dict(stride=2, kernel=2, padding=0, height=7, width=6),
     "simd": dict(activation_bits=2),
@@ -50,10 +58,11 @@ OPTIONS = {
 def row(what: str, flow: str, found: Diagnosis) -> dict:
     """Return what is named, as plain values."""
     first = found.causes[0] if found.causes else None
+    looked = found.case
     return {
         "what": what,
         "flow": flow,
-        "wrong": int(np.count_nonzero(found.case.wrong)) if found.case else 0,
+        "wrong": first.wrong if first else int(np.count_nonzero(looked.wrong)) if looked else 0,
         "names": [first.name, *first.same] if first else [],
         "pair": [hypothesis.name for hypothesis in first.hypotheses] if first else [],
         "explained": first.explained if first else 0,
@@ -63,17 +72,33 @@ def row(what: str, flow: str, found: Diagnosis) -> dict:
 
 def faults(folder: Path) -> Iterator[dict]:
     """Yield what is named for every planted fault, pair and noise, on the squeezed layer of an array of 4 x 4."""
-    store = build(folder / "store.h5", images="samples", pick="0:2", layers="features.27")
+    with open_store(build(folder / "store.h5", images="samples", pick="0:2", layers="features.27")) as store:
+        for flow in SQUEEZED:
+            export(store, folder / flow, layers="features.27", images="all", rows=4, cols=4, **SQUEEZED[flow])
+            yield from _planted(folder / flow, flow, [plain_layer(store, folder / flow)])
+
+
+def corner_faults(folder: Path) -> Iterator[dict]:
+    """Yield the same on a layer of the corner store of such an array, for three images."""
+    store = corner_store(SystolicArray(4, 4))
+    layer, *_ = RAMP.split("/")
+    images = sorted(map(store.images.origin.index, ("ramp", "binary", "checkerboard-row-pixel")))
+    for flow in SQUEEZED:
+        export(store, folder / flow, layers=layer, images=",".join(map(str, images)), **SQUEEZED[flow])
+        pairs = zip(images, images[1:] + images[:1], strict=True)
+        plains = [plain_layer(store, folder / flow, *pair) for pair in pairs]
+        bits = max(map(narrow, plains))  # one device, of one width
+        yield from _planted(folder / flow, flow, [replace(plain, result_bits=bits) for plain in plains])
+
+
+def _planted(folder: Path, flow: str, plains: list[Plain]) -> Iterator[dict]:
     noises = [Fault(what, (), lambda p, n=noise: n(np.random.default_rng(1), relu(p.acc())))
               for what, noise in NOISE.items()]  # fmt: skip
-    for flow, options in SQUEEZED.items():
-        export(store, folder / flow, layers="features.27", images="all", rows=4, cols=4, **options)
-        with open_store(store) as opened:
-            plain = plain_layer(opened, folder / flow)
-        for fault in (*FAULTS, *PAIRS, *noises):
-            if flow in fault.flows:
-                dump = write_words(folder / "given.txt", fault.words(plain), plain.tile)
-                yield row(fault.what, flow, diagnose(folder / flow, [dump], role=fault.role))
+    dump = folder.with_suffix(".txt")
+    for fault in (*FAULTS, *PAIRS, *noises):
+        if flow in fault.flows:
+            dump.write_text("".join(text_of(fault.words(plain), plain.tile) for plain in plains))
+            yield row(fault.what, flow, diagnose(folder, [dump], role=fault.role))
 
 
 def arrays(folder: Path) -> Iterator[dict]:
@@ -86,6 +111,23 @@ def arrays(folder: Path) -> Iterator[dict]:
         shutil.rmtree(place)
 
 
+def corner_arrays(folder: Path) -> Iterator[dict]:
+    """Yield what is named for every wrong array on the corner store: on a layer that catches it, for some images.
+
+    A mutant that hangs gives no words of later images: the image that catches it is alone. Layers of one pixel have so
+    few words that all images are taken.
+    """
+    for mutant in MUTANTS:
+        place = folder / mutant.what
+        place.mkdir()
+        layer, image = SHOWN[mutant.what].split("/")
+        few = {image, *MORE_IMAGES} if layer.split(".")[0] in MAPS else ()
+        images = {image} if mutant.what in HANGING else few
+        made = write_vectors(place / "x", mutant.case, layer, tuple(images))
+        yield row(mutant.what, layer, _mutated(place, made, mutant))
+        shutil.rmtree(place)
+
+
 def _simulated(folder: Path, mutant, flow: str) -> Diagnosis:
     options = dict(dataflow=flow, include="activation,weight,out") | OPTIONS.get(mutant.case, {})
     if flow == "ws":
@@ -95,6 +137,11 @@ def _simulated(folder: Path, mutant, flow: str) -> Diagnosis:
     made = export_bench(made_of(SystolicArray(3, 4, psum_bits=9), 1, 5, **fields), folder / "x", **options)
     bench = made / "testbench" / "factory_tb.sv"
     bench.write_text(bench.read_text().replace("PATIENCE = 100000", "PATIENCE = 1000"))
+    return _mutated(folder, made, mutant)
+
+
+def _mutated(folder: Path, made: Path, mutant) -> Diagnosis:
+    """Run an export's testbench with a wrong array, and diagnose what it gives."""
     sources = Path(shutil.copytree(RTL, folder / "rtl"))
     path = sources / f"factory_{mutant.file}.sv"
     path.write_text(path.read_text().replace(mutant.old, mutant.new))
@@ -108,5 +155,5 @@ def _simulated(folder: Path, mutant, flow: str) -> Diagnosis:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        for found in {"faults": faults, "arrays": arrays}[sys.argv[1]](Path(name)):
+        for found in {f.__name__: f for f in (faults, corner_faults, arrays, corner_arrays)}[sys.argv[1]](Path(name)):
             print(json.dumps(found), flush=True)

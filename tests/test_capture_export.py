@@ -5,20 +5,18 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers_export import odd_store, read_back
+from helpers_export import SHIPPED, odd_store, read_back
 
 from factory.build.captured import capture
 from factory.dataflow import DATAFLOWS
 from factory.export import export
 from factory.fileplan import ExportOptions
-from factory.memfile import profile_names
 from factory.readers.exports import read_export
 from factory.spec import InputError, SystolicArray
 from factory.store import open_store
 
 STORE = odd_store(images=2)
 LAYER = "features.9"
-SHIPPED = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
 
 
 def codes_as_read(dataflow: str, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -432,5 +432,7 @@ def test_a_model_needs_inputs_and_arrays_take_none(tmp_path):
         capture(tmp_path / "m.onnx", output=tmp_path / "s.h5")
     with pytest.raises(InputError, match=r"none\.npy: must be an \.npy or an \.npz, there is no such file$"):
         capture(tmp_path / "m.onnx", tmp_path / "none.npy", tmp_path / "s.h5")
+    with pytest.raises(InputError, match=r"^description must be of arrays, not of the model .*m\.onnx$"):
+        capture(tmp_path / "m.onnx", tmp_path / "x.npy", tmp_path / "s.h5", description=tmp_path / "d.toml")
     with pytest.raises(InputError, match=r"^images must be given with a model, not with .*x\.npz$"):
         capture(tmp_path / "x.npz", tmp_path / "x.npy", tmp_path / "s.h5")

@@ -316,7 +316,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure():
     command = f"set -o pipefail; {sys.executable} -m factory profiles | head -1; test $? -ne 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("ws  notebook")
+    assert done.stdout.startswith("flow  profile")
 
 
 LOST_IN_A_CALLBACK = """

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -251,15 +252,59 @@ def test_the_export_s_own_files_are_right(tmp_path, keys):
     assert diagnose(folder, [empty]).counts.missing == 16
 
 
-def test_only_what_is_compared_must_be_a_word_a_line(tmp_path):
+PSUM_LINES = 'files = []\nfile = "psum.txt"\nlines = ["it", "ot", "kij", "nij"%s]\n'
+UNUSUAL = {
+    "beats": (PSUM_LINES % "" + "bus_bits = 16", 15),
+    "beats that cut values, the highest first": (PSUM_LINES % "" + "bus_bits = 5\nhighest_beat_first = true", 2),
+    "beats, a power of two": (PSUM_LINES % "" + "bus_bits = 16\nbeats_pow2 = true", 15),
+    "lines apart": (PSUM_LINES % "" + 'align = [{ axis = "kij", words = 64 }]', 15),
+    "bits on lines": (PSUM_LINES % ', "bit"', 0),
+    "bits on lanes and in beats": (
+        PSUM_LINES % "" + 'lanes = ["-bit", "col"]\ncode = "sign_magnitude"\nbus_bits = 32',
+        0,
+    ),
+}
+"""Layouts whose words are not a line with a lane for each value; the highest bit of what lies in bit 0 of a word."""
+
+
+def unusual_export(tmp_path, keys: str, name: str = "x", reverse: bool = False):
     store = random_store(SystolicArray(3, 3), 1, in_channels=3, out_channels=3, height=4, width=4)
-    folder, profile = tmp_path / "x", written(tmp_path / "p.toml", PROFILE % ("bus_bits = 16", ""))
-    export(store, folder, include="psum,out", profile=profile)
-    assert diagnose(folder, [folder], role="out").passes
-    with pytest.raises(InputError, match="words in beats, lines apart and bits with an axis are not diagnosed"):
-        diagnose(folder, [folder], role="psum")
+    if reverse:  # of the output channels: what an array gives whose lanes are reversed
+        layer = store.layers["layer"]
+        store = replace(store, layers={"layer": replace(layer, weight=layer.weight[::-1].copy())})
+    profile = written(
+        tmp_path / "p.toml", f'extends = "notebook"\ndataflow = "ws"\n[layouts.psum]\nlane_bits = 16\n{keys}\n'
+    )
+    export(store, tmp_path / name, include="activation,weight,psum", profile=profile)
+    (path,) = (tmp_path / name).rglob("psum*")
+    return tmp_path / name, path
+
+
+@pytest.mark.untyped
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_words_in_beats_lines_apart_and_planes_of_bits(tmp_path, name):
+    keys, high = UNUSUAL[name]
+    folder, path = unusual_export(tmp_path, keys)
+    assert diagnose(folder, [folder]).passes
+    lines_there = path.read_text().split()
+    place = next(at for at in range(200, 400) if high == 15 or lines_there[at] != "0" * len(lines_there[at]))
+    text = list(lines_there)
+    text[place] = text[place][:-1] + "10"[int(text[place][-1])]
+    dump = written(tmp_path / "given.txt", lines(text))
+    first = diagnose(folder, [dump], role="psum").first
+    assert first.path == "layer/image0/psum.txt"
+    assert (first.line, first.word, first.low, first.high) == (place + 1, place, 0, high)
+    assert len(first.bits) == 1 and first.must != first.have
+    text[place] = "x" * len(text[place])
+    found = diagnose(folder, [written(tmp_path / "given.txt", lines(text[:-2]))], role="psum")
+    assert not found.passes and found.counts.undefined == 1 and found.counts.missing == (0 if "align" in keys else 1)
+    _, other = unusual_export(tmp_path, keys, "y", reverse=True)
+    assert diagnose(folder, [other], role="psum").causes[0].name == "lanes reversed"
+
+
+def test_how_many_causes_are_named_is_at_least_one(tmp_path):
     with pytest.raises(InputError, match="top must be at least 1, not 0"):
-        diagnose(folder, [folder], top=0)
+        diagnose(tmp_path, [tmp_path], top=0)
 
 
 def test_an_export_with_a_testbench_is_right_against_itself(tmp_path):

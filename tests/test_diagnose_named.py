@@ -10,13 +10,27 @@ import pytest
 from helpers_diagnose import NOISE
 from helpers_simulator import need
 from mutants.array import MUTANTS
-from mutants.causes import CAUSES, NOT_NAMED
+from mutants.causes import CAUSES, CORNER_CAUSES, NOT_NAMED
 from mutants.faults import FAULTS, PAIRS
 
 HERE = Path(__file__).parent
-DOCUMENTED = (HERE.parent / "factory" / "diagnose" / "measured.md").read_text().splitlines()
+TITLES = {
+    "arrays": "Wrong arrays, simulated",
+    "corner_arrays": "Wrong arrays, on the corner store",
+    "faults": "Planted faults, on a trained layer",
+    "corner_faults": "Planted faults, on the corner store",
+}
+"""The tables of the documentation, by what is measured."""
 NOT_SEEN = {"activations have the other sign"}
-"""Faults that change no word: none of this image's codes has the top bit."""
+"""Faults that change no word of the trained layer: none of this image's codes has the top bit."""
+BY_NAME = {fault.what: fault for fault in (*FAULTS, *PAIRS)}
+
+
+def documented(what: str) -> list[str]:
+    """Return the rows of a table of the documentation."""
+    text = (HERE.parent / "factory" / "diagnose" / "measured.md").read_text()
+    section = text.split(f"## {TITLES[what]}\n")[1].split("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("| ")][2:]
 
 
 def measured(what: str) -> list[dict]:
@@ -42,32 +56,42 @@ def test_the_causes_of_wrong_arrays_are_named():
     need("icarus")
     rows = measured("arrays")
     assert [(found["what"], found["flow"]) for found in rows] == list(CAUSES)
-    for found in rows:
-        causes = CAUSES[found["what"], found["flow"]]
-        line = line_of(found, causes)
-        assert line in DOCUMENTED
-        assert ("| unknown |" in line) == (not found["names"]) == (causes == NOT_NAMED), found
+    causes = [CAUSES[found["what"], found["flow"]] for found in rows]
+    assert [line_of(*pair) for pair in zip(rows, causes, strict=True)] == documented("arrays")
+    assert [not found["names"] for found in rows] == [each == NOT_NAMED for each in causes]
 
 
 @pytest.mark.slow
-def test_the_causes_of_planted_faults_are_named_and_noise_has_none():
-    by_name = {fault.what: fault for fault in (*FAULTS, *PAIRS)}
-    rows = measured("faults")
-    assert {found["what"] for found in rows} == {*by_name, *NOISE}
+@pytest.mark.simulator
+def test_the_causes_of_wrong_arrays_are_named_by_the_corner_store():
+    need("icarus")
+    rows = measured("corner_arrays")
+    assert [found["what"] for found in rows] == [mutant.what for mutant in MUTANTS]
+    lines = [line_of(found, CORNER_CAUSES[found["what"]]) for found in rows]
+    assert lines == documented("corner_arrays")
+    assert [not found["names"] for found in rows] == ["| unknown |" in line for line in lines]  # none is wrong
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["faults", "corner_faults"])
+def test_the_causes_of_planted_faults_are_named_and_noise_has_none(what):
+    rows = measured(what)
+    assert {found["what"] for found in rows} == {*BY_NAME, *NOISE}
     for found in rows:
         if found["what"] in NOISE:
             assert not found["names"], found
         elif found["what"] in {fault.what for fault in PAIRS}:
-            assert found["pair"] == list(by_name[found["what"]].causes), found
-        elif found["what"] in NOT_SEEN:
-            assert not found["wrong"], found
-        else:
-            assert line_of(found, by_name[found["what"]].causes) in DOCUMENTED
+            assert found["pair"] == list(BY_NAME[found["what"]].causes), found
+        elif found["names"]:
             assert (found["explained"], found["contradicted"]) == (found["wrong"], 0), found
+    single = [found for found in rows if found["what"] in {fault.what for fault in FAULTS}]
+    seen = [found for found in single if found["wrong"]]
+    assert [line_of(found, BY_NAME[found["what"]].causes) for found in seen] == documented(what)
+    assert {found["what"] for found in single if not found["wrong"]} <= NOT_SEEN
 
 
-def test_nine_of_ten_wrong_arrays_are_named():
-    assert {what for what, _ in CAUSES} == {mutant.what for mutant in MUTANTS}
-    by_axis = {mutant.what for mutant in MUTANTS if mutant.case == "by axis"}  # a square layer's words stay right
-    square = [causes for (what, _), causes in CAUSES.items() if what not in by_axis]
-    assert sum(causes != NOT_NAMED for causes in square) >= 0.9 * len(square)
+@pytest.mark.parametrize("what", TITLES)
+def test_nine_of_ten_are_named(what):
+    assert {name for name, _ in CAUSES} == {mutant.what for mutant in MUTANTS}
+    rows = documented(what)
+    assert len(rows) >= 38 and sum("| unknown |" not in row for row in rows) >= 0.9 * len(rows)

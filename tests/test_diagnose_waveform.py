@@ -1,10 +1,12 @@
 """Words from a waveform: at rising edges of the clock, where all that must be valid is 1, in the order of the jobs."""
 
 import builtins
+import subprocess
 from pathlib import Path
 
 import pytest
-from helpers_bench import random_store
+from helpers_bench import export_bench, random_store
+from helpers_simulator import need
 
 from factory.diagnose import Waveform, diagnose
 from factory.export import export
@@ -68,6 +70,41 @@ def test_a_waveform_gives_the_words(vectors, tmp_path, stream):
     assert (found.counts.undefined, found.counts.missing) == (1, 2)
 
 
+WAVES = """module waves;
+  initial begin
+    $dumpfile("waves.fst");
+    $dumpvars(0, factory_tb);
+  end
+endmodule
+"""
+
+
+@pytest.mark.untyped
+@pytest.mark.simulator
+def test_the_fst_of_a_simulation_gives_the_words(vectors, tmp_path):
+    need("icarus")
+    folder = tmp_path / "x"
+    export_bench(random_store(SystolicArray(3, 4)), folder, images="all", include="activation,weight,psum,out")
+    (tmp_path / "waves.sv").write_text(WAVES)
+    tops = ("-s", "factory_tb", "-s", "waves", str(tmp_path / "waves.sv"))
+    files = ("-f", "testbench/testbench.f", "-f", "testbench/device.f")
+    for command in (
+        ("iverilog", "-g2012", "-o", "simulation", *tops, *files),
+        ("vvp", "-n", "simulation", "-fst", "+stall=3"),
+    ):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    path = folder / "waves.fst"
+    for stream in ("psum", "out"):
+        given = Waveform(path, f"factory_tb.{stream}", "factory_tb.clk", (f"factory_tb.{stream}_take",))
+        found = diagnose(vectors, (), role=stream, waveform=given)
+        assert found.passes and found.counts.equal == len(words_of(vectors, stream))
+    valid = Waveform(path, "factory_tb.out", "factory_tb.clk", ("factory_tb.out_valid",))  # some words wait a clock
+    assert diagnose(vectors, (), role="out", waveform=valid).counts.extra > 0
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(InputError, match=rf"^{path}: must be a VCD or FST file: .*$"):
+        diagnose(vectors, (), role="out", waveform=valid)
+
+
 def test_what_a_waveform_must_be(vectors, tmp_path, monkeypatch):
     def said(given: Waveform, role: str | None = "out") -> str:
         with pytest.raises(InputError) as caught:
@@ -81,6 +118,7 @@ def test_what_a_waveform_must_be(vectors, tmp_path, monkeypatch):
     assert said(Waveform(path, "word", "tb.clk", ("tb.valid",))) == (
         f"{path}: signal must be one that it has, such as tb.word, not word"
     )
+    assert said(Waveform(path, "tb.word", "tb.word", ("tb.valid",))) == f"{path}: tb.word must be one bit, not 63"
     none = tmp_path / "none.vcd"
     assert said(waveform(none)) == f"{none}: must be a VCD or FST file, there is no such file"
     none.write_text("nothing")

@@ -342,7 +342,8 @@ BAD_OPTIONS = [
     ),
     (
         dict(include=""),
-        "include must name at least one of activation weight out psum accumulator threshold next address, it is empty",
+        "include must name at least one of activation weight out psum accumulator threshold next address "
+        "west north south, it is empty",
     ),
     (
         dict(include="weight,bias"),
@@ -363,7 +364,7 @@ BAD_OPTIONS = [
     (dict(post="tanh"), "profile notebook: post must be one of relu none leaky relu+maxpool2, not tanh"),
     (
         dict(format="xml"),
-        "layout activation: format must be one of bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
+        "layout activation: format must be one of bin hex dec csv coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
         "c sv sv-packed npy raw, not xml",
     ),
     (dict(header="xml"), "layout activation: header must be one of none tokens verilog short, not xml"),

@@ -12,13 +12,17 @@ from factory.dataflow import DATAFLOWS, ROLES
 PACKAGE = Path(__file__).parent.parent / "factory"
 FLOORS = (
     {"spec"},  # the words, which every other module uses
+    {"tables"},
     {"arithmetic", "quant"},
     {"model", "images", "lower", "dataflow"},
     {"engine", "memfile", "manifest", "checkpoint"},
     {"store", "fileplan"},
-    {"testbench", "readers", "audit", "synthetic"},
+    {"testbench", "readers", "audit", "synthetic", "waves"},
     {"coverage"},
-    {"build", "export", "verify", "report", "simulate", "diagnose", "evaluate", "train"},
+    {"build", "export", "verify", "summary", "simulate", "diagnose", "evaluate", "train"},
+    {"dataset"},
+    {"plot"},
+    {"report"},
     {"cli", "cocotb"},
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -66,10 +70,11 @@ def test_modules_are_short_and_say_what_they_are(path):
         "import factory",
         "import factory.cli",
         "import factory.export, factory.verify, factory.store, factory.checkpoint, factory.lower",
+        "import factory.dataset, factory.dataset.engine, factory.dataset.planning, factory.cli.datasets",
     ],
 )
 def test_light_imports_load_nothing_heavy(code):
-    heavy = "{'jax', 'flax', 'torch', 'matplotlib', 'xarray', 'orbax', 'optax', 'onnx'}"
+    heavy = "{'jax', 'flax', 'torch', 'matplotlib', 'xarray', 'orbax', 'optax', 'onnx', 'dask', 'distributed'}"
     check = f"{code}\nimport sys\nloaded = {heavy} & set(sys.modules)\nassert not loaded, loaded"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

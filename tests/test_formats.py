@@ -255,6 +255,8 @@ REFUSED = {
     ),
     'separator = "_"\nword_bits = 32': "word_bits must be at most 20 where lanes stand apart, not 32",
     'radix_prefix = "{bits}"': "fields of radix_prefix must be of width lanes lane_bits radix, not bits",
+    'radix_prefix = "zz"': "radix_prefix must be such as 0x, $ or {lane_bits}'h, not 'zz'",
+    'head = ["#Depth={depth"]': "fields of head must be in braces, such as {depth}, not '#Depth={depth'",
     'head = ["{ctype}"]': "fields of head must be of depth end words width lanes lane_bits radix base file name",
     'format = "dec"\nradix_prefix = "0x"': "radix_prefix must be '' in format dec",
     'head = ["a\\tb"]': "head must be lines of printable ASCII, not 'a\\tb'",

@@ -5,30 +5,31 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from helpers_bench import random_store
-from helpers_export import odd_store
+from helpers_export import SHIPPED, odd_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.arithmetic.labelled import Address, LabelledArray, axes
-from factory.dataflow import DATAFLOWS, ROLES
+from factory.dataflow import DATAFLOWS
 from factory.export import ExportOptions, export, plan_export
 from factory.fileplan import FileSet, read_plan
-from factory.memfile import Align, Layout, Placement, Split, Spot, decode, profile_names
+from factory.memfile import Align, Layout, Placement, Split, Spot, decode, load_profile
 from factory.memfile.regroup import Join, Keep, Repeat
 from factory.spec import InputError, SystolicArray
 
-SHIPPED = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
 STORES = {bits: odd_store(images=1, activation_bits=bits) for bits in (2, 4)}
 PARTS = {"ws": "it=1,ot=0:2", "os": "ot=1", "is": "it=0,oc=2:7,8"}
 
 
-def included(flow: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(role.include for role in ROLES.values() if role.axes(DATAFLOWS[flow])))
+def included(flow: str, name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(layout.include for layout in load_profile(name, flow).layouts))
 
 
 def sets_of(flow: str, name: str, tiles: str, kij: str = "all", **fields) -> list[FileSet]:
     """Return every set of files of the odd layer that has a border, a stride and ragged tiles."""
-    options = ExportOptions(flow, "features.9", tiles=tiles, kij=kij, profile=name, include=included(flow), **fields)
+    options = ExportOptions(
+        flow, "features.9", tiles=tiles, kij=kij, profile=name, include=included(flow, name), **fields
+    )
     plan = plan_export(STORES[2 if "simd" in name else 4], options)
     return [files for layer in plan.layers for files in (*layer.own, *layer.of_image)]
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 
 import numpy as np
 import pytest
-from helpers_export import files_of, odd_store, plain_conv, read_back
+from helpers_export import SHIPPED, files_of, odd_store, plain_conv, read_back
 
 from factory.arithmetic.labelled import axes
 from factory.dataflow import DATAFLOWS
@@ -20,7 +20,6 @@ from factory.memfile import (
     keys_as_comments,
     list_profiles,
     load_profile,
-    profile_names,
     profile_to_toml,
 )
 from factory.memfile.explain import LAYOUT_KEYS, PROFILE_KEYS
@@ -269,8 +268,8 @@ EXPECTED = {
     ("os", "os-perkij"): lambda: per_kij(Plain(1)),
     ("is", "notebook"): lambda: input_stationary(Plain(1)),
 }  # fmt: skip
-EVERYWHERE = {"notebook", "int8"}
-SHIPPED = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
+EXPECTED |= {(flow, "edges"): EXPECTED[flow, "notebook"] for flow in DATAFLOWS}  # with streams beside it
+EVERYWHERE = {"notebook", "edges", "int8"}
 
 
 def test_every_shipped_profile_has_its_loops():
@@ -293,7 +292,7 @@ def test_profiles_read_back_from_their_own_toml(dataflow, name, tmp_path):
     assert load_profile(str(path), dataflow) == profile
     assert explain(profile) in explain_profile(name)
     assert explain(profile) == explain_profile(name, dataflow)
-    assert f"{dataflow}  {name} " in list_profiles()
+    assert f"{dataflow}    {name} " in list_profiles()
 
 
 @pytest.mark.parametrize(("flow", "name"), [pair for pair in SHIPPED if pair[1] not in EVERYWHERE])
@@ -406,15 +405,16 @@ MISTAKES = [
     (
         OUT + 'role = "rows"',
         "layout out: role must be one of activation weight psum running_sum accumulator out next threshold direction "
-        "address, not rows",
+        "address west north south, not rows",
     ),
     (
         OUT + 'include = "x"',
-        "layout out: include must be one of activation weight out psum accumulator threshold next address, not x",
+        "layout out: include must be one of activation weight out psum accumulator threshold next address west north "
+        "south, not x",
     ),
     (
         OUT + 'format = "xml"',
-        "layout out: format must be one of bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
+        "layout out: format must be one of bin hex dec csv coe coe-hex coe-dec mif mif-hex mif-dec mif-uns "
         "c sv sv-packed npy raw, not xml",
     ),
     (
@@ -521,8 +521,8 @@ def test_layouts_with_any_name_that_is_allowed_read_back(tmp_path):
         (
             "mine",
             "os",
-            "profile must be one of notebook int8 os-all os-perkij simd2-even simd2-even-otile simd2-odd simd2-split "
-            "ws-multimap ws-onefile ws-reversed ws-tiled ws-wide or a TOML file, not mine",
+            "profile must be one of notebook edges int8 os-all os-perkij scalesim simd2-even simd2-even-otile "
+            "simd2-odd simd2-split ws-multimap ws-onefile ws-reversed ws-tiled ws-wide or a TOML file, not mine",
         ),
     ],
 )

@@ -37,7 +37,17 @@ from factory.lower import lower
 from factory.lower.fixed import linear, stream_thresholds
 from factory.lower.fixed import stream_codes as formula_codes
 from factory.quant.host import requantized_codes
-from factory.spec import ConvLayer, Network, Stem, Stream, TrainedNetwork, accumulator_ranges, load_network, resnet
+from factory.spec import (
+    ConvLayer,
+    IntegerNetwork,
+    Network,
+    Stem,
+    Stream,
+    TrainedNetwork,
+    accumulator_ranges,
+    load_network,
+    resnet,
+)
 from factory.spec.layer import IMAGE
 from factory.verify.streams import StreamArithmetic
 
@@ -50,15 +60,19 @@ def imported(reference: Path) -> TrainedNetwork:
     return import_checkpoint(reference / "resnet20_quant.pth.tar")
 
 
+@functools.cache
+def lowered(reference: Path) -> IntegerNetwork:
+    return lower(imported(reference))
+
+
 def readers(network: Network) -> list[ConvLayer]:
     streams = {stream.name for stream in network.streams}
     return [spec for spec in network.layers if spec.source in streams]
 
 
-def twin(trained: TrainedNetwork, image: np.ndarray) -> dict[str, np.ndarray]:
+def twin(trained: TrainedNetwork, integer: IntegerNetwork, image: np.ndarray) -> dict[str, np.ndarray]:
     """Return the codes that enter each layer and each stream of an image, by plain loops and the second path."""
-    integer, arithmetic = lower(trained), StreamArithmetic(trained)
-    maps, found = {}, {}
+    arithmetic, maps, found = StreamArithmetic(trained), {}, {}
     if integer.input_table is not None:
         maps[IMAGE] = np.stack([integer.input_table[c][image[c]] for c in range(len(image))])
     for step in trained.network.steps:
@@ -88,19 +102,18 @@ def test_the_engine_is_the_second_path(network, seed):
     values = list(forward(engine, pixels))
     last = np.asarray(outputs(engine, pixels))
     for place, image in enumerate(pixels):
-        expected = twin(trained, image)
+        expected = twin(trained, integer, image)
         for each in values:
             np.testing.assert_array_equal(each.activation[place], expected[each.layer.spec.name])
             np.testing.assert_array_equal(
                 each.accumulator[place],
-                twin_accumulators(lower(trained).layers[each.layer.spec.name], expected[each.layer.spec.name]),
+                twin_accumulators(integer.layers[each.layer.spec.name], expected[each.layer.spec.name]),
             )
         np.testing.assert_array_equal(last[place], expected[network.output])
 
 
-def assert_terms_are_the_formula(trained: TrainedNetwork) -> None:
+def assert_terms_are_the_formula(trained: TrainedNetwork, integer: IntegerNetwork) -> None:
     """Every reachable accumulator: the term is its formula's, rounded to the nearest, in the engine and in int64."""
-    integer = lower(trained)
     streams, engine = integer.streams, prepare(integer)
     assert set(streams.terms) == {spec.name for spec in trained.network.layers} & trained.network.entering
     for name, term in streams.terms.items():
@@ -119,20 +132,20 @@ def assert_terms_are_the_formula(trained: TrainedNetwork) -> None:
 
 @pytest.mark.parametrize("network", NETWORKS, ids=("float stem", "quantized stem"))
 def test_every_term_is_the_formula(network):
-    assert_terms_are_the_formula(trained_network(network, 5))
+    trained = trained_network(network, 5)
+    assert_terms_are_the_formula(trained, lower(trained))
 
 
 @pytest.mark.reference
 def test_every_term_of_the_courses_network_is_the_formula(reference):
-    assert_terms_are_the_formula(imported(reference))
+    assert_terms_are_the_formula(imported(reference), lowered(reference))
 
 
 @pytest.mark.reference
 def test_every_row_of_the_courses_network_is_the_formula_everywhere(reference):
-    trained = imported(reference)
-    lowered = lower(trained)
+    trained, integer = imported(reference), lowered(reference)
     for spec in trained.network.layers:
-        layer, takers = lowered.layers[spec.name], trained.network.consumers(spec.name)
+        layer, takers = integer.layers[spec.name], trained.network.consumers(spec.name)
         assert (layer.threshold is None) == (not takers) == (spec.name in trained.network.entering)
         if takers:
             least, most = accumulator_ranges(spec, layer.weight, layer.activation_low, layer.activation_high)
@@ -145,8 +158,7 @@ def test_every_row_of_the_courses_network_is_the_formula_everywhere(reference):
 @pytest.mark.reference
 def test_every_reader_of_a_stream_has_the_formulas_codes(reference):
     """Beside every threshold and at both ends, which is everywhere, as the formula is monotone; one reader wholly."""
-    trained = imported(reference)
-    streams = lower(trained).streams
+    trained, streams = imported(reference), lowered(reference).streams
     assert streams.fraction_bits == 23
     chosen = readers(trained.network)
     assert set(streams.threshold) == {spec.name for spec in chosen} and len(chosen) == 11
@@ -217,7 +229,7 @@ def test_devices_do_not_matter():
 @pytest.mark.reference
 def test_fed_torchs_codes_the_network_makes_torchs(reference):
     trained = imported(reference)
-    network, engine = trained.network, prepare(lower(trained))
+    network, engine = trained.network, prepare(lowered(reference))
     with np.load(reference / "reference_resnet20.npz") as file:
         arrays = dict(file)
     maps = {network.stem.name: stem_term(engine.streams.stem, jnp.asarray(arrays["pixels"]))}
@@ -261,8 +273,7 @@ def boundary_units(trained: TrainedNetwork, spec: ConvLayer, accumulator: np.nda
 
 @pytest.mark.reference
 def test_end_to_end_torchs_predictions_and_where_codes_begin_to_differ(reference):
-    trained = imported(reference)
-    integer = lower(trained)
+    trained, integer = imported(reference), lowered(reference)
     with np.load(reference / "reference_resnet20.npz") as file:
         arrays = dict(file)
     engine, first, alike = prepare(integer), {}, np.ones(8, bool)

@@ -189,6 +189,9 @@ def test_what_must_be_there(tmp_path, monkeypatch):
     folder = export_bench(random_store(SystolicArray(3, 4)), tmp_path / "x")
     with pytest.raises(InputError, match="^simulator must be one of icarus verilator, not questa$"):
         simulate(folder, "questa")
+    for stall, said in ((-1, "at least 0, not -1"), (1 << 31, "at most 2147483647, not 2147483648")):
+        with pytest.raises(InputError, match=f"^stall must be {said}$"):
+            simulate(folder, "icarus", stall=stall)
     with pytest.raises(InputError, match="^none.sv: must be a SystemVerilog source, there is no such file$"):
         simulate(folder, dut=["none.sv"])
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,6 +1,8 @@
 import errno
+import fcntl
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -423,7 +425,7 @@ def test_a_folder_that_another_build_has_removed_is_not_locked(tmp_path, monkeyp
     partial, lock = tmp_path / "s.h5.partial", writer.fcntl.flock
 
     def late(folder, how):
-        partial.rmdir()
+        shutil.rmtree(partial)
         partial.mkdir()
         lock(folder, how)
 
@@ -433,6 +435,34 @@ def test_a_folder_that_another_build_has_removed_is_not_locked(tmp_path, monkeyp
         create_store(tmp_path / "s.h5", make_plan()),
     ):
         pass
+
+
+def lock_only(real, error, allowed):
+    """Return a `flock` that fails with `error` for descriptors that are not `allowed`."""
+
+    def flock(descriptor, how):
+        if not allowed(descriptor):
+            raise OSError(error, os.strerror(error))
+        return real(descriptor, how)
+
+    return flock
+
+
+def writable(descriptor) -> bool:
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+
+
+def test_the_lock_is_one_that_nfs_gives(tmp_path, monkeypatch):
+    """There a lock for one process alone needs a descriptor that may be written."""
+    monkeypatch.setattr(writer.fcntl, "flock", lock_only(fcntl.flock, errno.EBADF, writable))
+    test_two_builds_do_not_write_one_store(tmp_path)
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_folder_without_locks_takes_a_store(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(writer.fcntl, "flock", lock_only(fcntl.flock, error, lambda _: False))
+    write_store(tmp_path / "s.h5", make_plan(), contents(make_plan()))
+    assert listing(tmp_path) == ["s.h5"]
 
 
 LIMITED = """

@@ -6,6 +6,7 @@ import shutil
 
 import jsonschema
 import pytest
+from helpers_export import SHIPPED
 from helpers_verify import build_small, edit_manifest, repair
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from factory.dataflow import DATAFLOWS
 from factory.export import export
 from factory.manifest import KEYWORDS, NOTES, check_schema, manifest_schema
-from factory.memfile import FORMATS, profile_names
+from factory.memfile import FORMATS
 from factory.spec import ComparisonError, FactoryError, InputError, SystolicArray, vgg
 from factory.store import open_store
 from factory.verify import verify, verify_export
@@ -21,7 +22,6 @@ from factory.verify import verify, verify_export
 NETWORK = vgg("small", [11, dict(channels=10, kernel=2), "M", dict(channels=3, kernel=1, padding=0)], image=(3, 4, 6))
 FIRST, MIDDLE, LAST = (conv.name for conv in NETWORK.layers)
 EVERYTHING = "activation,weight,out,accumulator,threshold,next,address"
-PROFILES = [(flow, name) for flow in DATAFLOWS for name in profile_names(flow)]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def fails(pack, built, *, alone=True):
     return str(error.value).removeprefix(f"{pack}: ")
 
 
-@pytest.mark.parametrize(("dataflow", "profile"), PROFILES, ids=["-".join(names) for names in PROFILES])
+@pytest.mark.parametrize(("dataflow", "profile"), SHIPPED, ids=["-".join(names) for names in SHIPPED])
 def test_every_profile_passes(built, tmp_path, dataflow, profile):
     include = EVERYTHING + (",psum" if dataflow == "ws" else "")
     chosen = dict(dataflow=dataflow, profile=profile, layers=MIDDLE, images="0:2", include=include)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Integer
 
+from factory.tables import html_table
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -88,6 +90,13 @@ class LabelledArray:
     labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     inexact: int = 0
 
+    def _repr_html_(self) -> str:
+        """Return the axes, and what their places stand for, as the table that notebooks show."""
+        rows = [(axis, self.size(axis), _shown(self.label(axis))) for axis in self.axes]
+        ends = f", {self.values.min()} to {self.values.max()}" if self.values.size else ""
+        inexact = f", {self.inexact} inexact" if self.inexact else ""
+        return html_table(("axis", "size", "labels"), rows, f"{self.values.dtype}{ends}{inexact}")
+
     def size(self, axis: str) -> int:
         """Return the number of positions on an axis."""
         return self.values.shape[self.axes.index(axis)]
@@ -158,6 +167,11 @@ class LabelledArray:
         flipped = [at for at, axis in enumerate(axes) if axis.reversed]
         labels = {**self.labels, **{names[at]: self.label(names[at])[::-1] for at in flipped}}
         return LabelledArray(np.flip(values, flipped), names, labels, self.inexact)
+
+
+def _shown(labels: Sequence[int]) -> str:
+    """Return labels as text: the ends of many."""
+    return " ".join(map(str, labels)) if len(labels) <= 8 else f"{labels[0]} {labels[1]} … {labels[-1]}"
 
 
 def _after(ndim: int, axis: int, missing: int) -> list[tuple[int, int]]:

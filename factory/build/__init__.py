@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from factory.checkpoint import load_weights
-from factory.images import load_images
-from factory.lower import lower, tile_layer
+from factory.build.sources import open_pictures
 from factory.spec import InputError, Progress, SystolicArray, TrainedNetwork
-from factory.store import ImageOrigin, LayerOrigin, create_store, lowered_layer, plan_store
+from factory.store import create_store, plan_store
 
 _DEFAULT = "default.h5"
 
@@ -68,21 +66,11 @@ def build(
     path, array = new_store(output or default_store(), force), array or SystolicArray()
     if batch is not None and batch < 1:
         raise InputError(f"batch must be at least 1, not {batch}")
-    trained = weights if isinstance(weights, TrainedNetwork) else load_weights(weights)
-    chosen = trained.network.select(layers)
-    source = load_images(images, split, "0" if pick is None else pick, network=trained.network)
-    integer = lower(trained)
-    tiled = {spec.name: tile_layer(integer.layers[spec.name], array) for spec in chosen}
-    pictures = ImageOrigin(source.count, source.name, source.sha256(), trained.network.image_shape)
-    origin = LayerOrigin("lowered", trained.network, trained.sha256)
-    planned = [lowered_layer(trained.layers[name], layer) for name, layer in tiled.items()]
-    plan = plan_store(origin, planned, array, pictures, compression, keep)
+    source = open_pictures(weights, images, split, "0" if pick is None else pick, layers, array)
+    described = source.images(0, source.count)
+    plan = plan_store(source.origin, source.planned, array, described, compression, keep)
     if path == default_store():
         path.parent.mkdir(parents=True, exist_ok=True)
     with create_store(path, plan) as writer:
-        from factory.build.fill import PictureBatches, fill_store
-        from factory.engine import prepare
-
-        batches = PictureBatches(prepare(integer, array, tiled=tiled), chosen, source)
-        fill_store(writer, plan, batches, batch, progress)
+        source.fill(writer, plan, 0, batch, progress)
     return path

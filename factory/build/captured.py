@@ -68,6 +68,8 @@ def read_source(
     if source is not None and not isinstance(source, (str, Path)):
         if images is None:
             raise InputError("images must be given with a model: the batch to run it on", options=("images",))
+        if description is not None:
+            raise InputError("description must be of arrays, not of a model", options=("description",))
         from factory.readers.pytorch import read_model
 
         return read_model(source, images)
@@ -78,6 +80,8 @@ def read_source(
         raise InputError(f"{path}: must be {_SOURCES}, it is not there")
     said = None if description is None else Path(description)
     if path is not None and path.suffix == ONNX:
+        if said is not None:
+            raise InputError(f"description must be of arrays, not of the model {path}", options=("description",))
         if images is None:
             raise InputError(f"{path}: images must be given: the inputs of the model", options=("images",))
         from factory.readers.onnx import read_onnx

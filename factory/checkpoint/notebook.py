@@ -8,6 +8,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,10 +39,10 @@ def import_checkpoint(path: str | os.PathLike, network: str | Network = "auto") 
     """Read a torch checkpoint `{"state_dict": ...}` (or a bare state dict) of the notebook's quantized network.
 
     `network` is a description, its name, a TOML file, or `auto`: the named network whose tensors fit best, or a
-    residual network of the widths, depth and weight bits that the checkpoint has, with 4-bit activations, whose width
-    no checkpoint states. Names may begin with `module.` (DataParallel). The weight codes are those stored in
-    `weight_q`; each must be a rounding of the one that `weight` gives, computed anew. Raise InputError where the file
-    is not such a checkpoint of that network.
+    residual network of the widths, blocks, batch norms and weight bits that the checkpoint has, with 4-bit activations,
+    whose width no checkpoint states. Names may begin with `module.` (DataParallel). The weight codes are those stored
+    in `weight_q`; each must be a rounding of the one that `weight` gives, computed anew. Raise InputError where the
+    file is not such a checkpoint of that network.
     """
     network, state = _open(Path(path), network)
     with _addressed(path, network):
@@ -183,14 +184,18 @@ def _residual(state: Mapping[str, torch.Tensor]) -> Network:
     while (name := _FIRST_BLOCK.format(len(widths) + 1, 0)) in state:
         widths.append(_size(state, name, 0))
         blocks.append(sum(_FIRST_BLOCK.format(len(widths), place) in state for place in range(len(state))))
-    if len(set(blocks)) > 1:
-        raise InputError(f"the stages of a residual network must have equally many blocks, not {blocks}")
     bits = [_weight_bits(state, name) for name in state if name.endswith(".weight_q")]
-    depth = 2 * sum(blocks) + 2
-    return resnet(
-        f"resnet{depth}", widths, depth, weight_bits=max(bits, default=4), quantized_stem="conv1.weight_q" in state,
+    name = f"resnet{2 * sum(blocks) + 2}" if len(set(blocks)) == 1 else f"resnet-{'-'.join(map(str, blocks))}"
+    network = resnet(
+        name, widths, blocks=blocks, weight_bits=max(bits, default=4), quantized_stem="conv1.weight_q" in state,
         image=(_size(state, "conv1.weight", 1), 32, 32), classes=_size(state, "fc.weight", 0),
     )  # fmt: skip
+    return replace(network, layers=tuple(replace(spec, batch_norm=_has_norm(spec, state)) for spec in network.layers))
+
+
+def _has_norm(spec: ConvLayer, state: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether any tensor of the batch norm after a layer is there."""
+    return any(f"{_batch_norm_name(spec)}.{name}" in state for name in _NORM.values())
 
 
 def _weight_bits(state: Mapping[str, torch.Tensor], name: str) -> int:

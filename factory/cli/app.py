@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import factory
-from factory.cli import captures, corners, coverages, diagnoses, networks, stores, vectors
+from factory.cli import captures, corners, coverages, datasets, diagnoses, networks, reports, stores, vectors
 from factory.cli.cache import use_compilation_cache
 from factory.spec import ComparisonError, FactoryError
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _UsageError = typer.BadParameter.__base__  # the only name that typer has for any of them
-for module in (stores, captures, corners, vectors, diagnoses, coverages, networks):
+for module in (stores, captures, corners, vectors, datasets, diagnoses, coverages, networks, reports):
     module.add_commands(app)
 
 

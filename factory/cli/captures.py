@@ -55,8 +55,8 @@ def capture(
     from factory.build.captured import capture
     from factory.fileplan import ExportOptions
     from factory.readers.arrays import LayerDescription
-    from factory.report import bytes_text
     from factory.spec import InputError
+    from factory.tables import bytes_text
 
     single = LayerDescription(weight=weight, activation=activation, output=expected, weight_axes=weight_axes)
     given = single if single != LayerDescription() else None

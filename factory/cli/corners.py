@@ -57,8 +57,8 @@ def corners(
 ) -> None:
     """Write a store of corner cases, or of seeded random codes: weight patterns times activation patterns."""
     from factory.build.synthetic import corners
-    from factory.report import bytes_text
     from factory.synthetic import Draw
+    from factory.tables import bytes_text
 
     drawn = {"count": count, "density": density, "like": None if like is None else _layer_of(like)}
     drawn = {name: value for name, value in drawn.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def coverage(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="STORE|EXPORT...", help="Several are counted together.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="STORE|DATASET|EXPORT...", help="Several are counted together.", show_default=False),
     ],
     dataflow: options.Dataflow = None,
     layers: options.Layers = "all",
@@ -49,37 +51,41 @@ def coverage(
 ) -> None:
     """Count what vectors reach of an array: hit, proved unreachable by any input, and missing; or pick the fewest."""
     from factory import coverage as library
-    from factory import report
+    from factory import summary
+    from factory.dataset.folder import DATASET
+    from factory.dataset.reading import open_dataset
+    from factory.tables import terminal_width
 
-    one = ("pick", pick), ("activity", activity)
-    for name, value in one:
+    for name, value in (("pick", pick), ("activity", activity)):
         if value is not None and (len(sources) != 1 or merge):
             raise InputError(f"{name} must be given with one store, not with {len(sources)}", options=(name,))
-    if (pick is None) != (selection is None) and pick is None:
+    if pick is None and selection is not None:
         raise InputError("selection must be given with pick", options=("selection", "pick"))
     if pick is not None and (ucis or yaml or activity):
         raise InputError(
             "pick must be given without ucis, yaml and activity", options=("pick", "ucis", "yaml", "activity")
         )
-    chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), report.terminal_width()
-    with options.progress_bar() as progress:
-        if pick is not None:
-            found = library.pick_from(sources[0], pick, cost, **chosen, progress=progress)
-        elif merge:
+    chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), terminal_width()
+    with options.progress_bar() as progress, ExitStack() as stack:
+        if merge:
             found = library.merge_files(sources)
         else:
-            found = library.coverage(*sources, **chosen, progress=progress)
-        counted = library.activity_of(sources[0], **chosen, progress=progress) if activity else None
+            held = [stack.enter_context(open_dataset(x)) if (x / DATASET).is_file() else x for x in sources]
+            if pick is None:
+                found = library.coverage(*held, **chosen, progress=progress)
+            else:
+                found = library.pick_from(held[0], pick, cost, **chosen, progress=progress)
+            counted = library.activity_of(held[0], **chosen, progress=progress) if activity else None
     written = ((ucis, library.to_ucis), (yaml, library.to_yaml), (selection, _as_json))
     for path, write in written:
         if path is not None:
             path.write_text(write(found), encoding="utf-8")
-    table = report.coverage_table if pick is None else report.selection_table
+    table = summary.coverage_table if pick is None else summary.selection_table
     print(_as_json(found) if as_json else table(found, width))
-    if counted is not None:
+    if activity:
         activity.write_text(library.write_activity(counted, activity), encoding="utf-8")
         if not as_json:
-            print(f"\n{report.activity_table(counted, width)}")
+            print(f"\n{summary.activity_table(counted, width)}")
 
 
 def _as_json(found: Any) -> str:

@@ -50,6 +50,8 @@ def import_(
     save_weights(trained, output)
     print(f"{output}  {trained.network.name}  sha256 {trained.sha256}")
     if network == "auto" and trained.network.streams:
+        if bare := [spec.name for spec in trained.network.layers if not spec.batch_norm]:
+            print(f"no batch norm is there after {' '.join(bare)}")
         bits = trained.network.last
         print(
             f"weights have {bits.weight_bits} bits; activations {bits.activation_bits}, which no checkpoint states: "
@@ -136,7 +138,7 @@ def evaluate(
 
 
 def _print_comparison(result: ReferenceComparison) -> None:
-    from factory.report import table, terminal_width
+    from factory.tables import styled, table, terminal_width
 
     groups = (
         ("layer",),
@@ -156,7 +158,7 @@ def _print_comparison(result: ReferenceComparison) -> None:
         for layer in result.layers
     ]
     print("values that differ from the reference's:")
-    print(table(groups, rows, terminal_width()))
+    print(styled(table(groups, rows, terminal_width())))
     print(
         f"predictions of {result.images} images that differ: float {result.float_predictions_differ}, "
         f"integer {result.integer_predictions_differ}; logits within {result.logits_distance:.1e}"

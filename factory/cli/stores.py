@@ -38,7 +38,7 @@ def build(
 ) -> None:
     """Compute codes, psums and accumulators of images, and write them to an HDF5 store."""
     from factory.build import build, default_store
-    from factory.report import bytes_text
+    from factory.tables import bytes_text
 
     with options.progress_bar() as progress:
         path = build(
@@ -57,18 +57,27 @@ def build(
     print(f"{path}  {bytes_text(path.stat().st_size)}")
 
 
-def show(path: StoreOrWeights = None) -> None:
+def show(
+    path: StoreOrWeights = None,
+    cycles: Annotated[
+        bool, typer.Option("--cycles", help="Cycles, utilisation and bytes across each edge, in each dataflow.")
+    ] = False,
+) -> None:
     """Print a table of the layers of a store or of a file of weights; ranges are bounds from the weight codes.
 
     Of a synthetic store, print what each weight pattern and each activation pattern is for, too.
     """
-    from factory.report import layer_table, pattern_table, summarize, terminal_width
     from factory.store import Store
+    from factory.summary import cycle_table, layer_table, pattern_table, summarize
+    from factory.tables import styled, terminal_width
 
     source, width = options.open_source(path), terminal_width()
-    print(layer_table(summarize(source), width))
+    if cycles:
+        print(styled(cycle_table(source, width)))
+        return
+    print(styled(layer_table(summarize(source), width)))
     if isinstance(source, Store) and (patterns := pattern_table(source, width)):
-        print(f"\n{patterns}")
+        print(f"\n{styled(patterns)}")
 
 
 def verify(
@@ -113,13 +122,14 @@ def audit(
 ) -> None:
     """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
-    from factory.report import audit_table, terminal_width
+    from factory.summary import audit_table
+    from factory.tables import styled, terminal_width
 
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
     signed = None if pe_activation is None else pe_activation == "signed"
     audits = audit(options.open_source(path), psum_bits, activation_bits, signed)
-    print(audit_table(audits, terminal_width()))
+    print(styled(audit_table(audits, terminal_width())))
     for item in audits:
         if item.warning:
             print(f"warning: {item.warning}")

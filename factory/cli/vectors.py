@@ -1,4 +1,4 @@
-"""Commands that write memory files and run them: export, profiles, simulate."""
+"""Commands that write memory files, show and run them: export, profiles, waves, simulate."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands to the command line."""
-    for command in (export, profiles, simulate):
+    for command in (export, profiles, waves, simulate):
         app.command()(command)
 
 
 def export(
-    store: Annotated[Path | None, typer.Argument(help="Default: the default store, which is built if need be.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[STORE|DIR]", help="A store, or a dataset's folder; default: the default store, built if need be."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Of a dataset: which images, layers and tiles.", show_default="smoke")
+    ] = None,
     dataflow: options.Dataflow = None,
     layers: Annotated[
         str | None, typer.Option(metavar="NAMES", help=options.LAYERS_HELP, show_default="squeezed; all with --flags")
@@ -41,7 +49,7 @@ def export(
     kij: Annotated[str, typer.Option(help="Kernel positions: `all`, or such as `0:3,8`.")] = "all",
     input_channels: Annotated[int | None, typer.Option(help="Sum over the first N input channels (os).")] = None,
     include: Annotated[
-        str, typer.Option(help="Of `activation,weight,out,psum,accumulator,threshold,next,address`.")
+        str, typer.Option(help="Of `activation,weight,out,psum,accumulator,threshold,next,address,west,north,south`.")
     ] = "activation,weight,out",
     profile: Annotated[
         str | None,
@@ -51,7 +59,7 @@ def export(
         str | None,
         typer.Option(
             metavar="FORMAT",
-            help="Of `bin hex dec coe coe-hex coe-dec mif mif-hex mif-dec mif-uns c sv sv-packed npy raw`.",
+            help="Of `bin hex dec csv coe coe-hex coe-dec mif mif-hex mif-dec mif-uns c sv sv-packed npy raw`.",
         ),
     ] = None,
     header: Annotated[
@@ -78,6 +86,14 @@ def export(
         typer.Option(metavar="[relu|none|leaky|relu+maxpool2]", help="What follows the sums in the outputs."),
     ] = None,
     address_base: Annotated[int | None, typer.Option(help="First address of the address file; default: 0.")] = None,
+    content: Annotated[
+        str | None,
+        typer.Option(metavar="[value|address]", help="What a lane of west, north and south holds; default: value."),
+    ] = None,
+    skew: Annotated[
+        str | None,
+        typer.Option(metavar="[diagonal|none]", help="Lanes of west, north and south; none: all in one cycle."),
+    ] = None,
     testbench: Annotated[
         bool, typer.Option("--testbench", help="Add a self-checking SystemVerilog testbench.")
     ] = False,
@@ -90,7 +106,7 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="The tiles that `factory coverage --pick` chose, each as an export."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    force: options.Force = False,
     workers: Annotated[
         int | None, typer.Option(help="Threads that write files; the files do not depend on it.", show_default="cores")
     ] = None,
@@ -107,14 +123,21 @@ def export(
     chosen = ExportOptions(
         dataflow, layers, images, tiles, kij, input_channels, include, profile, format, header, files, pe_activation,
         rows, cols, psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base,
-        testbench, flat, flags, renumber, header_roles,
+        testbench, flat, flags, renumber, header_roles, content, skew,
     )  # fmt: skip
     with options.progress_bar() as progress:
         path = store or options.ready_default_store(progress)
         if selection is not None:
             summary = export_picks(path, output, selection, chosen, force=force, workers=workers, progress=progress)
             return _said(summary, f"exports: {summary.exports}")
-        summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
+        if split is not None or path.is_dir():
+            from factory.dataset import open_dataset
+
+            with open_dataset(path) as dataset:
+                chosen = dataset.record.plan.split(split or "smoke").of(chosen)
+                summary = export(dataset, output, chosen, force=force, workers=workers, progress=progress)
+        else:
+            summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
     _said(summary, f"pack {summary.pack_id[:12]}")
 
 
@@ -134,13 +157,31 @@ def profiles(
 ) -> None:
     """List the profiles of memory files that ship, or explain one with a drawing of a line."""
     from factory.memfile import explain_profile, keys_as_comments, list_profiles, load_profile, profile_to_toml
+    from factory.tables import styled, terminal_width
 
     if name is None and (toml or dataflow):
         raise InputError("--toml and --dataflow need the name of a profile")
     if toml:
         print(f"{keys_as_comments()}\n{profile_to_toml(load_profile(name, dataflow))}", end="")
     else:
-        print(list_profiles() if name is None else explain_profile(name, dataflow))
+        print(styled(list_profiles(terminal_width())) if name is None else explain_profile(name, dataflow))
+
+
+def waves(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An export of west, north or south.")],
+    cycles: Annotated[
+        str | None, typer.Option(metavar="CYCLES", help="`200`: the first ones; `100:300`; default: all.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The VCD to write.")] = Path(
+        "edges.vcd"
+    ),
+) -> None:
+    """Write what crosses the array's edges, cycle by cycle, as a waveform (VCD) with named signals."""
+    from factory.waves import parse_cycles, write_waves
+
+    with options.progress_bar() as progress:
+        signals, count = write_waves(directory, output, parse_cycles(cycles), progress)
+    print(f"{output}  {signals} signals  {count} cycles")
 
 
 def simulate(

@@ -1,12 +1,13 @@
-"""What is counted: the layers and images of a store, or what the files of an export hold."""
+"""What is counted: the layers and images of a store or dataset, or what the files of an export hold."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Integer
@@ -31,12 +32,32 @@ from factory.dataflow import (
 from factory.fileplan import ExportPlan, LayerFiles, read_plan
 from factory.manifest import MANIFEST
 from factory.readers.exports import read_vector
-from factory.spec import InputError, Progress, SystolicArray, check_range
-from factory.store import Store, open_store
+from factory.spec import InputError, LayerSet, Progress, SystolicArray, check_range
+from factory.store import open_store
 
 _EXACT = Adder(MOST_BITS)
 """Adders that hold every sum: what narrower ones make of it are points of their own."""
 _FIRST = next(iter(DATAFLOWS))
+
+
+@runtime_checkable
+class OpenSource(Protocol):
+    """Layers and images that are open: `factory.store.Store`, or a dataset."""
+
+    path: Path
+    network: LayerSet
+    array: SystolicArray
+    layers: Mapping[str, Any]
+
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+
+    def layer(self, name: str) -> Any:
+        """Return the layer called `name`; raise InputError where there is none."""
+
+
+Source = OpenSource | str | Path
 
 
 @dataclass(frozen=True)
@@ -53,9 +74,9 @@ class Counted:
 
 @contextmanager
 def opened(
-    source: Store | str | Path, dataflow: str | None = None, layers: str = "all", psum_bits: int | None = None
+    source: Source, dataflow: str | None = None, layers: str = "all", psum_bits: int | None = None
 ) -> Iterator[Counted]:
-    """Yield what is counted of a store, or of an export.
+    """Yield what is counted of a store, an open dataset, or an export.
 
     A store is counted in a `dataflow` (None: `ws`), an export in its own, and of the part that its files hold alone.
     `layers` are as `--layers` takes them; `psum_bits` is the width of the adders that is audited (None: the array's
@@ -63,10 +84,10 @@ def opened(
     """
     if psum_bits is not None:
         check_range("psum_bits", psum_bits, 2, MOST_BITS)
-    if not isinstance(source, Store) and (Path(source) / MANIFEST).is_file():
+    if isinstance(source, (str, Path)) and (Path(source) / MANIFEST).is_file():
         yield _of_export(Path(source), dataflow, layers, psum_bits)
         return
-    with nullcontext(source) if isinstance(source, Store) else open_store(source) as store:
+    with open_store(source) if isinstance(source, (str, Path)) else nullcontext(source) as store:
         flow = dataflow_named(dataflow or _FIRST)
         array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
         names = [spec.name for spec in store.network.select(layers)]
@@ -77,7 +98,7 @@ def opened(
 
 
 def coverage(
-    *sources: Store | str | Path,
+    *sources: Source,
     dataflow: str | None = None,
     layers: str = "all",
     psum_bits: int | None = None,
@@ -107,7 +128,7 @@ def merge_files(paths: Sequence[Path]) -> Coverage:
 
 
 def pick_from(
-    source: Store | str | Path,
+    source: Source,
     pick: str,
     cost: str = COSTS[0],
     dataflow: str | None = None,
@@ -127,7 +148,7 @@ def pick_from(
 
 
 def activity_of(
-    source: Store | str | Path,
+    source: Source,
     dataflow: str | None = None,
     layers: str = "all",
     psum_bits: int | None = None,

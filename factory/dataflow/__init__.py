@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from factory.dataflow.edges import CYCLE as CYCLE
+from factory.dataflow.edges import EDGES as EDGES
 from factory.dataflow.input_stationary import INPUT_STATIONARY as INPUT_STATIONARY
 from factory.dataflow.mapping import LayerMapping as LayerMapping
 from factory.dataflow.output_stationary import OUTPUT_STATIONARY as OUTPUT_STATIONARY
@@ -14,6 +16,7 @@ from factory.dataflow.roles import Role as Role
 from factory.dataflow.roles import axes_of as axes_of
 from factory.dataflow.roles import operand_fields as operand_fields
 from factory.dataflow.roles import role_name as role_name
+from factory.dataflow.schedule import EdgeSchedule as EdgeSchedule
 from factory.dataflow.vectors import GivenVectors as GivenVectors
 from factory.dataflow.vectors import KnownLayer as KnownLayer
 from factory.dataflow.vectors import LayerSource as LayerSource

@@ -5,7 +5,7 @@ As in SCALE-Sim: input channels on rows, output pixels on columns, one pass for 
 `accumulator[oc, onij] = sum over it, kij of psum[it, kij, oc, onij]`.
 """
 
-from factory.dataflow.record import Dataflow, Tiling
+from factory.dataflow.record import Dataflow, Edge, Tiling
 
 INPUT_STATIONARY = Dataflow(
     name="is",
@@ -16,4 +16,9 @@ INPUT_STATIONARY = Dataflow(
     parts=("it",),
     passes=("kij",),
     terms=("row",),
+    edges={
+        "west": Edge("weight", ("oc",), "row"),
+        "north": Edge("activation", ("row",), "px"),
+        "south": Edge("psum", ("oc",), "px"),
+    },
 )

@@ -34,6 +34,12 @@ class LayerMapping:
     adder: Adder
     pixel_block: tuple[int, int] = (1, 1)
 
+    @classmethod
+    def whole(cls, dataflow: Dataflow, spec: ConvLayer, array: SystolicArray) -> LayerMapping:
+        """Return a whole layer on an array, whose elements read every code as it is."""
+        selection = {axis: tuple(range(count)) for axis, count in dataflow.counts(spec, array).items()}
+        return cls(dataflow, spec, array, Selection(selection), {}, Adder(array.psum_bits))
+
     @cached_property
     def counts(self) -> dict[str, int]:
         """How many places each axis that can be selected has in the whole layer."""
@@ -110,8 +116,11 @@ class LayerMapping:
         return self.tile(LabelledArray(codes.reshape(*codes.shape[:2], -1), ("oc", "ic", "kij")))
 
     def cut_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> LabelledArray:
-        """Return one image's selected activation codes, tiled: as a padded map, or as what each output pixel needs."""
-        padded = pad_map(codes, self.spec)
+        """Return one image's selected activation codes, tiled, as `cut_map` does."""
+        return self.cut_map(pad_map(codes, self.spec))
+
+    def cut_map(self, padded: Integer[np.ndarray, "ic nij"]) -> LabelledArray:
+        """Return what is selected of a padded map, tiled: as the map, or as what each output pixel needs."""
         if "nij" in self.dataflow.reads:
             return self.tile(LabelledArray(padded, ("ic", "nij")))
         gathered = padded[:, nij_of_onij(self.spec)[self.pixels].T]

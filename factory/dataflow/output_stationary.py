@@ -4,7 +4,7 @@ Output pixels on rows, output channels on columns, `ic` outside and `kij` inside
 `accumulator[ot, onij, col] = sum over ic, kij of activation[ic, kij, onij] * weight[ot, ic, kij, col]`.
 """
 
-from factory.dataflow.record import Dataflow, Tiling
+from factory.dataflow.record import Dataflow, Edge, Tiling
 
 OUTPUT_STATIONARY = Dataflow(
     name="os",
@@ -15,6 +15,11 @@ OUTPUT_STATIONARY = Dataflow(
     parts=(),
     passes=(),
     terms=("ic", "kij"),
+    edges={
+        "west": Edge("activation", ("ic", "kij"), "px"),
+        "north": Edge("weight", ("ic", "kij"), "col"),
+        "south": Edge("accumulator", ("px",), "col"),
+    },
     words={"activation": "px", "weight": "col", "output": "col"},
     device_mode=1,
 )

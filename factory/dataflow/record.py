@@ -29,6 +29,15 @@ class Tiling:
 
 
 @dataclass(frozen=True)
+class Edge:
+    """What crosses an edge of the array: the values of a role, word by word along the axes `words`, in lanes."""
+
+    role: str
+    words: tuple[str, ...]
+    lane: str
+
+
+@dataclass(frozen=True)
 class Dataflow:
     """One way to run a layer on an array.
 
@@ -39,6 +48,8 @@ class Dataflow:
     One output is a sum in this order: over `parts` (input tiles, after each of which there is a running sum), over
     `passes` (kernel positions, each of which gives psums), and inside a pass over `terms`, which are added from 0. A
     dataflow without passes adds every product to the accumulator itself, and has no psums.
+
+    `edges` are what crosses the array's edges, `west`, `north` and `south`, in each pass.
 
     `words` names the axis along which one word of the array's port lies, for its operands and for what leaves it.
     `device_mode` is what the reference array is told, None where it does not have the dataflow.
@@ -52,6 +63,7 @@ class Dataflow:
     parts: tuple[str, ...]
     passes: tuple[str, ...]
     terms: tuple[str, ...]
+    edges: Mapping[str, Edge]
     words: Mapping[str, str] = field(default_factory=dict)
     device_mode: int | None = None
 
@@ -94,6 +106,13 @@ class Dataflow:
         """The axes that `counts` counts: what the array does one after the other."""
         pixel = () if self.pixel_tiling is None else (self.pixel_tiling.outer,)
         return ("kij", *(self.axes((dim,))[0] for dim in ("oc", "ic")), *pixel)
+
+    @property
+    def pass_axes(self) -> tuple[str, ...]:
+        """The loops that the array does one pass after the other: those that no stream from the west goes through."""
+        tiled = [axis for axis in self.tile_axes if axis in self.loops]
+        loops = dict.fromkeys((*tiled, *self.loops))
+        return tuple(axis for axis in loops if axis not in self.edges["west"].words)
 
     @property
     def tile_axes(self) -> tuple[str, ...]:

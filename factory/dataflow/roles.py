@@ -11,6 +11,7 @@ from jaxtyping import Int64
 
 from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
+from factory.dataflow.edges import EDGES, edge_axes, edge_values
 from factory.dataflow.mapping import LayerMapping
 from factory.dataflow.record import PIXELS, Dataflow
 from factory.dataflow.vectors import LayerVectors, output_pixels
@@ -48,6 +49,7 @@ class Role:
     - `follows`: its values follow from the operands; `totals`: they are sums over all that is selected.
     - `of_next`: it needs a layer that follows.
     - `states`: its values are addresses; `posts`: they come after the post-op.
+    - `edge`: it is what crosses an edge of the array, cycle by cycle, as the layout's schedule has it.
     - `port`: the stream of the reference array that takes or gives it; `words`: its key in `Dataflow.words`.
     - `pixels`: its output pixels.
     - `old_name`: what it was called before.
@@ -68,6 +70,7 @@ class Role:
     of_next: bool = False
     states: bool = False
     posts: bool = False
+    edge: bool = False
     port: str | None = None
     words: str = "output"
     pixels: Callable[[LayerMapping, str], Pixels] = _mapped_pixels
@@ -131,12 +134,19 @@ _TABLE = (
         "address", "the word that each output pixel needs at each kij", lambda flow: (PIXELS, "kij"), _kept("address"),
         per_image=False, states=True,
     ),
+    *(
+        Role(name, f"what {crosses}, cycle by cycle", edge_axes(name), edge_values(name), follows=True, edge=True,
+             sums=name == EDGES[-1])
+        for name, crosses in zip(
+            EDGES, ("enters the array from the side", "enters it from above", "leaves it below"), strict=True
+        )
+    ),
 )  # fmt: skip
 
 ROLES: Mapping[str, Role] = MappingProxyType(
     {role.name: replace(role, include=role.include or role.name) for role in _TABLE}
 )
-INCLUDES = ("activation", "weight", "out", "psum", "accumulator", "threshold", "next", "address")
+INCLUDES = ("activation", "weight", "out", "psum", "accumulator", "threshold", "next", "address", *EDGES)
 """The words of `--include`, in the order in which they are listed."""
 _OLD = {role.old_name: role.name for role in _TABLE if role.old_name}
 

@@ -40,6 +40,15 @@ def arranged(array: LabelledArray, *axes: str) -> np.ndarray:
     return array.arrange([Axis(name) for name in axes]).values
 
 
+def read_pixels(mapping: LayerMapping, activation: LabelledArray) -> LabelledArray:
+    """Return, of a padded map, the pixel that each output reads at each kernel position: `onij kij` for `nij`."""
+    pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
+    at = activation.axes.index("nij")
+    axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
+    labels = {**activation.labels, "kij": mapping.selection["kij"]}
+    return LabelledArray(activation.values.take(pixel, axis=at), axes, labels)
+
+
 @dataclass(frozen=True)
 class LayerSums:
     """What makes a layer's sums: its mapping, the codes that the array reads, the address that errors begin with."""
@@ -67,10 +76,7 @@ class LayerSums:
         """Return the codes that each selected output pixel reads at each kernel position, by the index function."""
         if PIXELS in activation.axes:
             return activation
-        pixel = nij_of_onij(self.mapping.spec)[self.mapping.pixels][:, list(self.mapping.selection["kij"])]
-        at = activation.axes.index("nij")
-        axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
-        return LabelledArray(activation.values.take(pixel, axis=at), axes, activation.labels)
+        return read_pixels(self.mapping, activation)
 
     @property
     def _inner(self) -> tuple[str, ...]:

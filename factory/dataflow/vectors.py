@@ -16,6 +16,7 @@ from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow.mapping import LayerMapping
 from factory.dataflow.pixels import POOL_WINDOW, activate, pool_windows, pools
 from factory.dataflow.record import PIXELS
+from factory.dataflow.schedule import EdgeSchedule
 from factory.dataflow.sums import LayerSums, Sums, arranged
 from factory.spec import ConvLayer, InputError
 
@@ -88,7 +89,7 @@ class LayerVectors:
     Every expected value follows from the codes as the array reads them. Where these are the source's very codes and the
     adders hold them, psums and accumulators are the source's own; else they are computed. `tiled` says that the
     source's tiles are those of the mapping's array. Addresses begin with `base`, and count `pixel_words` words for each
-    pixel, pixels being `stride` apart.
+    pixel, pixels being `stride` apart. `edge` is when values cross the array's edges.
     """
 
     mapping: LayerMapping
@@ -98,6 +99,7 @@ class LayerVectors:
     base: int = 0
     stride: int = 1
     pixel_words: int = 1
+    edge: EdgeSchedule = EdgeSchedule()
     tiled: bool = False
     own: LayerVectors | None = None
 

@@ -5,7 +5,7 @@ Input channels on rows, output channels on columns:
 `accumulator[ot, onij, col] = sum over it, kij of psum[it, ot, kij, nij(onij, kij), col]`.
 """
 
-from factory.dataflow.record import Dataflow, Tiling
+from factory.dataflow.record import Dataflow, Edge, Tiling
 
 WEIGHT_STATIONARY = Dataflow(
     name="ws",
@@ -16,6 +16,11 @@ WEIGHT_STATIONARY = Dataflow(
     parts=("it",),
     passes=("kij",),
     terms=("row",),
+    edges={
+        "west": Edge("activation", ("nij",), "row"),
+        "north": Edge("weight", ("row",), "col"),
+        "south": Edge("psum", ("nij",), "col"),
+    },
     words={"activation": "row", "weight": "row", "output": "col"},
     device_mode=0,
 )

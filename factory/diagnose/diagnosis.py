@@ -25,7 +25,9 @@ from factory.store import Store, open_store
 
 _OTHERS = 8
 _MOST_VALUES = 300_000
-"""Values, about, on which causes are tried: a larger group is cut to some of its tiles."""
+"""Values, about, on which causes are tried: a larger group is cut to some of its tiles, small ones are tried together.
+"""
+_MOST_GROUPS = 8
 _ORDER = {name: place for place, name in enumerate(ROLES)}
 
 
@@ -43,8 +45,8 @@ class Diagnosis:
 
     `compared` are the groups of files. `case` is the group that was looked into, None where all is right: the first
     role on the way through the array that is wrong, and of its groups the one with most wrong values. `causes` are
-    the best explanations, none where none explains enough. `notes` say what could not be tried, `on_border` that
-    only pixels of the map's border are wrong.
+    the best explanations of it, and of other groups of its role where these are small; none where none explains
+    enough. `notes` say what could not be tried, `on_border` that only pixels of the map's border are wrong.
     """
 
     directory: Path
@@ -102,23 +104,24 @@ def diagnose(
             raise InputError(f"role must be given with a waveform, one of {' '.join(roles)}", options=("role",))
         with dumped(plan, roles[0], waveform) as folder:
             return diagnose(directory, [folder], role, store, top, hypotheses)
-    compared, case = [], None
+    compared, cases = [], []
     for given in read_all(map(Path, dumps), wanted, every):
         found, extra = _case(given)
         compared.append(Compared(given.group.where, count(found, extra)))
-        case = found if case is None or _looks_first(found) > _looks_first(case) else case
+        cases = _looked_into(cases, found)
     if not compared:
         raise InputError("a dump must be given")
-    if case is None or not (case.wrong.any() or case.absent.any()):
+    if not cases:
         return Diagnosis(directory, tuple(compared))
     opened = nullcontext(store) if store is None or isinstance(store, Store) else open_store(store)
     with opened as source:
-        case, notes = _with_operands(case, source)
+        (case, notes), *more = [_with_operands(case, source) for case in cases]
     case = replace(case, others=dict(_others(case, wanted)))
     causes = ()
     if case.wrong.any():
         kept = smaller(case, _MOST_VALUES)
-        causes = rank(case.part(kept)[0] if kept else case, hypotheses, top)
+        alike = [other for other, said in more if said == notes]
+        causes = rank([case.part(kept)[0] if kept else case, *alike], hypotheses, top)
         if kept:
             axes = ", ".join(f"{axis} {' '.join(map(str, labels))}" for axis, labels in kept.items())
             notes += (f"causes were tried on a part of it: {axes}",)
@@ -129,8 +132,27 @@ def diagnose(
 
 
 def _case(given: Given) -> tuple[Case, int]:
-    values, state, extra = given.arrays()
-    return Case(given.group, given.group.read(), values, state), extra
+    group, (values, state, extra) = given.group, given.arrays()
+    plain = group.plain
+    if plain is not group:
+        values, state = plain.place(group.values(values)), plain.place(group.states(state)).astype(np.uint8)
+    return Case(plain, plain.read(), values, state), extra
+
+
+def _looked_into(cases: list[Case], new: Case) -> list[Case]:
+    """Return the cases to look into when there is another: the first of all, then small ones of its role.
+
+    What is right is not among them.
+    """
+    if not (new.wrong.any() or new.absent.any()):
+        return cases
+    first, *others = sorted([*cases, new], key=_looks_first, reverse=True)
+    size, kept = first.expected.size, [first]
+    for case in others:
+        size += case.expected.size
+        if case.group.files.role == first.group.files.role and case.wrong.any() and size <= _MOST_VALUES:
+            kept.append(case)
+    return kept[:_MOST_GROUPS]
 
 
 def _looks_first(case: Case) -> tuple[bool, int, int]:
@@ -161,14 +183,12 @@ def _with_operands(case: Case, store: Store | None) -> tuple[Case, tuple[str, ..
 
 def _quantizer(group: Group) -> KnownLayer:
     """Return the next layer's quantizer, where the export has it."""
-    group = group.own or group
+    group = group.root_group
     mapping, found = group.layer.mapping, {}
     for files in group.layer.own:
         if files.role.of_next:
             own = Group(group.root, group.plan, group.layer, None, files)
-            if not own.is_diagnosed:
-                continue
-            held = mapping.untile(own.vector(own.read())).values
+            held = mapping.untile(own.values(own.read())).values
             found[files.role.name] = np.zeros((mapping.spec.out_channels, *held.shape[1:]), np.int32)
             found[files.role.name][mapping.channels] = held
     threshold, direction = found.get("threshold"), found.get("direction")
@@ -179,14 +199,8 @@ def _quantizer(group: Group) -> KnownLayer:
 def _others(case: Case, every: Sequence[Group]) -> Iterator[tuple[str, np.ndarray]]:
     """Yield right words of other images, layers and roles that could lie in the same files."""
     own, taken = case.group, 0
-    for group in every:
-        if (
-            group is own
-            or not group.is_diagnosed
-            or group.shape != own.shape
-            or group.axes != own.axes
-            or taken == _OTHERS
-        ):
+    for group in (group.plain for group in every):
+        if group is own or group.shape != own.shape or group.axes != own.axes or taken == _OTHERS:
             continue
         if group.where == own.where or np.array_equal(words := group.read(), case.expected):
             continue

@@ -11,6 +11,8 @@ from factory.arithmetic.labelled import Address, LabelledArray
 from factory.dataflow import PIXELS
 from factory.diagnose.case import Case
 from factory.diagnose.dump import ASIDE, GIVEN, MISSING, UNDEFINED
+from factory.diagnose.golden import Group
+from factory.memfile.named import BIT
 
 
 @dataclass(frozen=True)
@@ -77,26 +79,45 @@ def first_wrong(case: Case) -> First | None:
     """Return the first value, in the order of the files, their words and lanes, that is wrong or undefined."""
     if not case.wrong.any():
         return None
-    file, word, lane = map(int, np.unravel_index(int(case.wrong.argmax()), case.wrong.shape))
-    group = case.group
+    at = tuple(map(int, np.unravel_index(int(case.wrong.argmax()), case.wrong.shape)))
+    must, have, known = int(case.expected[at]), int(case.given[at]), case.state[at] == GIVEN
+    one, other = case.group.files.layout.field.encode(np.array([must, have])).tolist()
+    bits = tuple(bit for bit in range(case.lane_bits) if known and (one ^ other) >> bit & 1)
+    file, word, lane = at
+    group, shown, where = case.group, case.group.shown, Address(case.group.layer.name, case.group.image)
     low = group.files.placement.word.low_bit(lane)
-    name = group.paths[file]
-    where = Address(group.layer.name, group.image)
-    address = group.files.address_at(where, name.rpartition("/")[2], word, low)
-    must, have = int(case.expected[file, word, lane]), int(case.given[file, word, lane])
-    differ = must ^ have
-    known = case.state[file, word, lane] == GIVEN
+    name, width = group.paths[file].rpartition("/")[2], case.lane_bits
+    address = group.files.address_at(where, name, word, low)
+    if shown is not group:
+        first = next(iter(bits), 0)
+        name, word, low, width = _place_in(shown, address, first, case.lane_bits)
     return First(
         address=address,
-        path=name,
-        line=group.header_lines + word + 1,
+        path=next(path for path in shown.paths if path.rpartition("/")[2] == name),
+        line=shown.header_lines + word + 1,
         word=word,
-        high=low + case.lane_bits - 1,
+        high=low + width - 1,
         low=low,
-        bits=tuple(bit for bit in range(case.lane_bits) if known and differ >> bit & 1),
+        bits=bits,
         must=must,
         have=have if known else None,
     )
+
+
+def _place_in(group: Group, address: Address, bit: int, bits: int) -> tuple[str, int, int, int]:
+    """Return the file and its word in which a bit of a value lies, and the value's bits there: the lowest, how many."""
+    spots, beats = list(group.files.spots(address)), group.files.placement.beats
+    if BIT in group.files.placement.axes:  # each bit has a place of its own
+        return *spots[bit], 1
+    name, word, low = spots[0]
+    if beats is None:
+        return name, word, low, bits
+    line, beat = divmod(word, beats.count)
+    low = beats.bit(beat, low)
+    beat, at = beats.spot(low + bit)
+    begin = at - min(bit, at)
+    left = bits - bit + at - begin  # of the value, from there on
+    return name, line * beats.count + beat, begin, min(left, beats.bits - begin)
 
 
 def by_axis(case: Case) -> dict[str, tuple[LabelledArray, LabelledArray]]:

@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer, Shaped
+from jaxtyping import Bool, Int64, Integer, Shaped, UInt8
 
-from factory.arithmetic.labelled import Address, LabelledArray, Selection
-from factory.dataflow import ROLES, LayerVectors
+from factory.arithmetic.labelled import Address, LabelledArray, Selection, axes
+from factory.dataflow import ROLES, LayerVectors, axes_of
+from factory.diagnose.dump import GivenWords
 from factory.fileplan import ExportPlan, FileSet, LayerFiles, layer_files
-from factory.memfile import Memory, Profile
+from factory.memfile import Layout, Memory, Profile
 from factory.memfile.named import BIT
 from factory.spec import InputError
 
@@ -22,7 +23,8 @@ from factory.spec import InputError
 class Group:
     """The files of one layout, of one layer and image (None: the layer's own), in the export `root`.
 
-    `own` are the export's own files of the same words, where these are another profile's, in which a dump is.
+    `own` are the files whose values these are, laid out otherwise: the export's own, where these are another profile's,
+    in which a dump is; those of a dump, where these are `plain`.
     """
 
     root: Path
@@ -44,17 +46,42 @@ class Group:
         return tuple(f"{folder}/{name}" if folder else name for name, _ in self.files.files(self.image))
 
     @property
-    def is_diagnosed(self) -> bool:
-        """Whether each line is a word of its own, whose values are in one place."""
+    def is_plain(self) -> bool:
+        """Whether each line is a word of the file and holds whole values, each in a lane, the next one in the next."""
         placement = self.files.placement
         return placement.beats is None and not self.files.layout.align and BIT not in placement.axes
 
-    def check_diagnosed(self) -> None:
-        """Raise InputError for files whose words are not compared."""
-        for group in filter(None, (self, self.own)):
-            if not group.is_diagnosed:
-                where = f"{group.layer.name}: layout {group.files.layout.name}"
-                raise InputError(f"{where}: words in beats, lines apart and bits with an axis are not diagnosed")
+    @cached_property
+    def plain(self) -> Group:
+        """The same values in one file, a line for each word of the array's port: itself where it is plain.
+
+        What is moved, late or stuck is looked for there, and said of the files that there are.
+        """
+        if self.is_plain:
+            return self
+        flow, role = self.layer.mapping.dataflow, self.files.role
+        *outer, last = axes(*axes_of(role, flow))
+        layout = replace(
+            Layout(self.files.layout.name, role.name, "all.txt", (), tuple(outer), (last,), self.files.layout.lane_bits,
+                   self.files.layout.signed), code=self.files.layout.code,
+        )  # fmt: skip
+        layer = layer_files((layout,), self.layer.mapping, self.plan.profile.post, self._levels)
+        (files,) = (*layer.own, *layer.of_image)
+        return replace(self, layer=layer, files=files, own=self)
+
+    @property
+    def shown(self) -> Group:
+        """The files in which a value is said to lie: those of a dump."""
+        return self.own if self.own is not None and not self.own.is_plain else self
+
+    @property
+    def root_group(self) -> Group:
+        """The export's own files of the same values."""
+        return self if self.own is None else self.own.root_group
+
+    @property
+    def _levels(self) -> int:
+        return self.files.placement.sizes["level"]
 
     @property
     def memory(self) -> Memory:
@@ -76,10 +103,12 @@ class Group:
     def read(self) -> Int64[np.ndarray, "file line lane"]:
         """Return what the export's own files hold; raise InputError where one is not what the manifest says."""
         if self.own is not None:
-            return self.place(self.own.vector(self.own.read()))
-        return np.stack([self._read(number, path) for number, path in enumerate(self.paths)])
+            return self.place(self.own.values(self.own.read()))
+        return np.stack([self.read_file(number) for number in range(len(self.paths))])
 
-    def _read(self, number: int, path: str) -> Int64[np.ndarray, "line lane"]:
+    def read_file(self, number: int) -> Int64[np.ndarray, "line lane"]:
+        """Return what one of the export's own files holds; raise InputError where it is not what the manifest says."""
+        path = self.paths[number]
         try:
             return self.files.read((self.root / path).read_bytes(), number, self.image).astype(np.int64)
         except InputError as error:
@@ -98,6 +127,42 @@ class Group:
     def vector(self, arranged: Shaped[np.ndarray, "file line lane"]) -> LabelledArray:
         """Return values in the order of the bits as the vector, with its axes and labels."""
         return self.files.vector(arranged.reshape(self.files.places.shape))
+
+    def values(self, arranged: Integer[np.ndarray, "file line lane"]) -> LabelledArray:
+        """Return the vector whose values, or their bits, lie so; raise InputError for bits that are no value."""
+        found = self.vector(arranged)
+        if BIT not in found.axes:
+            return found
+        at = found.axes.index(BIT)
+        worth = (1 << np.arange(found.size(BIT))).reshape([-1 if axis == BIT else 1 for axis in found.axes])
+        bits = (found.values.astype(np.int64) * worth).sum(axis=at)
+        return LabelledArray(self._decoded(bits), found.axes[:at] + found.axes[at + 1 :], found.labels)
+
+    def states(self, arranged: UInt8[np.ndarray, "file line lane"]) -> LabelledArray:
+        """Return the worst state of each value's bits."""
+        found = self.vector(arranged)
+        if BIT not in found.axes:
+            return found
+        at = found.axes.index(BIT)
+        return LabelledArray(found.values.max(axis=at), found.axes[:at] + found.axes[at + 1 :], found.labels)
+
+    def _decoded(self, bits: Int64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
+        try:
+            return self.files.layout.field.decode(bits).astype(np.int64)
+        except ValueError as error:
+            raise InputError(f"{self.where}, {self.files.role.name}: {error}") from None
+
+    def lines_of(self, given: GivenWords) -> GivenWords:
+        """Return the lines whose words, or the beats of whose words, a dump gives."""
+        word, beats = self.files.placement.word, self.files.placement.beats
+        if beats is None or given.values.shape[1] == word.lanes != beats.bits:
+            return given
+        values, state = (beats.bits_of(part[: self.shape[1] * beats.count]) for part in (given.values, given.state))
+        low = np.array([word.low_bit(lane) for lane in range(word.lanes)])
+        places = low[:, None] + np.arange(word.field.bits)
+        fields = (values[:, places].astype(np.int64) << np.arange(word.field.bits)).sum(axis=2)
+        decoded = fields if BIT in self.files.placement.axes else self._decoded(fields)
+        return GivenWords(decoded, state[:, places].max(axis=2), given.extra)
 
     def labelled(self, values: Integer[np.ndarray, "*shape"]) -> LabelledArray:
         """Return values of the vector's shape with its axes and labels."""
@@ -119,8 +184,9 @@ class Group:
         """Return the same layout of the part of the layer that has some labels alone."""
         mapping = self.layer.mapping
         selection = Selection({axis: tuple(kept.get(axis, labels)) for axis, labels in mapping.selection.items()})
-        levels = self.files.placement.sizes["level"]
-        layer = layer_files((self.files.layout,), replace(mapping, selection=selection), self.plan.profile.post, levels)
+        layer = layer_files(
+            (self.files.layout,), replace(mapping, selection=selection), self.plan.profile.post, self._levels
+        )
         (files,) = (*layer.own, *layer.of_image)
         return replace(self, layer=layer, files=files)
 
@@ -143,8 +209,7 @@ def in_profile(group: Group, profile: Profile) -> Group:
     layouts = [layout for layout in profile.layouts if layout.role == role]
     if not layouts:
         raise InputError(f"profile {profile.name} must have a layout of role {role}, it has none", options=("profile",))
-    levels = group.files.placement.sizes["level"]
-    layer = layer_files(tuple(layouts[:1]), group.layer.mapping, group.plan.profile.post, levels)
+    layer = layer_files(tuple(layouts[:1]), group.layer.mapping, group.plan.profile.post, group._levels)
     (files,) = (*layer.own, *layer.of_image)
     return replace(group, layer=layer, files=files, own=group)
 
@@ -152,14 +217,12 @@ def in_profile(group: Group, profile: Profile) -> Group:
 def operands(group: Group) -> dict[str, LabelledArray] | None:
     """Return the codes that the array reads, by the role of an operand, from the export's files; None without them."""
     found: dict[str, LabelledArray] = {}
-    group = group.own or group
+    group = group.root_group
     for image in (None, group.image):
         for files in group.layer.sets(image):
             if files.role.operand is not None and files.role.name not in found:
                 own = Group(group.root, group.plan, group.layer, image, files)
-                if not own.is_diagnosed:
-                    return None
-                found[files.role.name] = own.vector(own.read())
+                found[files.role.name] = own.values(own.read())
     return found if found.keys() == group.layer.mapping.fields.keys() else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from factory.diagnose import models, sums, views
+from factory.diagnose import models, sums, views, windows
 from factory.diagnose.case import Case, Guess
 
 
@@ -128,8 +128,14 @@ TABLE = (
     Hypothesis(
         "window moved",
         "every pixel reads others; worse at the border",
-        "the first pixel of a pass, stride, dilation",
-        models.windows_moved,
+        "the first pixel of a pass; stride, dilation and the map's width, each of its own axis",
+        windows.windows_moved,
+    ),
+    Hypothesis(
+        "kernel of another size",
+        "sums of too few or too many passes, or of passes at other pixels",
+        "the ends of the loops over ki and kj, each of its own axis",
+        windows.kernels_resized,
     ),
     Hypothesis(
         "padding is not the padding code",
@@ -175,6 +181,12 @@ TABLE = (
         "every word has the bit, and others differ too",
         "that bit in the elements' adders",
         sums.adder_bits,
+    ),
+    Hypothesis(
+        "carry lost",
+        "sums are off by multiples of one power of two, always downwards",
+        "where an adder is cut in two: the carry into the upper part",
+        sums.carries,
     ),
     Hypothesis(
         "stuck bit of codes",

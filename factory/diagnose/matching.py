@@ -29,7 +29,8 @@ class Given:
         """Return the values and the states, `(file, line, lane)`, and how many words are too many."""
         shape = self.group.shape
         values, state = np.zeros(shape, np.int64), np.full(shape, self.lacking, np.uint8)
-        for file, words in self.dumps.items():
+        for file, given in self.dumps.items():
+            words = self.group.lines_of(given)
             values[file], state[file] = words.values[: shape[1]], words.state[: shape[1]]
         return values, state, sum(words.extra for words in self.dumps.values())
 
@@ -56,6 +57,9 @@ def read_all(dumps: Iterable[Path], groups: Sequence[Group], others: Sequence[Gr
     compared = set(map(id, groups))
     every = [*groups, *(group for group in others if group.paths[0] not in groups[0].paths)]
     places = {path: (group, file) for group in every for file, path in enumerate(group.paths)}
+    stems: dict[str, list[str]] = {}
+    for name in places:
+        stems.setdefault(Path(name).stem, []).append(name)
     named: dict[int, dict[int, Path]] = {}
     whole: list[Path] = []
     for dump in dumps:
@@ -63,7 +67,7 @@ def read_all(dumps: Iterable[Path], groups: Sequence[Group], others: Sequence[Gr
             raise InputError(f"{dump}: must be a dump, there is no such file or folder")
         files = list(_files(dump)) if dump.is_dir() else [dump]
         for path in files:
-            found = _place_of(path, places, inside=dump.is_dir())
+            found = _place_of(path, places, stems, inside=dump.is_dir())
             if found is None:
                 whole.append(path)
                 continue
@@ -92,13 +96,12 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _place_of(path: Path, places: Mapping[str, object], inside: bool) -> str | None:
+def _place_of(path: Path, places: Mapping[str, object], stems: Mapping[str, list[str]], inside: bool) -> str | None:
     """Return the export's file that a dump's path ends in, or the only one of its name."""
-    parts = path.parts
-    ends = [name for name in places if parts[-len(Path(name).parts) :] == Path(name).parts]
-    if ends:
-        return max(ends, key=len)
-    same = [name for name in places if Path(name).stem == path.stem]
+    ends = ("/".join(path.parts[first:]) for first in range(len(path.parts)))
+    if found := next((end for end in ends if end in places), None):
+        return found
+    same = stems.get(path.stem, [])
     if len(same) > 1:
         raise InputError(f"{path}: its folder must say which one it is, {' or '.join(same[:4])}")
     if inside and not same:
@@ -113,7 +116,6 @@ def _named(named: Mapping[int, Mapping[int, Path]], groups: Sequence[Group]) -> 
     for group in groups:
         files = named.get(id(group), {})
         if group.files.layout.name in roles and (files or not single):
-            group.check_diagnosed()
             words = {file: _read(path, group, file) for file, path in files.items()}
             yield Given(group, words, ASIDE if single else MISSING)
 
@@ -161,8 +163,6 @@ def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
         known = " ".join(name for name in names if name in ROLES) or " ".join(names)
         raise InputError(f"{path}: role must be given, one of {known}: no file of the export is called so",
                          options=("role",))  # fmt: skip
-    for group in groups:
-        group.check_diagnosed()
     if len(groups) == 1 and len(groups[0].paths) == 1:
         yield Given(groups[0], {0: _read(path, groups[0], 0)})
         return

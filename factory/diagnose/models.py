@@ -188,36 +188,6 @@ def _real_lanes(case: Case, codes: LabelledArray) -> np.ndarray:
     return (channel < case.mapping.spec.in_channels).reshape(shape)
 
 
-def windows_moved(case: Case) -> Iterator[Guess]:
-    """An output reads other pixels: a stride or dilation is ignored, or its window is a pixel off."""
-    spec, codes = case.mapping.spec, case.operands["activation"]
-    if "nij" not in codes.axes or not case.group.files.role.totals:
-        return
-    (sy, sx), (dy, dx) = spec.stride, spec.dilation
-    changes = {
-        "the stride is ignored along x": (sy, 1, dy, dx, 0), "the stride is ignored along y": (1, sx, dy, dx, 0),
-        "the stride is ignored": (1, 1, dy, dx, 0), "the dilation is ignored": (sy, sx, 1, 1, 0),
-        "x and y of the stride are exchanged": (sx, sy, dy, dx, 0),
-    }  # fmt: skip
-    for down, right in product((-1, 0, 1), repeat=2):
-        by = down * spec.padded_width + right
-        if by:
-            changes[f"the window is {down} rows and {right} columns off"] = (sy, sx, dy, dx, by)
-    oi, oj = np.divmod(case.mapping.pixels[:, None], spec.out_width)
-    ki, kj = np.divmod(np.asarray(case.mapping.selection["kij"]), spec.kernel[1])
-    right_pixels = nij_of_onij(spec)[case.mapping.pixels][:, list(case.mapping.selection["kij"])]
-    at = codes.axes.index("nij")
-    axes = (*codes.axes[:at], PIXELS, "kij", *codes.axes[at + 1 :])
-    for name, (y, x, down, across, by) in changes.items():
-        pixels = (oi * y + ki * down) * spec.padded_width + oj * x + kj * across + by
-        if np.array_equal(pixels, right_pixels):
-            continue
-        there = (pixels >= 0) & (pixels < spec.nij_count)
-        shape = [1] * at + list(pixels.shape) + [1] * (codes.values.ndim - at - 1)
-        values = np.where(there.reshape(shape), codes.values.take(pixels.clip(0, spec.nij_count - 1), axis=at), 0)
-        yield Guess(name, case.values(activation=LabelledArray(values, axes, codes.labels)), len(changes))
-
-
 def code_bits(case: Case) -> Iterator[Guess]:
     """One bit of every weight, or of every activation, is stuck."""
     choices = 2 * sum(held.bits for held in case.mapping.fields.values())

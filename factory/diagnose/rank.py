@@ -3,7 +3,8 @@
 All in bits, as a description's length. A guess gains the wrong values that it predicts, and loses the right ones that
 it predicts otherwise; a value is worth -log2 of how often it is there, so that a 0 among zeros says little. Freedom
 costs log2 of the guesses that there are and, where a guess is held against the region of the wrong values alone, log2
-of the regions. So a hypothesis with a free parameter cannot win by fitting noise, and few values name no cause.
+of the regions. So a hypothesis with a free parameter cannot win by fitting noise, and few values name no cause. One
+fault shows in many layers and images: a guess costs its freedom once, and gains in all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations
 from math import comb, log2
 
@@ -22,6 +24,8 @@ from factory.diagnose.hypotheses import Hypothesis
 
 LEAST = 0.5
 """The share of the wrong values, less the costs, that a cause must explain to be named."""
+_HOPE = 0.25
+"""The share of the first case's wrong values that a hypothesis must explain to be tried on the others."""
 _ASIDE = 12
 """How many of the best single guesses are tried in pairs."""
 _PART = 10_000
@@ -34,7 +38,7 @@ class Finding:
     """A cause that explains `explained` of `wrong` values; `contradicted` right ones would be others.
 
     `hypotheses` are one, or the two of a pair. `score` is the share after costs. `same` are names of other causes that
-    predict the same bits.
+    predict the same bits. The values are those of so many `groups`: of a layer, image and role each.
     """
 
     hypotheses: tuple[Hypothesis, ...]
@@ -43,26 +47,67 @@ class Finding:
     wrong: int
     contradicted: int
     score: float
+    groups: int = 1
     same: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """The cause in words."""
-        names = " and ".join(hypothesis.name for hypothesis in self.hypotheses)
-        return f"{names}: {self.detail}" if self.detail else names
+        return _named(self.hypotheses, self.detail)
 
     @property
     def share(self) -> float:
         """The share of the wrong values that it explains."""
         return self.explained / self.wrong
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it explains every wrong value and changes no right one."""
+        return self.explained == self.wrong and not self.contradicted
+
+
+def _named(hypotheses: tuple[Hypothesis, ...], detail: str) -> str:
+    names = " and ".join(hypothesis.name for hypothesis in hypotheses)
+    return f"{names}: {detail}" if detail else names
+
+
+@dataclass(frozen=True)
+class _Against:
+    """How many right values a guess contradicts, and the bits that they are worth."""
+
+    count: int = 0
+    bits: float = 0.0
+
+    def __add__(self, other: _Against) -> _Against:
+        return _Against(self.count + other.count, self.bits + other.bits)
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A guess against a case: what its freedom costs, and what it explains and contradicts, anywhere and `inside`.
+
+    `inside` is the region of the wrong values. `digest` tells predictions apart, None of those that explain little.
+    """
+
+    hypotheses: tuple[Hypothesis, ...]
+    detail: str
+    cost: float
+    explained: int
+    gain: float
+    anywhere: _Against
+    inside: _Against
+    digest: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        return _named(self.hypotheses, self.detail)
+
 
 @dataclass(frozen=True)
 class _Tried:
-    """A guess against a case, what it costs in bits, and where it is what was given."""
+    """A guess with its result, and where it is what was given."""
 
-    finding: Finding
-    bits: float
+    result: _Result
     guess: Guess
     matches: np.ndarray
 
@@ -73,6 +118,11 @@ class _Region:
 
     mask: np.ndarray
     bits: float
+
+    @cached_property
+    def key(self) -> bytes:
+        """What tells regions apart."""
+        return self.mask.tobytes()
 
 
 def _region(case: Case) -> _Region:
@@ -117,19 +167,67 @@ def smaller(case: Case, most: int, whole_kernels: bool = True) -> dict[str, tupl
     return kept
 
 
-def rank(case: Case, table: Sequence[Hypothesis], top: int) -> tuple[Finding, ...]:
-    """Return the best causes of a mismatch, the best first; none where none explains enough."""
-    kept = _Kept()
-    ranking = _Ranking(case, _region(case), _worth(case), tuple(table))
-    for tried in ranking.singles():
-        kept.add(tried, ranking.digest)
-    best = kept.best(1)
-    if not best or best[0].explained < best[0].wrong or best[0].contradicted:
-        least = best[0].score if best else LEAST
-        for tried in ranking.pairs(kept.aside):
-            if tried.finding.score > least:
-                kept.add(tried, ranking.digest)
-    return kept.best(top)
+def rank(cases: Sequence[Case], table: Sequence[Hypothesis], top: int) -> tuple[Finding, ...]:
+    """Return the best causes of a mismatch, the best first; none where none explains enough.
+
+    The cases are groups of one role in which words are wrong. Pairs of causes are tried on the first one, where no
+    single cause explains all of it.
+    """
+    first, *others = (_Ranking.of(case, tuple(table)) for case in cases)
+    kept = _Kept(first)
+    for tried in first.singles():
+        kept.add(tried)
+    hopeful = tuple(dict.fromkeys(kept.hopeful()))
+    every = [kept]
+    for ranking in others if hopeful else ():
+        every.append(more := _Kept(ranking))
+        for tried in replace(ranking, table=hopeful).singles():
+            more.add(tried)
+    together = _best(every, top)
+    if together and together[0].is_whole:
+        return together
+    alone = _best([kept], 1)
+    if not alone or not alone[0].is_whole:
+        least = alone[0].score if alone else LEAST
+        for tried in first.pairs([tried for _, tried in kept.aside]):
+            if first.score(tried.result) > least:
+                kept.add(tried)
+    alone = _best([kept], top)
+    return together if together and (not alone or together[0].score >= alone[0].score) else alone
+
+
+def _best(every: Sequence[_Kept], top: int) -> tuple[Finding, ...]:
+    """Return the best of what was tried on some cases, each with the names of those that predict the same."""
+    rankings, found = [kept.ranking for kept in every], {}
+    for name in dict.fromkeys(name for kept in every for name in kept.results):
+        results = [kept.results.get(name) for kept in every]
+        finding = _finding(rankings, results)
+        if finding.score >= LEAST and finding.share >= LEAST:
+            same = tuple(name if each is None or each.digest is None else each.digest for each in results)
+            found.setdefault(same, []).append(finding)
+    best = []
+    for first, *others in found.values():  # in the table's order
+        names = tuple(dict.fromkeys(other.name for other in others if other.name != first.name))
+        best.append(replace(first, same=names, score=max(each.score for each in (first, *others))))
+    return tuple(sorted(best, key=lambda finding: -finding.score)[:top])
+
+
+def _finding(rankings: Sequence[_Ranking], results: Sequence[_Result | None]) -> Finding:
+    """Return what one guess explains of some cases; None: it says nothing of that case."""
+    known = [result for result in results if result is not None]
+    regions = {ranking.region.key: ranking.region.bits for ranking in rankings}
+    anywhere, inside = (sum(each, _Against()) for each in zip(*((x.anywhere, x.inside) for x in known), strict=True))
+    lost = min(anywhere, inside + _Against(0, sum(regions.values())), key=lambda against: against.bits)
+    gained = sum(result.gain for result in known) - lost.bits - max(result.cost for result in known)
+    return Finding(
+        known[0].hypotheses,
+        known[0].detail,
+        sum(result.explained for result in known),
+        sum(ranking.wrong for ranking in rankings),
+        lost.count,
+        gained / sum(ranking.total for ranking in rankings),
+        len(rankings),
+    )
 
 
 @dataclass(frozen=True)
@@ -138,45 +236,67 @@ class _Ranking:
     region: _Region
     worth: np.ndarray
     table: tuple[Hypothesis, ...]
+    among: int
 
-    def _try(self, hypotheses: tuple[Hypothesis, ...], detail: str, bits: float, guess: Guess) -> _Tried:
-        """Compare a guess with what was given."""
+    @classmethod
+    def of(cls, case: Case, table: tuple[Hypothesis, ...]) -> _Ranking:
+        return cls(case, _region(case), _worth(case), table, len(table))
+
+    @cached_property
+    def wrong(self) -> int:
+        """How many values are wrong."""
+        return int(np.count_nonzero(self.case.wrong))
+
+    @cached_property
+    def total(self) -> float:
+        """What all wrong values are worth."""
+        return float(self.worth[self.case.wrong].sum())
+
+    def score(self, result: _Result) -> float:
+        """Return the share of the wrong values that a guess explains, after costs."""
+        return _finding([self], [result]).score
+
+    def _matches(self, guess: Guess) -> np.ndarray:
+        """Return where a guess is what was given."""
         case = self.case
         matches = (case.state == GIVEN) & (case.given == guess.values)
         if guess.undefined is not None:
             matches &= ~guess.undefined
             matches |= (case.state == UNDEFINED) & guess.undefined
-        return self._tried(hypotheses, detail, bits, guess, matches)
+        return matches
 
-    def _tried(self, hypotheses: tuple, detail: str, bits: float, guess: Guess, matches: np.ndarray) -> _Tried:
-        case, worth = self.case, self.worth
-        explained, against = matches & case.wrong, case.right & ~matches
-        inside = against & self.region.mask
-        lost, contradicted = min(
-            (worth[against].sum() + bits, np.count_nonzero(against)),
-            (worth[inside].sum() + bits + self.region.bits, np.count_nonzero(inside)),
+    def _tried(self, hypotheses: tuple, cost: float, guess: Guess, matches: np.ndarray) -> _Tried:
+        explained, against = matches & self.case.wrong, self.case.right & ~matches
+        result = _Result(
+            hypotheses,
+            guess.detail,
+            cost,
+            int(np.count_nonzero(explained)),
+            float(self.worth[explained].sum()),
+            self._against(against),
+            self._against(against & self.region.mask),
         )
-        total = worth[case.wrong].sum()
-        score = float((worth[explained].sum() - lost) / total)
-        counts = int(np.count_nonzero(explained)), int(np.count_nonzero(case.wrong)), int(contradicted)
-        return _Tried(Finding(hypotheses, detail, *counts, score), bits, guess, matches)
+        return _Tried(result, guess, matches)
+
+    def _against(self, mask: np.ndarray) -> _Against:
+        return _Against(int(np.count_nonzero(mask)), float(self.worth[mask].sum()))
 
     def singles(self) -> Iterator[_Tried]:
         """Yield every guess of every hypothesis that applies."""
         for hypothesis in self.table:
             if self.case.recomputes or not hypothesis.computes:
                 for guess in hypothesis.predict(self.case):
-                    yield self._try((hypothesis,), guess.detail, log2(guess.choices * len(self.table)), guess)
+                    yield self._tried((hypothesis,), log2(guess.choices * self.among), guess, self._matches(guess))
 
     def pairs(self, best: Sequence[_Tried]) -> Iterator[_Tried]:
         """Yield two causes at different values, and changes of words on top of other sums."""
         for first, second in combinations(best, 2):
             # which of the two a value follows is a bit more for each
-            bits = first.bits + second.bits + first.finding.wrong
+            one, other = first.result, second.result
             values = np.where(first.matches, first.guess.values, second.guess.values)
-            names = first.finding.hypotheses + second.finding.hypotheses
-            detail = _joined(first.finding.detail, second.finding.detail)
-            yield self._tried(names, detail, bits, Guess("", values), first.matches | second.matches)
+            names, cost = one.hypotheses + other.hypotheses, one.cost + other.cost + self.wrong
+            guess = Guess(_joined(one.detail, other.detail), values)
+            yield self._tried(names, cost, guess, first.matches | second.matches)
         yield from self._stacked()
 
     def _stacked(self) -> Iterator[_Tried]:
@@ -185,27 +305,30 @@ class _Ranking:
         if not case.recomputes:
             return
         part, pick = case.part(smaller(case, _PART, whole_kernels=False))
-        few = _Ranking(part, _region(part), _worth(part), self.table)
+        few = _Ranking.of(part, self.table)
         for inner in self.table:
             for base in inner.predict(case) if inner.computes else ():
                 below = replace(part, expected=pick(base.values), on_top=True)
                 for tried in few.on_top(inner, base, below):
-                    if tried.finding.score >= LEAST:
-                        yield from self._whole(inner, base, tried)
+                    if few.score(tried.result) >= LEAST:
+                        yield from self._whole(inner, base, tried.result)
 
     def on_top(self, inner: Hypothesis, base: Guess, below: Case) -> Iterator[_Tried]:
-        """Yield what each change of words makes of what one guess expects."""
+        """Yield what each change of words makes of what one guess expects, where it explains enough."""
         for outer in self.table:
             for guess in outer.predict(below) if not outer.computes else ():
-                bits = log2(base.choices * guess.choices * len(self.table) ** 2)
-                yield self._try((inner, outer), _joined(base.detail, guess.detail), bits, guess)
+                matches = self._matches(guess)
+                if np.count_nonzero(matches & self.case.wrong) >= LEAST * self.wrong:  # few of thousands do
+                    cost = log2(base.choices * guess.choices * self.among**2)
+                    both = replace(guess, detail=_joined(base.detail, guess.detail))
+                    yield self._tried((inner, outer), cost, both, matches)
 
-    def _whole(self, inner: Hypothesis, base: Guess, found: _Tried) -> Iterator[_Tried]:
+    def _whole(self, inner: Hypothesis, base: Guess, found: _Result) -> Iterator[_Tried]:
         """Yield what was found on a part, on the whole."""
         below = replace(self.case, expected=base.values, on_top=True)
-        for tried in replace(self, table=(found.finding.hypotheses[1],)).on_top(inner, base, below):
-            if tried.finding.detail == found.finding.detail:
-                yield replace(tried, bits=found.bits)
+        for tried in replace(self, table=(found.hypotheses[1],)).on_top(inner, base, below):
+            if tried.result.detail == found.detail:
+                yield tried
 
     def digest(self, guess: Guess) -> bytes:
         """Return what tells predictions apart, where something was given."""
@@ -219,24 +342,25 @@ def _joined(first: str, second: str) -> str:
 
 @dataclass
 class _Kept:
-    """The best of what was tried: findings by what they predict, and a few whole guesses to be tried in pairs."""
+    """What was tried on one case, by name, and a few of the best whole guesses, to be tried in pairs."""
 
-    aside: list[_Tried] = field(default_factory=list)
-    _found: dict[bytes, list[Finding]] = field(default_factory=dict)
+    ranking: _Ranking
+    results: dict[str, _Result] = field(default_factory=dict)
+    aside: list[tuple[float, _Tried]] = field(default_factory=list)
 
-    def add(self, tried: _Tried, digest) -> None:
-        """Keep what was tried where it is among the best."""
-        finding = tried.finding
-        if finding.explained and len(finding.hypotheses) == 1:
-            self.aside = sorted([*self.aside, tried], key=lambda item: -item.finding.score)[:_ASIDE]
-        if finding.score >= LEAST and finding.share >= LEAST:
-            self._found.setdefault(digest(tried.guess), []).append(finding)
+    def add(self, tried: _Tried) -> None:
+        """Keep what was tried."""
+        result, score = tried.result, self.ranking.score(tried.result)
+        if result.explained and len(result.hypotheses) == 1:
+            self.aside = sorted([*self.aside, (score, tried)], key=lambda item: -item[0])[:_ASIDE]
+        if result.explained >= _HOPE * self.ranking.wrong:
+            result = replace(result, digest=self.ranking.digest(tried.guess))
+        known = self.results.get(result.name)
+        if known is None or score > self.ranking.score(known):
+            self.results[result.name] = result
 
-    def best(self, top: int) -> tuple[Finding, ...]:
-        """Return the best findings, each with the names of those that predict the same."""
-        found = []
-        for same in self._found.values():
-            first, *others = same  # in the table's order
-            names = tuple(dict.fromkeys(other.name for other in others if other.name != first.name))
-            found.append(replace(first, same=names, score=max(finding.score for finding in same)))
-        return tuple(sorted(found, key=lambda finding: -finding.score)[:top])
+    def hopeful(self) -> Iterator[Hypothesis]:
+        """Yield the hypotheses that explain some of the case."""
+        for result in self.results.values():
+            if result.digest is not None:
+                yield result.hypotheses[0]

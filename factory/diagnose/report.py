@@ -111,7 +111,9 @@ def _cause_lines(found: Diagnosis) -> Iterator[str]:
     for place, cause in enumerate(found.causes, 1):
         yield from _wrapped(f"{place}. {cause.name}", "  ")
         against = f", and would change {_number(cause.contradicted)} right ones" if cause.contradicted else ""
-        yield from _wrapped(f"explains {_number(cause.explained)} of {_number(cause.wrong)} values{against}", "     ")
+        of = f" of {cause.groups} layers or images" if cause.groups > 1 else ""
+        text = f"explains {_number(cause.explained)} of {_number(cause.wrong)} values{of}{against}"
+        yield from _wrapped(text, "     ")
         for hypothesis in cause.hypotheses:
             yield from _wrapped(f"check: {hypothesis.check}", "     ")
         for name in cause.same[:_MOST_SAME]:
@@ -171,6 +173,7 @@ def _cause_json(cause: Finding) -> dict[str, Any]:
         "detail": cause.detail,
         "explained": cause.explained,
         "wrong": cause.wrong,
+        "groups": cause.groups,
         "contradicted": cause.contradicted,
         "score": round(cause.score, 4),
         "looks": [hypothesis.looks for hypothesis in cause.hypotheses],

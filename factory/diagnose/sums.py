@@ -14,11 +14,15 @@ from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import PIXELS, KnownLayer
 from factory.dataflow.pixels import activate
+from factory.dataflow.sums import arranged
 from factory.diagnose.case import Case, Guess, at_place, changed
 from factory.memfile import POSTS
 
 _MOST_PASSES = 144
+_MOST_CODES = 32
 _LEAKY_SHIFT = 6
+_WIDE = 48
+"""Bits that hold every exact sum."""
 
 
 def _pass_axes(case: Case) -> list[str]:
@@ -87,22 +91,29 @@ def not_cleared(case: Case) -> Iterator[Guess]:
     role, flow = case.group.files.role, case.mapping.dataflow
     if not role.totals or role.of_next:
         return
-    yield Guess("on top of x", case.expected, 3, np.ones(case.expected.shape, bool))
+    yield Guess("on top of x", case.expected, 4, np.ones(case.expected.shape, bool))
     running = case.vectors().running_sum if set(flow.parts) & set(case.group.axes) else case.accumulators
     if not case.totals and running is case.accumulators:
         return
     jobs = [tiling.outer for tiling in (flow.pixel_tiling, flow.tilings.get("oc")) if tiling is not None]
     totals = case.by_tile(case.accumulators)
-    order = [totals.axes.index(axis) for axis in jobs]
-    rest = [at for at in range(totals.values.ndim) if at not in order]
-    stream = totals.values.astype(np.int64).transpose(*order, *rest)
-    flat = stream.reshape(-1, *stream.shape[len(order) :])
+    axes = (*jobs, *(axis for axis in totals.axes if axis not in jobs))
+    shape = [totals.size(axis) for axis in axes]
+
+    def by_job(array: LabelledArray) -> np.ndarray:
+        return arranged(array, *axes).astype(np.int64).reshape(-1, *shape[len(jobs) :])
+
+    flat = by_job(totals)
     previous = np.concatenate([np.zeros_like(flat[:1]), flat[:-1]])
-    for name, left in (("all tiles before", np.cumsum(previous, axis=0)), ("the tile before", previous)):
-        back = changed(totals, left.reshape(stream.shape).transpose(np.argsort([*order, *rest])))
+    found = {"all tiles before": np.cumsum(previous, axis=0), "the tile before": previous}
+    if not role.posts and running is case.accumulators:  # what is left of another image, or layer, too
+        given = by_job(case.by_tile(case.group.vector(case.given)))
+        found["what the tile before gave"] = np.concatenate([np.zeros_like(given[:1]), given[:-1]])
+    for name, left in found.items():
+        back = changed(totals, left.reshape(shape).transpose([axes.index(axis) for axis in totals.axes]))
         added = case.untiled(back, case.accumulators.size(PIXELS)).values
         values = changed(running, running.values.astype(np.int64) + added)
-        yield Guess(f"on top of {name}", case.from_sums(values, partial(activate, post=case.post)), 3)
+        yield Guess(f"on top of {name}", case.from_sums(values, partial(activate, post=case.post)), 4)
 
 
 @dataclass(frozen=True)
@@ -160,6 +171,54 @@ def adder_bits(case: Case) -> Iterator[Guess]:
             return held.wrap(forced)[0] if case.mapping.adder.wraps else held.saturate(forced)
 
         yield Guess(f"bit {bit} at {stuck}", case.values(FaultyAdder(bits, "saturate", force)), 2 * bits)
+
+
+def carries(case: Case) -> Iterator[Guess]:
+    """Every addition drops the carry out of one bit.
+
+    The bits above it are then the sum of the terms' own high bits, those below the sum of the low ones, modulo: so what
+    is lost is `(sum of (product mod 2^bit)) >> bit << bit`, in whatever order the terms are added.
+    """
+    sums = _sums(case)
+    if sums is None:
+        return
+    bits = case.mapping.adder.bits
+    fewest = min(case.operands, key=lambda role: len(np.unique(case.operands[role].values)))
+    codes = case.operands[fewest]
+    each = np.unique(codes.values)
+    (other,) = (role for role in case.operands if role != fewest)
+    for bit in _dropped_bits(case) if len(each) <= _MOST_CODES else ():
+        low = np.zeros(sums.values.shape, np.int64)
+        for code in each.tolist():
+            products = case.operands[other].values.astype(np.int64) * code % (1 << bit)
+            here = {fewest: changed(codes, (codes.values == code).astype(np.int8))}
+            here[other] = changed(case.operands[other], products)
+            low += _sums(case, **here).values
+        lost = changed(sums, sums.values - (low >> bit << bit))
+        yield Guess(f"from bit {bit - 1} to {bit}", case.from_sums(lost, partial(activate, post=case.post)), bits)
+
+
+def _sums(case: Case, **operands: LabelledArray) -> LabelledArray | None:
+    """Return the exact sums that the words are, before any post-op; None where the words are something else."""
+    role = case.group.files.role
+    if role.posts and case.totals:
+        return case.vectors(Adder(_WIDE), **operands).accumulator
+    if not role.sums or role.posts:
+        return None
+    (sums,) = role.values(case.vectors(Adder(_WIDE), **operands), "")
+    return sums
+
+
+def _dropped_bits(case: Case) -> list[int]:
+    """Return the bits whose multiples the wrong values are off by, half of them by odd ones."""
+    at = case.wrong & (case.state == 0)
+    shown = at & (case.given != 0) & (case.expected != 0)  # a ReLU hides the others
+    off = (case.given - case.expected)[shown] & ((1 << case.mapping.adder.bits) - 1)
+    return [
+        bit
+        for bit in range(1, case.mapping.adder.bits)
+        if off.size and np.mean(off % (1 << bit) == 0) > 0.9 and np.mean(off >> bit & 1) > 0.25
+    ]
 
 
 def post_ops(case: Case) -> Iterator[Guess]:

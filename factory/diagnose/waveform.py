@@ -42,18 +42,25 @@ class Waveform:
         try:
             found = {variable.full_name: variable for variable in Reader(str(self.path)).all_vars()}
         except RuntimeError as error:
-            raise InputError(f"{self.path}: must be a VCD or FST file: {error}") from None
-        times, values = self._changes(found, self.clock)
+            why = " ".join(str(error).split())
+            raise InputError(f"{self.path}: must be a VCD or FST file: {why}") from None
+        times, values = self._bits(found, self.clock)
         rises = np.array([value == 1 for value in values], bool)
         edges = times[1:][rises[1:] & ~rises[:-1]]
         taken = np.ones(len(edges), bool)
         for name in self.valid:
-            times, values = self._changes(found, name)
+            times, values = self._bits(found, name)
             taken &= np.array([value == 1 for value in _before(times, values, edges)], bool)
         times, values = self._changes(found, self.signal)
         width = found[self.signal].length
         text = [_digits(value, width) for value in _before(times, values, edges[taken])]
         return np.frombuffer("".join(text).encode(), np.uint8).reshape(len(text), width)
+
+    def _bits(self, found: dict[str, Any], name: str) -> tuple[np.ndarray, list[Any]]:
+        changes = self._changes(found, name)
+        if found[name].length != 1:
+            raise InputError(f"{self.path}: {name} must be one bit, not {found[name].length}")
+        return changes
 
     def _changes(self, found: dict[str, Any], name: str) -> tuple[np.ndarray, list[Any]]:
         if name not in found:

@@ -20,8 +20,8 @@ the layers with 512 channels. Views with the channels last are copies of whole r
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from factory.spec import ConvLayer, SystolicArray
 
 _CACHED_BYTES = 2**21
 """Bytes of psums that are computed at a time where they are copied on: they stay in a core's cache."""
+_THREADS = 2
 
 _tile_activation = functools.partial(jax.jit, static_argnames=("spec", "array"))(tile_activation)
 
@@ -61,28 +62,37 @@ def layer_psums(
 
 def selected_psums(
     layer: EngineLayer,
-    codes: Iterable[Integer[np.ndarray, "ic y x"]],
+    codes: Callable[[int, int], Integer[np.ndarray, "image ic y x"]],
     tiles: tuple[Int64[np.ndarray, " it"], Int64[np.ndarray, " ot"], Int64[np.ndarray, " kij"]],
     out: Integer[np.ndarray, "image it ot kij nij col"],
 ) -> None:
-    """Write into `out`, of the psums' dtype, the psums of some `it`, `ot` and `kij` for the images with these codes.
+    """Write into `out`, of the psums' dtype, the psums of some `it`, `ot` and `kij`.
 
-    A few images are computed at a time, into memory that stays in the caches.
+    `codes(first, stop)` are those of the images of `out` from `first` to `stop`. A few images are computed at a time,
+    into memory that stays in the caches, and copied on by the thread that computed them: new memory, which `out` mostly
+    is, takes as long to get as the psums take to compute, so that threads do one while others do the other.
     """
     its, ots, kijs = tiles
     weight = layer.row_weight[its][:, ots][:, :, kijs]
     channels = (its[:, None] * layer.array.rows + np.arange(layer.array.rows)).reshape(-1)
     real = channels < layer.spec.in_channels
     size = max(1, min(len(out), _CACHED_BYTES // max(1, out[:1].nbytes)))
-    images, block, spare = iter(codes), None, None
-    for first in range(0, len(out), size):
-        part = out[first : first + size]
-        for place, one in enumerate(itertools.islice(images, len(part))):
+    starts = range(0, len(out), size)
+
+    def compute(starts: range) -> None:
+        block, spare = None, None
+        for first in starts:
+            part = out[first : first + size]
+            own = codes(first, first + len(part))
             if block is None:
-                block = np.zeros((size, len(channels), *one.shape[1:]), one.dtype)
-            block[place, real] = one[channels[real]]
-        spare = _psums(spare, jnp.asarray(block.copy()), weight, layer.geometry, layer.array, layer.psum_type)
-        np.copyto(part, np.asarray(spare)[: len(part)])
+                block = np.zeros((size, len(channels), *own.shape[2:]), own.dtype)
+            block[: len(part), real] = own[:, channels[real]]
+            spare = _psums(spare, jnp.asarray(block.copy()), weight, layer.geometry, layer.array, layer.psum_type)
+            np.copyto(part, np.asarray(spare)[: len(part)])
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for done in [pool.submit(compute, starts[place::_THREADS]) for place in range(_THREADS)]:
+            done.result()
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5), donate_argnums=0, keep_unused=True)

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory.spec import ConvLayer, InputError
-from factory.store import Store
 
 
 def with_flags(
-    source: object, flags: str, specs: tuple[ConvLayer, ...], images: tuple[int, ...]
+    source: Any, flags: str, specs: tuple[ConvLayer, ...], images: tuple[int, ...]
 ) -> tuple[tuple[ConvLayer, ...], tuple[int, ...]]:
     """Return the layers that have one of the flags, and the images that have one, of those that are chosen."""
-    of_layers, of_images = {}, {}
-    if isinstance(source, Store):
-        of_layers = {name: layer.pattern.flags for name, layer in source.layers.items() if layer.pattern}
-        of_images = {place: pattern.flags for place, pattern in enumerate(source.images.patterns)}
+    patterns = {name: getattr(layer, "pattern", None) for name, layer in source.layers.items()}
+    of_layers = {name: pattern.flags for name, pattern in patterns.items() if pattern}
+    of_images = {place: pattern.flags for place, pattern in enumerate(getattr(source.images, "patterns", ()))}
     known = sorted({flag for held in (*of_layers.values(), *of_images.values()) for flag in held})
     words = [word.strip() for word in flags.split(",") if word.strip()]
     wrong = [word for word in words if word not in known]

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +24,7 @@ from factory.fileplan import ExportPlan, FileSet, LayerFiles
 from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, Layout
 from factory.memfile.named import BIT
-from factory.store import Store
+from factory.tables import html_table
 
 _PIECE = 1 << 20
 
@@ -39,6 +40,12 @@ class ExportSummary:
     bytes: int
     inexact: int
     warnings: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """Return what was written as the table that notebooks show."""
+        rows = [("files", self.files), ("words", self.words), ("bytes", self.bytes), ("inexact values", self.inexact)]
+        notes = "".join(f"<p>{escape(warning)}</p>" for warning in self.warnings)
+        return html_table(("what", "count"), rows, f"{self.directory.name}, pack {self.pack_id[:12]}") + notes
 
 
 @dataclass
@@ -97,7 +104,8 @@ class ManifestWriter:
         head = {"layer": group.layer.name, "image": group.image}
         if group.image is not None:
             head["source_index"] = int(self.source.images.source_index[group.image])
-            if isinstance(self.source, Store) and (vector := self.source.vector(group.layer.name, group.image)):
+            made_for = getattr(self.source, "vector", None)
+            if made_for and (vector := made_for(group.layer.name, group.image)):
                 head["vector"] = vars(vector)
         tiled = self.vectors[group.layer.name].tiled
         sets = (_set_text(group, written, tiled) for written in group.sets)

@@ -102,6 +102,8 @@ def codes_of(files: FileSet, vectors: LayerVectors) -> Iterator[tuple[Integer[np
     memory, placement = files.memory, files.placement
     lines = placement.lines * (1 if placement.beats is None else placement.beats.count)
     outer = (*files.layout.files, *files.layout.lines, *files.layout.lanes)[0]
+    if files.role.edge:
+        vectors = replace(vectors, edge=files.layout.edge)
     if files.role.states:
         layout = files.layout
         vectors = replace(vectors, base=layout.base, stride=layout.stride, pixel_words=layout.pixel_words)

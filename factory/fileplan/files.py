@@ -13,7 +13,8 @@ from jaxtyping import Int64, Integer, Shaped
 
 from factory.arithmetic.labelled import Address, LabelledArray
 from factory.arithmetic.tiling import inner_nij
-from factory.dataflow import PIXELS, ROLES, LayerMapping, Role
+from factory.dataflow import CYCLE, PIXELS, ROLES, LayerMapping, Role
+from factory.dataflow.edges import last_address, ordered_mapping, pass_times
 from factory.dataflow.roles import Pixels
 from factory.memfile import FORMATS, Layout, Memory, Placement, Profile, complete_template, decode, template_fields
 from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
@@ -158,7 +159,10 @@ def file_set(
 
     Addresses are as wide as the layer's last one, where that does not fit the layout's lanes.
     """
-    role, spec = ROLES[layout.role], mapping.spec
+    role = ROLES[layout.role]
+    if role.edge:
+        layout, mapping, renumbered = _crossing(layout, mapping, renumbered)
+    spec = mapping.spec
     if role.states:
         last = layout.base + layout.stride * (spec.kij_count * spec.nij_count - 1) + layout.pixel_words - 1
         layout = replace(layout, lane_bits=max(layout.lane_bits, last.bit_length()))
@@ -176,6 +180,20 @@ def file_set(
     return FileSet(layout, placement, template, numbers, renumbered)
 
 
+def _crossing(
+    layout: Layout, mapping: LayerMapping, renumbered: Mapping[str, Mapping[int, int]]
+) -> tuple[Layout, LayerMapping, Mapping[str, Mapping[int, int]]]:
+    """Return an edge's layout, as wide as its addresses, the mapping whose passes it has, and what names renumber."""
+    edge = layout.edge
+    if edge.addresses:
+        bits = last_address(mapping.spec, edge).bit_length() + 1
+        layout = replace(layout, lane_bits=max(layout.lane_bits, bits))
+    ordered = ordered_mapping(mapping, edge)
+    if ordered is not mapping:  # tiles of the window are all there
+        renumbered = {axis: places for axis, places in renumbered.items() if axis not in mapping.dataflow.loops}
+    return layout, ordered, renumbered
+
+
 def _placement(layout: Layout, mapping: LayerMapping, map_pixels: Pixels, levels: int) -> Placement:
     spec, flow = mapping.spec, mapping.dataflow
     named, (pixels, tile_pixels, width) = named_axes(layout, flow), map_pixels
@@ -183,6 +201,9 @@ def _placement(layout: Layout, mapping: LayerMapping, map_pixels: Pixels, levels
     layout.check_map(widths)
     sizes = mapping.sizes(pixels=len(pixels), tile_pixels=tile_pixels, levels=levels)
     sizes |= {BIT: layout.lane_bits, WORD: layout.pixel_words}
+    if ROLES[layout.role].edge:
+        times, passes = pass_times(mapping, layout.edge)
+        sizes[CYCLE] = times.cycles(passes)
     channels = {dim: tuple(mapping.channels_of(dim).tolist()) for dim in named.joined}
     kept = [] if layout.border else [Keep(BORDERED, tuple(inner_nij(spec).tolist()))]
     if PIXELS in named.mapped and flow.pixel_tiling is not None:

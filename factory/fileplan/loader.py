@@ -8,7 +8,7 @@ from typing import Any
 
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.labelled import Selection, axes
-from factory.dataflow import LayerMapping
+from factory.dataflow import EdgeSchedule, LayerMapping
 from factory.fileplan.files import ExportPlan, LayerFiles, layer_files
 from factory.manifest import MANIFEST, Manifest, open_manifest
 from factory.memfile import Align, Layout, Profile, Split
@@ -67,6 +67,9 @@ def _layout(record: Mapping[str, Any]) -> Layout:
     values |= {name: axes(*record[name]) for name in ("files", "lines", "lanes")}
     for name, kind in (("split", Split), ("align", Align)):
         values[name] = tuple(kind(**item) for item in record.get(name, ()))
+    if "edge" in record:
+        edge = {name: tuple(value) if isinstance(value, list) else value for name, value in record["edge"].items()}
+        values["edge"] = EdgeSchedule(**edge)
     return Layout(**values)
 
 

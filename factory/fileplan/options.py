@@ -10,6 +10,7 @@ from pathlib import Path
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.labelled import Selection
 from factory.dataflow import ROLES, Dataflow, LayerMapping
+from factory.dataflow.schedule import SKEWS
 from factory.memfile import Profile, load_profile
 from factory.spec import ConvLayer, InputError, SystolicArray, parse_ranges
 
@@ -37,7 +38,8 @@ class ExportOptions:
     store, the layers that have one of them, and the images that have one; a word that no layer has selects no layers,
     and so with images. None for `layers` and `images` is the squeezed layer and the first image; with `flags`, all.
     `renumber` numbers what is kept of tiles, channels, images and kij from 0 in names of files. `header_roles` are the
-    roles or words of `include` that have `header` (None: all).
+    roles or words of `include` that have `header` (None: all). `content` (`value` or `address`) and `skew` (`diagonal`
+    or `none`) are those of the streams that cross the array's edges; None: as the profile has them.
     """
 
     dataflow: str | None = None
@@ -63,6 +65,8 @@ class ExportOptions:
     flags: str | None = None
     renumber: bool = False
     header_roles: str | Iterable[str] | None = None
+    content: str | None = None
+    skew: str | None = None
 
     def __post_init__(self):
         for name, known in (("files", FILES), ("pe_activation", (None, *PE_ACTIVATIONS))):
@@ -79,6 +83,15 @@ class ExportOptions:
                 options=("address_base", "include"),
             )
 
+        crossing = [role.include for role in ROLES.values() if role.edge]
+        for name, known in (("content", ("value", "address")), ("skew", SKEWS)):
+            if getattr(self, name) not in (None, *known):
+                raise InputError(f"{name} must be one of {' '.join(known)}, not {getattr(self, name)}", options=(name,))
+            if getattr(self, name) is not None and not set(crossing) & set(self.included):
+                raise InputError(
+                    f"{name} must be given with include {','.join(crossing)}, not with {','.join(self.included)}",
+                    options=(name, "include"),
+                )
         if self.header_roles is not None and self.header is None:
             raise InputError("header_roles must be given with header", options=("header_roles", "header"))
 
@@ -134,6 +147,8 @@ class ExportOptions:
             post=self.post,
             base=self.address_base,
             merge=self.merge,
+            content=self.content,
+            skew=self.skew,
         )
 
     def map_layer(self, spec: ConvLayer, own: SystolicArray, profile: Profile) -> LayerMapping:

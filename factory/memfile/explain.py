@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from textwrap import wrap
 from types import MappingProxyType
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from factory.arithmetic.bits import CODES
 from factory.dataflow import DATAFLOWS, INCLUDES, PIXELS, ROLES, Dataflow
+from factory.dataflow.schedule import CONTENTS, ORDERS, SKEWS, lay_in_time
 from factory.memfile.formats import FORMATS, HEADERS
 from factory.memfile.layout import ENDIANS, Layout, complete_template, template_fields
 from factory.memfile.named import BIT, BORDERED, MAPS, WORD, named_axes, regroups
@@ -17,17 +19,19 @@ from factory.memfile.placement import Placement
 from factory.memfile.profile import POSTS, Profile, load_profile, profile_names
 from factory.memfile.written import check_written, format_of
 from factory.spec import InputError, SystolicArray
+from factory.tables import table
 
 _EXAMPLE_TILES = 2
 _DRAWN_LANES = 4
+_DRAWN_SIDE, _MOST_DRAWN = 3, 30
 _SAMPLE_WORDS = 3
 
 
-def list_profiles() -> str:
-    """Return a line for each shipped profile: dataflow, name, what it is."""
+def list_profiles(width: int = 0) -> str:
+    """Return a table of the shipped profiles: dataflow, name, what it is; `width` is as `table` takes it."""
     shipped = [load_profile(name, flow) for flow in DATAFLOWS for name in profile_names(flow)]
-    width = max(len(profile.name) for profile in shipped)
-    return "\n".join(f"{profile.dataflow}  {profile.name:{width}}  {profile.about}" for profile in shipped)
+    rows = [(profile.dataflow, profile.name, profile.about) for profile in shipped]
+    return table((("flow", "profile", "what it is"),), rows, width)
 
 
 def explain_profile(name: str, dataflow: str | None = None) -> str:
@@ -63,6 +67,7 @@ def _explain_layout(layout: Layout, profile: Profile, tile: SystolicArray) -> li
         f"  lines: {lines}; a line: {placement.word.width} bits, {len(lanes)} x {each}",
         *(f"  {line}" for line in _notes(layout, placement)),
         *(f"  {line}" for line in _draw(lanes, lane)),
+        *(f"  {line}" for line in _draw_crossing(layout, profile.flow)),
         *(f"  {line}".rstrip() for line in _sample(placement)),
     ]
 
@@ -134,6 +139,28 @@ def _draw(lanes: Sequence[str], lane_bits: int) -> list[str]:
     return [f" {bits}".rstrip(), rule, f"|{names}|", rule]
 
 
+def _draw_crossing(layout: Layout, flow: Dataflow) -> list[str]:
+    """Draw the cycles in which the words of one pass of a 3 x 3 array cross its edge, the words counted from 0."""
+    if not ROLES[layout.role].edge:
+        return []
+    crossing, load = flow.edges[layout.role], layout.edge.load
+    edge = replace(layout.edge, load=load and max(load, _DRAWN_SIDE))  # which may be for an array of fewer rows
+    times = edge.times(_DRAWN_SIDE, _DRAWN_SIDE, _DRAWN_SIDE, flow.has_psums)
+    if times.length > _MOST_DRAWN:
+        return [f"{edge.content}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array taking {times.length} cycles"]
+    words = np.tile(np.arange(_DRAWN_SIDE)[:, None], (1, 1, _DRAWN_SIDE))
+    cycles = lay_in_time(words, getattr(times, layout.role), times, -1).T
+    width = len(str(len(cycles[0]) - 1)) + 1
+    rows = [("cycle", range(len(cycles[0]))), *((f"{crossing.lane}{lane}", line) for lane, line in enumerate(cycles))]
+    name = max(len(text) for text, _ in rows)
+    lines = [f"{text:{name}}" + "".join(f"{'.' if x < 0 else x:>{width}}" for x in line) for text, line in rows]
+    held = "" if not edge.sequence else f"; then each of {' '.join(edge.sequence)}, {times.period} cycles apart"
+    return [
+        f"{edge.content} of words 0 to {_DRAWN_SIDE - 1}, one pass of a {_DRAWN_SIDE} x {_DRAWN_SIDE} array{held}:",
+        *lines,
+    ]
+
+
 def _of(words: Iterable[str]) -> str:
     return f"one of {' '.join(words)}"
 
@@ -187,6 +214,13 @@ LAYOUT_KEYS: Mapping[str, str] = MappingProxyType(
         "highest_beat_first": "whether the highest bits of a word come in its first beat, not the lowest",
         "stride": "of role address: how many addresses pixels are apart",
         "pixel_words": f"of role address: words of each pixel, counted on an axis {WORD}; 1: no such axis",
+        "edge": (
+            'of roles west, north and south, such as { skew = "none", gap = 2 }: '
+            f"content, {_of(CONTENTS)}, addresses counted from offset; skew, {_of(SKEWS)}; order, {_of(ORDERS)}; "
+            "sequence, axes whose passes follow each other in a file; gap, cycles between passes; load, cycles to load "
+            "what stays, row 0 first with row0_first; depth, cycles of an element's sum; drain, cycles until seen; "
+            "double_buffered"
+        ),
         "separator": 'what stands between lanes in bin, hex and dec, such as "_" or ", "; default: nothing, in dec " "',
         "radix_prefix": "what stands before each number in bin and hex, such as 0x or {lane_bits}'h",
         "head": (
@@ -229,12 +263,12 @@ def keys_as_comments(width: int = 120) -> str:
     axes[PIXELS] += f"; or pt and px, the tiles of pixels and their places ({tiled})"
     needed = "dataflow and layouts, and of a layout file, files, lines, lanes, lane_bits and signed"
     lines = [f"# There must be {needed}, or extends."]
-    for title, table in (
+    for title, keys in (
         ("Keys of a profile", PROFILE_KEYS),
         ("Keys of a layout", LAYOUT_KEYS),
         ("Axes of a role", axes),
     ):
         lines.append(f"# {title}:")
-        for name, text in table.items():
+        for name, text in keys.items():
             lines += wrap(text, width, initial_indent=f"#   {name:<12} ", subsequent_indent=f"#   {'':<12} ")
     return "".join(f"{line}\n" for line in lines)

@@ -1,7 +1,8 @@
 """The table of file formats, and codes to bytes and back with any of them.
 
 Sources: IEEE 1364 `$readmemb`/`$readmemh` (bin, hex), Xilinx UG896 (coe), Intel Quartus memory initialisation (mif),
-C99's `stdint.h` (c), IEEE 1800 assignment patterns (sv) and concatenations (sv-packed), NumPy's format 1.0 (npy).
+SCALE-Sim's traces (csv), C99's `stdint.h` (c), IEEE 1800 assignment patterns (sv) and concatenations (sv-packed),
+NumPy's format 1.0 (npy).
 """
 
 from __future__ import annotations
@@ -130,6 +131,9 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         "bin": Text(2, ".txt", _PLAIN | _ADDRESSES | _WORDS | {"radix_prefix"}),
         "hex": Text(16, ".hex", _PLAIN | _ADDRESSES | _WORDS | {"radix_prefix"}),
         "dec": Text(10, ".txt", _PLAIN | {"align"}, separator=" "),
+        "csv": Text(
+            10, ".csv", frozenset({"align", "base"}), separator=",", address=",", counts=True, lane0_first=True
+        ),
         "coe": _coe(2),
         "coe-hex": _coe(16),
         "coe-dec": _coe(10),

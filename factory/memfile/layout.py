@@ -9,7 +9,7 @@ from typing import Any
 
 from factory.arithmetic.bits import CODES, MOST_BITS, Field
 from factory.arithmetic.labelled import Axis
-from factory.dataflow import INCLUDES, PIXELS, ROLES, Dataflow
+from factory.dataflow import CYCLE, INCLUDES, PIXELS, ROLES, Dataflow, EdgeSchedule
 from factory.memfile.formats import FORMATS, HEADERS, header
 from factory.memfile.named import BIT, MAPS, named_axes, wanted_axes
 from factory.memfile.regroup import Split
@@ -37,12 +37,12 @@ _RANGES = (
 FORMAT_KEYS = tuple("separator radix_prefix head foot blocks block_lines block_stride shape endian align_bytes".split())
 """Keys that only some formats have, and that do not change which words a file has."""
 LATER_KEYS = (
-    *"code border align bus_bits beats beats_pow2 highest_beat_first stride pixel_words".split(), *FORMAT_KEYS
+    *"code border align bus_bits beats beats_pow2 highest_beat_first stride pixel_words edge".split(), *FORMAT_KEYS
 )  # fmt: skip
 """Keys that a record of a layout has only where they differ from their defaults."""
 _AXIS = re.compile(r"[a-z]+")
 _NAME = re.compile(r"[A-Za-z0-9_\-]+")  # of which TOML makes keys without quotes
-_TIME_AXES = ("nij", PIXELS, "px", "kij")
+_TIME_AXES = ("nij", PIXELS, "px", "kij", CYCLE)
 _SUFFIX = {"it": "_itile{it}", "pt": "_tile{pt}", "ot": "_otile{ot}"}
 _OPTIONAL = re.compile(r"\[([^\[\]]*)\]")
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -72,7 +72,7 @@ class Layout:
     `border` false leaves the border of the input map out. `align` are line strides. A bus of `bus_bits` takes each word
     in beats, at least `beats` or a power of two of them, the lowest bits first or the highest; the words of the file
     are then the beats. An address file counts `pixel_words` words for each pixel, and pixels are `stride` addresses
-    apart.
+    apart. `edge` is when values cross the array's edges, of a role that is what crosses one.
 
     `separator` is what stands between lanes, `radix_prefix` what stands before each number; `head` and `foot` are lines
     before and after the words. A block of words begins at each place on the axes `blocks`, of files and then of the
@@ -108,6 +108,7 @@ class Layout:
     highest_beat_first: bool = False
     stride: int = 1
     pixel_words: int = 1
+    edge: EdgeSchedule = EdgeSchedule()
     separator: str = ""
     radix_prefix: str = ""
     head: tuple[str, ...] = ()
@@ -184,6 +185,10 @@ class Layout:
                 raise InputError(f"align must be of the axes of lines, {' '.join(lines)}, each once, not {axis}")
         if (self.stride, self.pixel_words) != (1, 1) and not ROLES[self.role].states:
             raise InputError(f"stride and pixel_words must be 1 for role {self.role}, which holds no addresses")
+        if self.edge != EdgeSchedule() and not ROLES[self.role].edge:
+            raise InputError(f"edge must be given with a role that crosses an edge of the array, not {self.role}")
+        if self.edge.addresses and not self.signed:
+            raise InputError("signed must be true where edge has content address: -1 is nothing")
         check_range("pixel_words", self.pixel_words, 1, MOST_PIXEL_WORDS)
         check_range("stride", self.stride, self.pixel_words, MOST_WORDS)
 
@@ -192,6 +197,8 @@ class Layout:
         values = {key.name: getattr(self, key.name) for key in fields(self) if key.name not in LATER_KEYS}
         values |= {name: [str(axis) for axis in values[name]] for name in ("files", "lines", "lanes")}
         values |= self._given(LATER_KEYS)
+        if "edge" in values:
+            values["edge"] = self.edge.to_record()
         records = {name: [vars(record) for record in values[name]] for name in ("split", "align") if name in values}
         return values | records
 
@@ -212,9 +219,14 @@ class Layout:
         return Field(self.lane_bits, self.signed, self.code)
 
     @property
+    def states(self) -> bool:
+        """Whether the values are addresses, for which lanes are as wide as the layer needs."""
+        return ROLES[self.role].states or self.edge.addresses
+
+    @property
     def has_bits(self) -> bool:
         """Whether the bits of values have an axis; those of addresses have none."""
-        return BIT in wanted_axes(self) and not ROLES[self.role].states
+        return BIT in wanted_axes(self) and not self.states
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -236,6 +248,10 @@ class Layout:
             raise InputError(f"layout {self.name}: {error}") from None
 
     def _check_axes(self, flow: Dataflow) -> None:
+        passes = flow.pass_axes if ROLES[self.role].edge else ()
+        for axis in self.edge.sequence:
+            if axis not in passes:
+                raise InputError(f"sequence must be of the axes of passes, {' '.join(passes)}, not {axis}")
         expected = list(named_axes(self, flow).made)
         for split in self.split:
             if split.axis not in expected:

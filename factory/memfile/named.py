@@ -45,7 +45,7 @@ class NamedAxes:
 def named_axes(layout: Layout, flow: Dataflow) -> NamedAxes:
     """Return what a layout takes its role's axes as in a dataflow; raise InputError where the role has no border."""
     role, wanted = ROLES[layout.role], wanted_axes(layout)
-    own = axes_of(role, flow)
+    own = tuple(axis for axis in axes_of(role, flow) if axis not in layout.edge.sequence)
     if not layout.border and BORDERED not in own:
         raise InputError(f"border must be true for role {role.name}, which has no axis {BORDERED}")
     bit, word = (BIT,) * layout.has_bits, (WORD,) * (layout.pixel_words > 1)

@@ -10,7 +10,16 @@ from typing import Any
 
 from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import Axis
-from factory.dataflow import DATAFLOWS, INCLUDES, ROLES, Dataflow, dataflow_named, operand_fields, role_name
+from factory.dataflow import (
+    DATAFLOWS,
+    INCLUDES,
+    ROLES,
+    Dataflow,
+    EdgeSchedule,
+    dataflow_named,
+    operand_fields,
+    role_name,
+)
 from factory.memfile.layout import Align, Layout
 from factory.memfile.regroup import Split
 from factory.spec import MOST_LANES, MOST_SIZE, InputError, SystolicArray, check_range, read_toml, typed_values
@@ -65,6 +74,8 @@ class Profile:
             raise InputError(f"layouts must have different names, not {' '.join(names)}")
         for layout in self.layouts:
             layout.check_axes(flow)
+            if ROLES[layout.role].edge and self.simd != 1:
+                raise InputError(f"simd must be 1 with role {layout.role}, not {self.simd}")
 
     @property
     def flow(self) -> Dataflow:
@@ -84,12 +95,19 @@ class Profile:
         """Return the layouts that the words of `include` ask for; raise InputError for a word without any."""
         if not include:
             raise InputError(f"include must name at least one of {' '.join(INCLUDES)}, it is empty")
-        held = {layout.include for layout in self.layouts}
+        held = self._includes
         for word in include:
             if role_name(word) not in held:
                 known = " ".join(name for name in INCLUDES if name in held)
-                raise InputError(f"include must be of {known} in profile {self.name} ({self.dataflow}), not {word}")
+                have = [other.name for other in _shipped(self.dataflow) if word in other._includes]
+                hint = f"; it is in profile {' and '.join(have)}" if have else ""
+                where = f"in profile {self.name} ({self.dataflow})"
+                raise InputError(f"include must be of {known} {where}, not {word}{hint}")
         return tuple(layout for layout in self.layouts if layout.include in map(role_name, include))
+
+    @property
+    def _includes(self) -> set[str]:
+        return {layout.include for layout in self.layouts}
 
     def configure(self, psum_bits: int, **given: Any) -> Profile:
         """Return the profile with options in place of its own values; None leaves a value as it is.
@@ -97,28 +115,47 @@ class Profile:
         `format` and `header` are those of every layout (the header, with `header_roles`, of layouts of those roles or
         words of include), `activation_signed` and `base` those of the layouts that have activations and addresses,
         `post` is the profile's. Lanes that hold sums are at least `psum_bits` wide. `merge` puts the files of a layer
-        and role into one.
+        and role into one; passes of an edge's stream then follow each other. `content` and `skew` are those of such
+        streams.
         """
         given = {name: value for name, value in given.items() if value is not None}
         merge, post = given.pop("merge", False), given.pop("post", self.post)
         base, signed = given.pop("base", None), given.pop("activation_signed", None)
+        edge_content, skew = given.pop("content", None), given.pop("skew", None)
         headed = self._headed(given.pop("header_roles", None))
 
         def configured(layout: Layout) -> Layout:
             role, own = ROLES[layout.role], dict(given)
-            if signed is not None and role.operand is not None and role.per_image:
+            if signed is not None and self._carries_activations(layout):
                 own["signed"] = signed
             if layout.name not in headed:
                 own.pop("header", None)
             if base is not None and role.states:
                 own["base"] = base
-            if role.sums:
-                own["lane_bits"] = max(layout.lane_bits, psum_bits)
+            if role.edge:
+                own |= self._crossing(layout, edge_content, skew, merge)
+            elif merge:
+                own |= dict(files=(), lines=(*layout.files, *layout.lines))
+            if role.sums and own.get("edge", layout.edge).has_values:
+                own["lane_bits"] = max(layout.lane_bits, psum_bits + layout.edge.valid_bits)
             if merge:
-                own |= dict(files=(), lines=(*layout.files, *layout.lines), file=f"{layout.name}.txt")
+                own["file"] = f"{layout.name}.txt"
             return replace(layout, **own)
 
         return replace(self, layouts=tuple(map(configured, self.layouts)), post=post)
+
+    def _carries_activations(self, layout: Layout) -> bool:
+        """Return whether a layout's lanes hold activation codes, as they are or as they enter the array."""
+        role = ROLES[layout.role]
+        role = ROLES[self.flow.edges[role.name].role] if role.edge and layout.edge.has_values else role
+        return role.operand is not None and role.per_image
+
+    def _crossing(self, layout: Layout, content: str | None, skew: str | None, merge: bool) -> dict[str, Any]:
+        """Return the keys of a stream that crosses an edge; `merge` lets all its passes follow each other."""
+        edge, own = layout.edge.configured(content, skew), {}
+        if merge:
+            edge, own = replace(edge, sequence=(*layout.file_axes, *edge.sequence)), dict(files=())
+        return own | dict(edge=edge) | ({"signed": True} if edge.addresses else {})
 
     def _headed(self, roles: Collection[str] | None) -> set[str]:
         """Return the names of the layouts of some roles or words of include; of all where there is no choice."""
@@ -138,6 +175,10 @@ def profile_names(dataflow: str) -> tuple[str, ...]:
     """Return the names of the shipped profiles of a dataflow, the default first."""
     names = sorted(path.stem for path in (_SHIPPED / dataflow).glob(f"*{_SUFFIX}"))
     return tuple(sorted(names, key=lambda name: name != "notebook"))
+
+
+def _shipped(dataflow: str) -> list[Profile]:
+    return [load_profile(name, dataflow) for name in profile_names(dataflow)]
 
 
 def load_profile(name: str, dataflow: str | None = None) -> Profile:
@@ -201,10 +242,21 @@ def _layout(name: str, table: Mapping[str, Any]) -> Layout:
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise InputError(f"layout {name}: {key} must be a list of tables, not {items!r}")
         table[key] = [_record(kind, item, f"layout {name}: {key}: ") for item in items]
+    if "edge" in table:
+        table["edge"] = _edge(table["edge"], f"layout {name}: edge")
     for key in ("role", "include"):
         if isinstance(table.get(key), str):
             table[key] = role_name(table[key])
     return _record(Layout, table, f"layout {name}: ")
+
+
+def _edge(given: Any, where: str) -> EdgeSchedule:
+    if not isinstance(given, dict):
+        raise InputError(f"{where} must be a table, not {given!r}")
+    try:
+        return _record(EdgeSchedule, given)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _record(kind: type, values: Mapping[str, Any], where: str = "") -> Any:

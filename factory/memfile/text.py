@@ -23,7 +23,13 @@ from factory.spec import InputError
 
 _FIELD = re.compile(r"\{(\w+)\}")
 _SEPARATOR = re.compile(r"[ ,;:|_/]*")
-_RADIX_PREFIX = re.compile(r"[0-9A-Za-z'\\$#&{}_]*")
+_RADIX_PREFIX = re.compile(
+    r"|(0|\\)?[bBhHxX]'?"  # C, Python
+    r"|[$&%#][bBhHxX]?"  # assemblers
+    r"|(\d+|\{\w+\})?('[sS]?[bBhH]|#)"  # Verilog, Ada
+)
+_OPEN_FIELD = re.compile(r"\{(\w+)(?![\w}])")
+"""A field that nothing closes; a brace alone is one of C's."""
 _LANE_FIELDS = ("lanes", "lane_bits")
 _NUMBER_FIELDS = ("width", *_LANE_FIELDS, "radix")
 _FILE_FIELDS = ("depth", "end", "words", *_NUMBER_FIELDS, "base", "file", "name", "NAME")
@@ -42,8 +48,9 @@ class Text(Format):
     `radix_prefix` comes before each number; but for `suffix` they have fields in braces (`template_values`). A word's
     numbers are its lanes, leftmost first, with `separator` between them; without one, a word is one number, two's
     complement where `signed_words` (in radix 10). `brackets` open and close each dimension of an array of all lanes,
-    lane 0 first. A line ends in `end`, the last one in `last`. `address` stands between a hexadecimal address, with
-    which each line then begins, and the word; a format without it states addresses as lines such as `@1f`.
+    lane 0 first. A line ends in `end`, the last one in `last`. `address` stands between an address, with which each
+    line then begins, and the word: in hexadecimal, or decimal where it `counts` words; a format without it states
+    addresses as lines such as `@1f`. Lane 0 comes first where `lane0_first`, whatever the layout says.
     """
 
     begin: str = ""
@@ -56,6 +63,8 @@ class Text(Format):
     end: bytes = b"\n"
     last: bytes = b"\n"
     address: str = ""
+    counts: bool = False
+    lane0_first: bool = False
 
     def prefix(self, memory: Memory, file: str = "") -> bytes:
         """Return what comes before the words; without blocks, an `@` line for an address that is not 0."""
@@ -105,6 +114,8 @@ class Text(Format):
     def _before(self, memory: Memory) -> int:
         """Return the columns before the first number."""
         digits = address_digits(memory)
+        if self.counts:
+            return decimal_width(_last_address(memory).bit_length(), False) + len(self.address)
         if self.address:
             return digits + len(self.address)
         return len("@") + digits + len("\n") if memory.blocks else 0
@@ -126,7 +137,10 @@ class Text(Format):
         """Write the lines of words, `first` being the place of the first word, counted through all files."""
         position = first + np.arange(codes.shape[0])
         columns = [self._digits(memory, codes, position), self.end]
-        if self.address:
+        if self.counts:
+            bits = _last_address(memory).bit_length()
+            columns = [to_decimal(_packed(memory.addresses(position)), bits, False), self.address.encode(), *columns]
+        elif self.address:
             columns = [_hex(memory.addresses(position), address_digits(memory)), self.address.encode(), *columns]
         elif memory.blocks:
             columns.insert(0, _address_lines(memory, position))
@@ -135,11 +149,14 @@ class Text(Format):
             last = self.last.ljust(len(self.end), bytes([NOTHING]))
             lines[position % memory.words == memory.words - 1, -len(self.end) :] = np.frombuffer(last, np.uint8)
 
+    def _forward(self, memory: Memory) -> bool:
+        """Return whether lane 0 is the first number of a line."""
+        return bool(self.brackets) or self.lane0_first or memory.word.lane0_left
+
     def _digits(self, memory: Memory, codes: Codes, position: Int64[np.ndarray, " word"]) -> Table:
         number, signed = self._number(memory)
         if self.is_lanewise:
-            forward = self.brackets or memory.word.lane0_left
-            codes = (codes if forward else codes[:, ::-1]).reshape(-1, 1)
+            codes = (codes if self._forward(memory) else codes[:, ::-1]).reshape(-1, 1)
         packed = number.pack(codes)
         if self.radix == 10:
             digits = to_decimal(packed, number.width, signed)
@@ -175,7 +192,7 @@ class Text(Format):
         packed = self._ragged(body, memory) if self.is_ragged(memory) else self._table(body, memory, skipped)
         if self.is_lanewise:
             codes = self._number(memory)[0].unpack(packed).reshape(memory.words, -1)
-            codes = codes if self.brackets or memory.word.lane0_left else codes[:, ::-1]
+            codes = codes if self._forward(memory) else codes[:, ::-1]
         else:
             codes = memory.word.unpack(packed)
         written = self.body(memory, codes, number * memory.words).tobytes()
@@ -225,11 +242,19 @@ def digit_count(width: int, radix: int) -> int:
 
 def address_digits(memory: Memory) -> int:
     """Return the hexadecimal digits of the memory's last address."""
-    return len(f"{memory.base + memory.extent - 1:x}")
+    return len(f"{_last_address(memory):x}")
+
+
+def _last_address(memory: Memory) -> int:
+    return max(memory.base + memory.extent - 1, 1)
 
 
 def _hex(values: Int64[np.ndarray, " word"], count: int) -> Table:
-    return bits.digits(values.astype(">u8").view(np.uint8).reshape(-1, 8), 16, count)
+    return bits.digits(_packed(values), 16, count)
+
+
+def _packed(values: Int64[np.ndarray, " word"]) -> UInt8[np.ndarray, "word 8"]:
+    return values.astype(">u8").view(np.uint8).reshape(-1, 8)
 
 
 def _address_lines(memory: Memory, position: Int64[np.ndarray, " word"]) -> Table:
@@ -294,8 +319,6 @@ def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Se
     """Raise InputError for texts of a layout that a file cannot have, whose words may be `beats` of a bus."""
     if not _SEPARATOR.fullmatch(separator):
         raise InputError(f"separator must be of blanks and , ; : | _ /, not {separator!r}")
-    if not _RADIX_PREFIX.fullmatch(radix_prefix):
-        raise InputError(f"radix_prefix must be such as 0x, $ or {{lane_bits}}'h, not {radix_prefix!r}")
     for key, lines in (("head", head), ("foot", foot)):
         for line in lines:
             if not (line.isascii() and line.isprintable()):
@@ -304,7 +327,12 @@ def check_texts(separator: str, radix_prefix: str, head: Sequence[str], foot: Se
     given += [(key, line, _FILE_FIELDS) for key, lines in (("head", head), ("foot", foot)) for line in lines]
     for key, text, known in given:
         known = [name for name in known if not (beats and name in _LANE_FIELDS)]
+        for name in _OPEN_FIELD.findall(text):
+            if name in known:
+                raise InputError(f"fields of {key} must be in braces, such as {{{name}}}, not {text!r}")
         for name in _FIELD.findall(text):
             if name not in known:
                 where = " where a bus takes words in beats" if beats else ""
                 raise InputError(f"fields of {key} must be of {' '.join(known)}{where}, not {name}")
+    if not _RADIX_PREFIX.fullmatch(radix_prefix):
+        raise InputError(f"radix_prefix must be such as 0x, $ or {{lane_bits}}'h, not {radix_prefix!r}")

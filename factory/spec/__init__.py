@@ -47,5 +47,6 @@ from factory.spec.values import typed_values as typed_values
 from factory.spec.vgg import part1 as part1
 from factory.spec.vgg import part2 as part2
 from factory.spec.vgg import vgg as vgg
+from factory.spec.whole import is_alive as is_alive
 from factory.spec.whole import whole_folder as whole_folder
 from factory.spec.whole import write_whole as write_whole

@@ -18,6 +18,7 @@ def resnet(
     widths: Sequence[int] = WIDTHS,
     depth: int = 20,
     *,
+    blocks: Sequence[int] | None = None,
     weight_bits: int = 4,
     activation_bits: int = 4,
     quantized_stem: bool = False,
@@ -32,11 +33,9 @@ def resnet(
     Each width is a stage, `layer1` on, of as many basic blocks as the depth gives, `layer1.0` on: two 3x3 layers, of
     which the second enters the block's stream. The first block of each later stage has stride 2; its shortcut, like
     that of any block whose width changes, is a 1x1 layer `downsample.0`. A mean over the map precedes the classifier.
+    `blocks`, in place of the depth, are those of each stage.
     """
-    blocks, rest = divmod(depth - 2, 2 * max(len(widths), 1))
-    if not widths or rest or blocks < 1:
-        stages = 2 * len(widths)
-        raise InputError(f"network {name}: depth must be 2 more than a multiple of {stages}, not {depth}")
+    blocks = _even_blocks(name, widths, depth) if blocks is None else blocks
     channels, height, width = image
     bits = dict(weight_bits=weight_bits, activation_bits=activation_bits)
     stem, layers = Stem(STEM, channels, widths[0], height, width), []
@@ -45,7 +44,7 @@ def resnet(
     streams = [Stream(FIRST_STREAM, STEM)]
     channels = widths[0]
     for stage, wide in enumerate(widths):
-        for place in range(blocks):
+        for place in range(blocks[stage]):
             block, source = f"layer{stage + 1}.{place}", streams[-1].name
             stride = 2 if stage and not place else 1
             first = ConvLayer(f"{block}.conv1", source, channels, wide, height, width, stride=stride, **bits)
@@ -62,3 +61,12 @@ def resnet(
         name, tuple(layers), classes, tuple(mean), tuple(std), stem=None if quantized_stem else stem,
         streams=tuple(streams), average_pool=min(height, width),
     )  # fmt: skip
+
+
+def _even_blocks(name: str, widths: Sequence[int], depth: int) -> list[int]:
+    """Return the blocks of each stage that a depth gives."""
+    blocks, rest = divmod(depth - 2, 2 * max(len(widths), 1))
+    if not widths or rest or blocks < 1:
+        stages = 2 * len(widths)
+        raise InputError(f"network {name}: depth must be 2 more than a multiple of {stages}, not {depth}")
+    return [blocks] * len(widths)

@@ -18,7 +18,7 @@ def write_whole(path: Path, contents: bytes) -> None:
 
     Raise InputError where it cannot be written; nothing is left then, and what was there before stays.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}"
+    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"
     try:
         try:
             temporary.write_bytes(contents)
@@ -82,11 +82,12 @@ def _remove_stale(target: Path) -> None:
     pattern = re.compile(re.escape(f".{target.name}.factory-") + r"(\d+)-[0-9a-f]{8}")
     for sibling in target.parent.iterdir():
         match = pattern.fullmatch(sibling.name)
-        if match and not _is_alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             shutil.rmtree(sibling, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Return whether a process of this machine is running."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):  # no process has such a number

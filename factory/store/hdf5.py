@@ -114,7 +114,8 @@ def create_file(path: Path, plan: StorePlan) -> None:
         scales: dict[str, h5py.Dataset] = {}
         for group, sizes in plan.axes.items():
             for axis, size in sizes.items():
-                scale = file.create_dataset(f"{group}/{axis}", data=np.arange(size, dtype="<i4"))
+                first = plan.first_image if axis == "image" else 0
+                scale = file.create_dataset(f"{group}/{axis}", data=np.arange(first, first + size, dtype="<i4"))
                 scale.make_scale(axis)
                 scales[f"{group}/{axis}"] = scale
         for variable in plan.variables:

@@ -185,7 +185,14 @@ class LayerCodes:
         if out.nbytes >= ENGINE_BYTES:
             from factory.engine import selected_psums
 
-            selected_psums(self._engine, (codes for _, codes in self._images(images)), (its, ots, kijs), out)
+            def codes(first: int, stop: int) -> np.ndarray:
+                own = images[
+                    first:stop
+                ]  # one read for each run: of small maps a read an image took longer than all else
+                runs = np.split(own, np.flatnonzero(np.diff(own) > 1) + 1)
+                return np.concatenate([self.activation[run[0] : run[-1] + 1] for run in runs])
+
+            selected_psums(self._engine, codes, (its, ots, kijs), out)
             return
         weight = self._weight_tile[np.ix_(its, ots, kijs)]
         columns = weight.transpose(0, 4, 1, 2, 3).reshape(len(its), self.array.rows, -1)  # (it, row, ot_kij_col)

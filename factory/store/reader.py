@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import h5py
 import numpy as np
@@ -32,6 +33,7 @@ from factory.store.variables import (
     variable_axes,
 )
 from factory.store.writer import partial_folder
+from factory.tables import html_table
 
 if TYPE_CHECKING:
     import xarray
@@ -91,6 +93,33 @@ class StoredLayer:
     weight_step: Float[Values, " oc"] | None = None
     pattern: Pattern | None = None
 
+    def _repr_html_(self) -> str:
+        """Return the layer's arrays as the table that notebooks show."""
+        rows = []
+        for name, axes in variable_axes(self.spec, KEPT[0], OPTIONAL).items():
+            array = getattr(self, IN_CODE.get(name, name))
+            if array is not None:
+                shape = " × ".join(map(str, array.shape))
+                rows.append((IN_CODE.get(name, name), " ".join(axes), shape, array.dtype))
+        return html_table(("array", "axes", "shape", "dtype"), rows, f"layer {self.spec.name}")
+
+
+@runtime_checkable
+class LayerStore(Protocol):
+    """What is read as a store is: one, or a dataset of several."""
+
+    path: Path
+    network: LayerSet
+    array: SystolicArray
+    images: Any
+    layers: Mapping[str, StoredLayer]
+    image_count: int
+    image_source: str
+    weights_sha256: str
+
+    def layer(self, name: str) -> StoredLayer:
+        """Return the layer called `name`; raise InputError that lists the layers there are."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -108,6 +137,12 @@ class Store:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _repr_html_(self) -> str:
+        """Return the layers as the table that notebooks show."""
+        if not self.file:
+            return f"<p>{escape(self.path.name)} is closed</p>"
+        return layers_html(self, f"{self.image_count} images, keeps {self.keep}")
 
     def close(self) -> None:
         """Close the file; no dataset can be read after it."""
@@ -166,6 +201,21 @@ class Store:
                     axes = variable_axes(layer.spec, KEPT[0], ())[variable]
                     computed[f"{layer_path(name)}/{variable}"] = axes, array
         return open_tree(self.path, computed)
+
+
+def layers_html(store: LayerStore, about: str) -> str:
+    """Return the layers of a store or a dataset as a table in HTML, its caption ending with what it is `about`."""
+    rows = [
+        (
+            spec.name, f"{spec.in_channels} → {spec.out_channels}", f"{spec.height} × {spec.width}",
+            f"{spec.kernel[0]} × {spec.kernel[1]}", store.array.input_tiles(spec.in_channels),
+            store.array.output_tiles(spec.out_channels), spec.activation_bits, spec.weight_bits,
+        )
+        for spec in (layer.spec for layer in store.layers.values())
+    ]  # fmt: skip
+    headings = ("layer", "channels", "map", "kernel", "it", "ot", "activation bits", "weight bits")
+    array = f"{store.array.rows} × {store.array.cols} array"
+    return html_table(headings, rows, f"{store.path.name}: {store.network.name}, {array}, {about}")
 
 
 def open_store(path: str | Path) -> Store:

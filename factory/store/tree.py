@@ -22,13 +22,16 @@ class _Computed(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, support, self.array.__getitem__)
 
 
+def lazy_variable(axes: tuple[str, ...], array: LazyArray) -> xarray.Variable:
+    """Return a variable whose values are computed when they are asked for."""
+    lazy = indexing.LazilyIndexedArray(_Computed(array))
+    return xarray.Variable(axes, lazy, encoding={"preferred_chunks": dict(zip(axes, array.chunks, strict=True))})
+
+
 def open_tree(path: Path, computed: Mapping[str, tuple[tuple[str, ...], LazyArray]]) -> xarray.DataTree:
     """Return the tree of a file with its `computed` variables, each with its axes, by their paths."""
     tree = xarray.open_datatree(path, engine="h5netcdf")
     for name, (axes, array) in computed.items():
         group, _, variable = name.rpartition("/")
-        lazy = indexing.LazilyIndexedArray(_Computed(array))
-        tree[group][variable] = xarray.Variable(
-            axes, lazy, encoding={"preferred_chunks": dict(zip(axes, array.chunks, strict=True))}
-        )
+        tree[group][variable] = lazy_variable(axes, array)
     return tree

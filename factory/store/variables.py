@@ -101,7 +101,8 @@ class StorePlan:
     """All that decides a store's contents but the images' data: `create_store` writes it.
 
     `groups` maps each group's path (`""` is the root) to its attributes, `axes` to its axes' sizes; `variables` are in
-    the file's order; `constants` holds, by path, the contents of those that do not depend on images.
+    the file's order; `constants` holds, by path, the contents of those that do not depend on images. The scales of
+    `image` count from `first_image` on.
     """
 
     groups: Mapping[str, Mapping[str, str | int | float]]
@@ -109,6 +110,7 @@ class StorePlan:
     variables: tuple[Variable, ...]
     constants: Mapping[str, np.ndarray]
     compression: str | None
+    first_image: int = 0
 
     @property
     def image_count(self) -> int:
@@ -136,7 +138,7 @@ class StorePlan:
     def digest(self) -> str:
         """The sha256 (hex) of the whole plan: two builds of equal digests write the same bytes."""
         layout = [(v.path, v.axes, v.shape, v.dtype.str) for v in self.variables]
-        described = json.dumps([self.groups, self.axes, layout, self.compression], sort_keys=True)
+        described = json.dumps([self.groups, self.axes, layout, self.compression, self.first_image], sort_keys=True)
         sha256 = hashlib.sha256(described.encode())
         for path in sorted(self.constants):
             sha256.update(np.ascontiguousarray(self.constants[path]).data)
@@ -148,7 +150,8 @@ class ImageOrigin:
     """Where a store's images come from: how many, a name, and the sha256 (hex) of what they are made of.
 
     `shape` is that of their pixels, `(colour, y, x)`; None: they have none. `each` says what each image is; empty: all
-    are pictures. `patterns` say what each is made for, where they are synthetic.
+    are pictures. `patterns` say what each is made for, where they are synthetic. `first` is what the first is called
+    on the axes of images: not 0 where they are part of more.
     """
 
     count: int
@@ -157,6 +160,7 @@ class ImageOrigin:
     shape: tuple[int, int, int] | None = None
     each: tuple[str, ...] = ()
     patterns: tuple[Pattern, ...] = ()
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -310,7 +314,7 @@ def plan_store(
             if not variable.by_image:
                 constants[variable.path] = _exactly(variable, contents[variable.path.rpartition("/")[2]])
         variables += layer_variables
-    return StorePlan(groups, axes, tuple(variables), constants, compression)
+    return StorePlan(groups, axes, tuple(variables), constants, compression, images.first)
 
 
 def _root_attributes(

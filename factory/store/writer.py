@@ -13,6 +13,7 @@ still compressed, into the store.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -38,6 +39,8 @@ from factory.store.hdf5 import (
 from factory.store.variables import SCHEMA, StorePlan, Variable
 
 _STORE, _PROGRESS, _SHARD, _SEALED = "store.h5", "progress.json", "shard.h5", "{:012d}.h5"
+_LOCK = "lock"
+_LOCKLESS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _MAX_WRITE = 2**30
 _flush = getattr(os, "fdatasync", os.fsync)  # macOS has no fdatasync
 
@@ -81,7 +84,7 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
                 _reach_disk(partial / _STORE)
                 (partial / _STORE).replace(path)
                 _reach_disk(path.parent)
-                shutil.rmtree(partial)
+                shutil.rmtree(partial, ignore_errors=True)
         except Exception:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -92,11 +95,12 @@ def _check_target(path: Path) -> None:
         raise InputError(f"{path}: must lie in a folder that exists, not in {path.parent}")
     if path.is_dir():
         raise InputError(f"{path}: must be a file, not a folder")
-    if path.exists() and not _is_store(path):
+    if path.exists() and not is_store(path):
         raise InputError(f"{path}: must be a store or a new file, not a file of another kind")
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Return whether a file is a store, finished or not; raise InputError where it is being written."""
     try:
         with h5py.File(path, "r") as file:
             return str(file.attrs.get("schema", "")).startswith(SCHEMA.partition("/")[0])
@@ -150,7 +154,8 @@ def _record(partial: Path, plan: StorePlan, done: int) -> None:
 
 def _start_afresh(partial: Path, plan: StorePlan) -> None:
     for path in partial.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.name != _LOCK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if plan.compression is None:
         create_file(partial / _STORE, plan)
 
@@ -274,21 +279,33 @@ def _input_errors(path: Path) -> Iterator[None]:
 def _hold(path: Path, partial: Path) -> Iterator[None]:
     """Hold the folder for this process alone; the system lets go of it however the process ends."""
     with _input_errors(path):
-        folder = os.open(partial, os.O_RDONLY)
+        lock = os.open(partial / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        if not _is_locked(folder, partial):
+        if not _is_locked(lock, partial):
             raise InputError(f"{path}: another build is writing it now")
         yield
     finally:
-        os.close(folder)
+        os.close(lock)
+        with contextlib.suppress(OSError):  # where it was open, NFS has kept it, and so the folder, until now
+            partial.rmdir()
 
 
-def _is_locked(folder: int, partial: Path) -> bool:
-    """Lock an open folder; return whether that could be done, and the folder is still the one that has the name."""
+def _is_locked(lock: int, partial: Path) -> bool:
+    """Lock an open file of a folder; return whether that could be done, and it is still the one that has the name.
+
+    It is open for writing, since NFS locks no other for one process alone. Where a file system has no locks at all,
+    nothing keeps two builds of one store apart.
+    """
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(folder), partial.stat())
-    except (BlockingIOError, FileNotFoundError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _LOCKLESS:
+            raise
+    try:
+        return os.path.samestat(os.fstat(lock), (partial / _LOCK).stat())
+    except FileNotFoundError:
         return False
 
 

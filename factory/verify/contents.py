@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from factory.spec import ComparisonError, InputError, Progress
 from factory.store import Store, StoredLayer, open_store
 from factory.verify.dataflows import DATAFLOW_RULES, ROLE_RULES, CodeField, Values
 from factory.verify.decode import PADDING, layout_axes, positions
+from factory.verify.edges import GEOMETRY, blank_vectors, edge_stream, schedule_of
 from factory.verify.listing import (
     FileReader,
     ListedFiles,
@@ -198,7 +199,9 @@ class LayerCheck:
                 own, listed = self._check_given(group, own), roles
             else:
                 known = self._check_given(group, own | self.layer.given(self.stored, image))
-                self._check_results([files for files in group if files.rule.follows], known, listed | roles)
+                self._check_results(
+                    [files for files in group if files.rule.follows or files.rule.edge], known, listed | roles
+                )
 
     def _check_given(self, sets: Iterable[ListedFiles], known: dict[str, Known]) -> dict[str, Known]:
         """Check the files of given values; return `known` with what only the files say."""
@@ -222,6 +225,9 @@ class LayerCheck:
         vectors, operands = self._vectors(known), self.layer.inexact_operands(known, listed)
         for files in sets:
             self._check_operands(files, operands)
+            if files.rule.edge:
+                self._check_edge(files, vectors)
+                continue
             if vectors is None or (files.rule.quantized and vectors.quantizer is None):
                 needed = "activation codes and weights" if vectors is None else "thresholds and directions"
                 self.tally.skip(f"{files.address}: its {needed} are neither in the export nor in a store")
@@ -232,6 +238,18 @@ class LayerCheck:
             except ComparisonError as error:
                 raise ComparisonError(f"{files.address}: {error}") from None
             self._compare(files, expected)
+
+    def _check_edge(self, files: ListedFiles, made: ExpectedVectors | None) -> None:
+        """Check what crosses an edge of the array, of which geometry alone gives some."""
+        schedule = schedule_of(files.layout, self.layer)
+        if made is not None or schedule["content"] in GEOMETRY:
+            stream = edge_stream(files.role, schedule, made or blank_vectors(self.layer, self.adders, self.post))
+            replace(self, layer=stream.layer)._compare(files, Known(stream.values, stream.inexact))
+            return
+        self.tally.skip(f"{files.address}: its activation codes and weights are neither in the export nor in a store")
+        blank = blank_vectors(self.layer, self.adders, self.post)
+        stream = edge_stream(files.role, schedule | {"content": "valid"}, blank)
+        replace(self, layer=stream.layer)._collect(files, stream.values)
 
     def _vectors(self, known: Mapping[str, Known]) -> ExpectedVectors | None:
         activation, weight, threshold, direction = (
@@ -273,9 +291,10 @@ class LayerCheck:
                 )
             self.tally.counts[files.role] += codes.size
 
-    def _collect(self, files: ListedFiles) -> Values:
+    def _collect(self, files: ListedFiles, mask: Values | None = None) -> Values:
         """Return what a set's files hold, with the axes of their role; it must be zero where nothing is."""
-        mask = self.layer.occupied(files.role, self.post, files.record["axes"].get("level", 1))
+        if mask is None:
+            mask = self.layer.occupied(files.role, self.post, files.record["axes"].get("level", 1))
         blank = np.zeros(mask.shape, np.int64) if files.rule.blank is None else files.rule.blank(self.layer)
         (axes, mask), (_, values) = self._placed(files, mask), self._placed(files, blank)
         if files.has_bits:
@@ -321,6 +340,7 @@ class LayerCheck:
     def _placed(self, files: ListedFiles, values: Values) -> tuple[tuple[str, ...], Values]:
         """Return a role's vector as the layout takes it: `onij` as `pt` and `px` where it places those."""
         axes, cut = self.layer.axes(files.role), self.layer.dataflow.pixels
+        axes = tuple(axis for axis in axes if axis not in files.sequence)
         if "onij" not in axes or cut is None or cut.axes[0] not in layout_axes(files.layout):
             return axes, values
         return self.layer.split_pixels(axes, values, files.rule.map(self.layer, self.post)[1])

@@ -55,12 +55,22 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class EdgeRule:
+    """What crosses an edge of the array: the vector of `role`, its words along axes, the last fastest, and its lane."""
+
+    role: str
+    words: tuple[str, ...]
+    lane: str
+
+
+@dataclass(frozen=True)
 class DataflowRule:
     """One dataflow: the axes of each role, how it cuts a layer, what it takes of a map and how it adds.
 
     `pixels` is None where every output pixel is computed. `stream(layer, padded)` cuts the activation codes from the
     padded map `(ic, nij)`. `sums(layer, activation, weight, adders)` yields, for each `it`, its psums and the
     accumulators `(oc, onij)` after it; `psum` are the axes of all psums, none where there are only accumulators.
+    `edges` are what crosses those of the array in each of the `passes`.
     """
 
     name: str
@@ -70,6 +80,8 @@ class DataflowRule:
     pixels: Cut | None
     stream: Callable[[SelectedLayer, Values], Values]
     sums: Callable[[SelectedLayer, Values, Values, reference.Adders], Iterator[tuple[Values | None, Values]]]
+    passes: tuple[str, ...]
+    edges: Mapping[str, EdgeRule]
     psum: tuple[str, ...] = ()
 
 
@@ -81,7 +93,8 @@ class RoleRule:
     any. Values of the others follow from `ExpectedVectors`: `follows` makes them, and `sums` the sums they stand for.
     `field(layer)` is what the array reads an operand in; `occupied(layer)` has ones where an operand has a code, and
     `blank(layer)` the codes of an operand whose map is 0, which the border has too. `map`
-    gives the pixels on the role's axis `onij`. `quantized` needs thresholds and directions.
+    gives the pixels on the role's axis `onij`. `quantized` needs thresholds and directions. An `edge` is what
+    crosses one of the array's, in the cycles that the layout gives.
     `addresses` are counted from the layout's base, which is the address of the first word of all other roles.
     """
 
@@ -100,6 +113,7 @@ class RoleRule:
     per_image: bool = True
     tiled: bool = False
     quantized: bool = False
+    edge: bool = False
     addresses: bool = False
 
 
@@ -135,12 +149,17 @@ def _output_axes(*outputs: str) -> dict[str, tuple[str, ...]]:
     return made | {"threshold": (tile, "level", *lane), "direction": outputs, "address": ("onij", "kij")}
 
 
+def _edge_axes(passes: tuple[str, ...], lanes: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    return {name: (*passes, "cycle", lane) for name, lane in zip(("west", "north", "south"), lanes, strict=True)}
+
+
 WEIGHT_STATIONARY = DataflowRule(
     name="ws",
     axes={
         "activation": ("it", "nij", "row"),
         "weight": ("it", "ot", "kij", "col", "row"),
         "psum": ("it", "ot", "kij", "nij", "col"),
+        **_edge_axes(("it", "ot", "kij"), ("row", "col", "col")),
         "running_sum": ("it", "ot", "onij", "col"),
         **_output_axes("ot", "col"),
     },
@@ -149,6 +168,12 @@ WEIGHT_STATIONARY = DataflowRule(
     pixels=None,
     stream=_whole_map,
     sums=_weight_stationary,
+    passes=("it", "ot", "kij"),
+    edges={
+        "west": EdgeRule("activation", ("nij",), "row"),
+        "north": EdgeRule("weight", ("row",), "col"),
+        "south": EdgeRule("psum", ("nij",), "col"),
+    },
     psum=("it", "kij", "oc", "nij"),
 )
 OUTPUT_STATIONARY = DataflowRule(
@@ -156,6 +181,7 @@ OUTPUT_STATIONARY = DataflowRule(
     axes={
         "activation": ("ic", "kij", "onij"),
         "weight": ("ot", "ic", "kij", "col"),
+        **_edge_axes(("pt", "ot"), ("px", "col", "col")),
         **_output_axes("ot", "col"),
     },
     inputs=Cut(("ic",)),
@@ -163,6 +189,12 @@ OUTPUT_STATIONARY = DataflowRule(
     pixels=Cut(("pt", "px"), "rows"),
     stream=_window_pixels,
     sums=_output_stationary,
+    passes=("pt", "ot"),
+    edges={
+        "west": EdgeRule("activation", ("ic", "kij"), "px"),
+        "north": EdgeRule("weight", ("ic", "kij"), "col"),
+        "south": EdgeRule("accumulator", ("px",), "col"),
+    },
 )
 INPUT_STATIONARY = DataflowRule(
     name="is",
@@ -170,6 +202,7 @@ INPUT_STATIONARY = DataflowRule(
         "activation": ("it", "kij", "onij", "row"),
         "weight": ("it", "kij", "oc", "row"),
         "psum": ("it", "kij", "oc", "onij"),
+        **_edge_axes(("it", "pt", "kij"), ("row", "px", "px")),
         "running_sum": ("it", "oc", "onij"),
         **_output_axes("oc"),
     },
@@ -178,6 +211,12 @@ INPUT_STATIONARY = DataflowRule(
     pixels=Cut(("pt", "px"), "cols"),
     stream=_window_pixels,
     sums=_input_stationary,
+    passes=("it", "pt", "kij"),
+    edges={
+        "west": EdgeRule("weight", ("oc",), "row"),
+        "north": EdgeRule("activation", ("row",), "px"),
+        "south": EdgeRule("psum", ("oc",), "px"),
+    },
     psum=("it", "kij", "oc", "onij"),
 )
 DATAFLOW_RULES: Mapping[str, DataflowRule] = MappingProxyType(
@@ -261,5 +300,6 @@ ROLE_RULES: Mapping[str, RoleRule] = MappingProxyType(
             map=_map_of_next,
             quantized=True,
         ),
+        **dict.fromkeys(("west", "north", "south"), RoleRule(None, edge=True)),
     }
 )

@@ -13,7 +13,7 @@ from factory.verify.rule import RADIX, WordRule
 
 _HEADER_LINES = 3
 _SHORT = 29
-_SEPARATORS = {"dec": " "}
+_SEPARATORS = {"dec": " ", "csv": ","}
 _BRACKETS = {"c": ("{", "}"), "sv": ("'{", "}"), "sv-packed": ("{", "}")}
 _DECIMAL = r"0|-?[1-9][0-9]*"
 
@@ -177,13 +177,15 @@ class _Numbers:
             raise ComparisonError(f"line {number}: must hold numbers of {self._low} to {self._high}, not {wrong}")
         if not rule.lanes_apart:
             return [values[0] % (1 << self._bits)]
-        return values if rule.lane0_left or rule.format in _BRACKETS else values[::-1]
+        return values if rule.lane0_left or rule.format in ("csv", *_BRACKETS) else values[::-1]
 
     def _frame(self, word: int) -> tuple[str, str]:
         """Return what stands before and after the numbers of a word."""
         rule = self._rule
         if rule.format.startswith("mif"):
             return f"{rule.address(word):0{len(f'{rule.end - 1:x}')}x} : ", ";"
+        if rule.format == "csv":
+            return f"{rule.base + word},", ""
         if rule.format.startswith("coe") or rule.format in _BRACKETS:
             return "", ";" if word == rule.words - 1 else ","
         return "", ""

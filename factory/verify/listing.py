@@ -19,6 +19,7 @@ from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
 from factory.verify.decode import RADIX, TWOS_COMPLEMENT, LayoutRecord, WordRule, decode
 from factory.verify.named import BIT, needed_axes
+from factory.verify.rule import ADDRESSES
 
 MOST_LANE_BITS = 32
 
@@ -125,6 +126,16 @@ class ListedFiles:
                 number = number * count + (count - 1 - place if signed.startswith("-") else place)
         blocks = rule.words // rule.block_words if rule.block_words else 0
         return replace(rule, file=entry["name"], first_block=number * blocks)
+
+    @property
+    def sequence(self) -> tuple[str, ...]:
+        """The axes whose passes follow each other in one stream that crosses an edge of the array."""
+        return tuple(self.layout.get("edge", {}).get("sequence", ()))
+
+    @property
+    def states(self) -> bool:
+        """Whether the values are addresses."""
+        return self.rule.addresses or self.layout.get("edge", {}).get("content") == ADDRESSES
 
     @property
     def code(self) -> str:

@@ -23,7 +23,7 @@ KEYS = {
     **dict.fromkeys(("endian", "align_bytes"), ["raw"]),
     "align": [name for name in RADIX if name not in ("c", "sv", "sv-packed")],
     "bus_bits": [name for name in RADIX if name not in (*SEPARATED, "npy")],
-    "code": [name for name in RADIX if name not in ("dec", "c", "sv")],
+    "code": [name for name in RADIX if name not in ("dec", "csv", "c", "sv")],
 }
 """The formats that have each key which not every layout has."""
 
@@ -61,7 +61,7 @@ def check_record(
         "sign_bit": files.value_bits - 1 if files.has_bits and layout["signed"] else None,
         "source": _source(files),
     }
-    if not files.rule.addresses:  # whose lanes are as wide as the addresses need
+    if not files.states:  # whose lanes are as wide as the addresses need
         expected["lane_bits"] = 1 if files.has_bits else layout["lane_bits"]
     for name, value in expected.items():
         if record.get(name) != value:
@@ -79,9 +79,10 @@ def _check_keys(files: ListedFiles, selected: SelectedLayer) -> None:
     aligned = [align["axis"] for align in layout.get("align", ())]
     blocks = [axis for axis in layout.get("blocks", ()) if axis not in files.file_axes]
     wrong = {key: key in layout and format not in formats for key, formats in KEYS.items()}
-    wrong["base"] = layout["base"] > 0 and not (files.rule.addresses or format in STATES_ADDRESSES)
+    wrong["base"] = layout["base"] > 0 and not (files.rule.addresses or format in ("csv", *STATES_ADDRESSES))
     wrong["code"] &= not files.has_bits
     wrong["code"] |= files.code != TWOS_COMPLEMENT and not layout["signed"]
+    wrong["edge"] = "edge" in layout and not files.rule.edge
     wrong["border"] = not layout.get("border", True) and "nij" not in selected.axes(files.role)
     wrong["align"] |= not set(aligned) <= set(lines) or len(set(aligned)) < len(aligned)
     wrong["align"] |= bool(set(aligned) & set(blocks[:-1]))

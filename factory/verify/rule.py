@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 RADIX = {
-    "bin": 2, "hex": 16, "dec": 10, "coe": 2, "coe-hex": 16, "coe-dec": 10, "mif": 2, "mif-hex": 16, "mif-dec": 10,
-    "mif-uns": 10, "c": 10, "sv": 10, "sv-packed": 16, "npy": 0, "raw": 0,
+    "bin": 2, "hex": 16, "dec": 10, "csv": 10, "coe": 2, "coe-hex": 16, "coe-dec": 10, "mif": 2, "mif-hex": 16,
+    "mif-dec": 10, "mif-uns": 10, "c": 10, "sv": 10, "sv-packed": 16, "npy": 0, "raw": 0,
 }  # fmt: skip
 """The radix of each format's digits; 0 where there are none."""
 TWOS_COMPLEMENT = "twos_complement"
-SEPARATED = ("dec", "c", "sv", "sv-packed")
+VALID, ADDRESSES = "valid", "address"
+"""Contents of streams that cross an array's edges: valid bits alone, addresses."""
+SEPARATED = ("dec", "csv", "c", "sv", "sv-packed")
 """Formats in which lanes are numbers of their own, whatever the layout says."""
 
 

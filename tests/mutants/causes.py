@@ -1,5 +1,7 @@
 """What a diagnosis must name for each wrong array, in the dataflows in which its words differ."""
 
+from mutants.array import MUTANTS
+
 NOT_NAMED = ()
 """An honest "unknown"."""
 CAUSES = {
@@ -10,8 +12,8 @@ CAUSES = {
     ("an activation's top bit is a sign", "ws"): ("wrong sign of codes",),
     ("a signed activation is taken as unsigned", "os"): ("wrong sign of codes",),
     ("only the first SIMD lane counts", "ws"): ("products missing",),
-    ("a carry is dropped", "ws"): NOT_NAMED,
-    ("a carry is dropped", "os"): NOT_NAMED,
+    ("a carry is dropped", "ws"): ("carry lost",),
+    ("a carry is dropped", "os"): ("carry lost",),
     ("sums saturate where they must wrap", "ws"): ("adder overflows the wrong way",),
     ("sums wrap where they must saturate", "ws"): ("adder overflows the wrong way",),
     ("the clamp has the wrong sign", "ws"): ("adder overflows the wrong way",),
@@ -29,11 +31,11 @@ CAUSES = {
     ("ki and kj are swapped", "ws"): ("kernel positions reordered",),
     ("the stride is ignored along x", "ws"): ("window moved",),
     ("the stride is ignored along y", "ws"): ("window moved",),
-    ("the stride along x is that along y", "ws"): NOT_NAMED,
+    ("the stride along x is that along y", "ws"): ("window moved",),
     ("the stride along y is that along x", "ws"): ("window moved",),
-    ("the dilation is ignored along x", "ws"): NOT_NAMED,
-    ("the dilation is ignored along y", "ws"): NOT_NAMED,
-    ("the kernel is as wide as it is high", "ws"): NOT_NAMED,
+    ("the dilation is ignored along x", "ws"): ("window moved",),
+    ("the dilation is ignored along y", "ws"): ("window moved",),
+    ("the kernel is as wide as it is high", "ws"): ("kernel of another size",),
     ("the kernel is as high as it is wide", "ws"): NOT_NAMED,
     ("lanes are reversed", "ws"): ("lanes reversed",),
     ("output rows are off by one", "os"): ("words late",),
@@ -55,3 +57,6 @@ CAUSES = {
     ("an output does not wait to be taken", "os"): NOT_NAMED,
 }
 """By mutant and dataflow: the hypotheses of which one must be named first, or predict the same bits as the first."""
+
+CORNER_CAUSES = {mutant.what: CAUSES[mutant.what, "os" if mutant.case == "os" else "ws"] for mutant in MUTANTS}
+"""The same, by mutant, in the dataflow of its corner case."""

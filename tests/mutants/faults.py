@@ -15,7 +15,8 @@ X = 1 << 40
 class Plain:
     """A layer cut for an array: `weight` (it, ot, kij, col, row), `act` (it, nij, row) and `other`, another image's.
 
-    An output-stationary array has one input channel for each `it`, and `tile` pixels in a file of outputs.
+    An output-stationary array has one input channel for each `it`, and `tile` pixels in a file of outputs. A result
+    that is too narrow has one bit less than `result_bits`; 0: than these outputs need.
     """
 
     weight: np.ndarray
@@ -29,6 +30,7 @@ class Plain:
     tile: int
     bits: int = 16
     shift: int = 0
+    result_bits: int = 0
 
     def pixels(self, ki: int, kj: int) -> np.ndarray:
         y, x = np.divmod(np.arange(self.out[0] * self.out[1]), self.out[1])
@@ -113,16 +115,22 @@ def _transposed(plain: Plain) -> Plain:
 
 
 def _stepwise(plain: Plain, bits: int) -> np.ndarray:
-    total, half = np.zeros(plain.acc().shape, np.int64), 1 << (bits - 1)
-    for it in plain.passes():
-        for one in it:
-            total = np.clip(total + np.clip(one, -half, half - 1), -half, half - 1)
+    """Return accumulators of adders that saturate at each product and each pass."""
+    half = 1 << (bits - 1)
+    total = np.zeros(plain.acc().shape, np.int64)
+    for it, kij in np.ndindex(len(plain.weight), plain.kernel**2):
+        act = plain.act[it, plain.pixels(*divmod(kij, plain.kernel))]  # (onij, row)
+        psum = np.zeros_like(total)
+        for row in range(act.shape[1]):
+            product = act[:, row, None] * plain.weight[it, :, kij, None, :, row]
+            psum = np.clip(psum + product, -half, half - 1)
+        total = np.clip(total + psum, -half, half - 1)
     return total
 
 
-def _narrow(plain: Plain) -> int:
+def narrow(plain: Plain) -> int:
     """Return a width that some of the outputs do not fit."""
-    return int(relu(plain.acc()).max()).bit_length()
+    return plain.result_bits or int(relu(plain.acc()).max()).bit_length()
 
 
 def _not_cleared(plain: Plain) -> np.ndarray:
@@ -189,10 +197,10 @@ FAULTS = (
     Fault("row 1 counts for nothing", ("products missing",),
           lambda p: replace(p, act=p.act * (np.arange(p.act.shape[2]) != 1)).psum(), "psum", WS),
     Fault("outputs are cut to fewer bits", ("result too narrow", "adder overflows the wrong way"),
-          lambda p: held(relu(p.acc()), _narrow(p) - 1)),
+          lambda p: held(relu(p.acc()), narrow(p) - 1)),
     Fault("outputs are clamped to fewer bits", ("result too narrow",),
-          lambda p: np.minimum(relu(p.acc()), (1 << (_narrow(p) - 2)) - 1)),
-    Fault("every addition saturates", ("adder overflows the wrong way",), lambda p: relu(_stepwise(p, _narrow(p) - 1)),
+          lambda p: np.minimum(relu(p.acc()), (1 << (narrow(p) - 2)) - 1)),
+    Fault("every addition saturates", ("adder overflows the wrong way",), lambda p: relu(_stepwise(p, narrow(p) - 1)),
           flows=WS),
     Fault("ReLU is missing", ("another post-op",), lambda p: p.acc()),
     Fault("ReLU comes after each it", ("another post-op",), lambda p: relu(p.passes().sum(axis=1)).sum(axis=0),

@@ -1,19 +1,20 @@
-"""Tables for people: a network's layers, and any other list of records."""
+"""What a table says of a network's or a store's layers, of synthetic patterns and of an audit."""
 
 from __future__ import annotations
 
 import dataclasses
-import shutil
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from math import floor
+from itertools import islice, product
 
 import h5py
 import numpy as np
 
 from factory.audit import LayerAudit
 from factory.coverage import POINTS, Activity, Coverage, PickedTiles
+from factory.dataflow import DATAFLOWS, EDGES, EdgeSchedule, LayerMapping
+from factory.dataflow.edges import edge_traffic
 from factory.lower import lower
 from factory.spec import (
     ConvLayer,
@@ -25,7 +26,8 @@ from factory.spec import (
     accumulator_range,
     psum_range,
 )
-from factory.store import Store, StoredLayer
+from factory.store import LayerStore, Store, StoredLayer
+from factory.tables import bytes_text, span, table
 
 _FIRST_BINS = 3
 """How many of the bins that are missing are shown."""
@@ -55,9 +57,9 @@ class LayerSummary:
         return self.array.input_tiles(self.spec.in_channels), self.array.output_tiles(self.spec.out_channels)
 
 
-def summarize(source: TrainedNetwork | Store) -> list[LayerSummary]:
+def summarize(source: TrainedNetwork | LayerStore) -> list[LayerSummary]:
     """Summarize every layer of a trained network (on an 8x8 array) or of a store (on its own)."""
-    if isinstance(source, Store):
+    if not isinstance(source, TrainedNetwork):
         return [_summary(layer, layer, source.array, _storage(layer)) for layer in source.layers.values()]
     integer = lower(source)
     return [_summary(integer.layers[name], layer, SystolicArray(), None) for name, layer in source.layers.items()]
@@ -80,9 +82,9 @@ def _summary(
     )
 
 
-def _storage(layer: StoredLayer) -> int:
+def _storage(layer: StoredLayer) -> int | None:
     values = (getattr(layer, field.name) for field in dataclasses.fields(layer))
-    return sum(value.id.get_storage_size() for value in values if isinstance(value, h5py.Dataset))
+    return sum(value.id.get_storage_size() for value in values if isinstance(value, h5py.Dataset)) or None
 
 
 def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
@@ -114,6 +116,34 @@ def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
                 "-" if item.size is None else bytes_text(item.size),
             )
         )
+    return table(groups, rows, width)
+
+
+def cycle_table(source: TrainedNetwork | Store, width: int = 0) -> str:
+    """Return the table of `factory show --cycles`: what crosses the edges of the array, by layer and dataflow.
+
+    All passes of a layer come back to back, each loading what it holds by itself, as `EdgeSchedule` has it by default.
+    Bytes are those of the values alone. `width` is as `table` takes it.
+    """
+    array = source.array if isinstance(source, Store) else SystolicArray()
+    groups = (
+        ("layer", "dataflow"),
+        ("passes", "cycles", "utilisation"),
+        EDGES,
+        tuple(f"{name}/cycle" for name in EDGES),
+    )
+    rows = []
+    for layer, flow in product(source.layers.values(), DATAFLOWS.values()):
+        spec = layer.spec
+        traffic = edge_traffic(LayerMapping.whole(flow, spec, array), EdgeSchedule())
+        bits = {"activation": spec.activation_bits, "weight": spec.weight_bits}
+        sizes = [traffic.values[name] * bits.get(flow.edges[name].role, array.psum_bits) / 8 for name in EDGES]
+        rows.append(
+            (
+                spec.name, flow.name, traffic.passes, traffic.cycles, f"{traffic.products:.1%}",
+                *(bytes_text(math.ceil(size)) for size in sizes), *(f"{size / traffic.cycles:.2f} B" for size in sizes),
+            )
+        )  # fmt: skip
     return table(groups, rows, width)
 
 
@@ -160,7 +190,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
     for name, point in total.points.items():
         counts = point.counts
         numbers = (counts.bins, counts.hit, counts.unreachable, counts.missing)
-        rows.append((name, *numbers, f"{floor(1000 * counts.share) / 10:.1f} %", POINTS[name].meaning))
+        rows.append((name, *numbers, f"{math.floor(1000 * counts.share) / 10:.1f} %", POINTS[name].meaning))
         lines += [f"unreachable: {name}: {bins.sum()}: {reason}" for reason, bins in point.reasons.items()]
         if counts.missing:
             first = list(islice(point.labels(point.missing), _FIRST_BINS))
@@ -175,7 +205,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
 
 def selection_table(selection: PickedTiles, width: int = 0) -> str:
     """Return what `factory coverage --pick` prints: the picks with the curve of coverage over cost, and the bound."""
-    share = [f"{floor(10000 * bins / max(1, selection.reachable)) / 100:.2f} %" for _, bins in selection.curve]
+    share = [f"{math.floor(10000 * bins / max(1, selection.reachable)) / 100:.2f} %" for _, bins in selection.curve]
     rows = [
         (pick.layer, pick.image, *pick.tiles.values(), cost, pick.new, pick.sole, part)
         for pick, (cost, _), part in zip(selection.picks, selection.curve, share, strict=True)
@@ -214,44 +244,3 @@ def kernel_text(spec: ConvLayer) -> str:
     dilated = f"*{sides['dilation']}" if "dilation" in sides else ""
     read = f" @{spec.source_stride}" if spec.source_stride > 1 else ""
     return text + dilated + (f" g{spec.groups}" if spec.groups > 1 else "") + read
-
-
-def span(values: Range) -> str:
-    """Return a range as `low..high`."""
-    return f"{values.low}..{values.high}"
-
-
-def bytes_text(size: int) -> str:
-    """Return a number of bytes in decimal units, such as `13.2 MB`."""
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"
-
-
-def terminal_width() -> int:
-    """Return the columns of the terminal, or what COLUMNS says; 0 in a pipe, where a line may have any length."""
-    return shutil.get_terminal_size(fallback=(0, 0)).columns
-
-
-def table(groups: Sequence[Sequence[str]], rows: Iterable[Sequence[object]], width: int = 0) -> str:
-    """Return a table as text: one line of headings, one line a row, two blanks between columns.
-
-    `groups` are the headings, of which those that belong together share a group. Where the lines would be longer than
-    `width` (0: no limit), the table is cut between groups into tables one below the other, each of which begins with
-    the columns of the first group. A group that is wider than that by itself stays whole.
-    """
-    lines = [[heading for group in groups for heading in group], *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    numbers = iter(range(len(widths)))
-    key, *others = [[next(numbers) for _ in group] for group in groups]
-    tables = [list(key)]
-    for group in others:
-        fits = sum(widths[n] + 2 for n in (*tables[-1], *group)) - 2 <= width or not width
-        if fits or tables[-1] == key:
-            tables[-1] += group
-        else:
-            tables.append([*key, *group])
-    return "\n\n".join(
-        "\n".join("  ".join(line[n].ljust(widths[n]) for n in chosen).rstrip() for line in lines) for chosen in tables
-    )
