@@ -167,7 +167,7 @@ def test_exports_of_the_picks_reach_what_the_picks_cover(store, tmp_path, capsys
     run(monkeypatch, "export", str(store), "--selection", str(tmp_path / "p.json"), "-o", str(tmp_path / "x"))
     folders = sorted(path for path in (tmp_path / "x").iterdir() if path.is_dir())
     assert len(folders) == len(picks.picks)
-    reached, own = (coverage(*paths, dataflow=flow).total.points for paths in (folders, (store,)))
+    reached, own = (coverage(*paths, dataflow=flow).total.points for paths in ((tmp_path / "x",), (store,)))
     for name in own:
         # the ends of a range are those of a selection's own weights
         if POINTS[name].of_tile or flow == "os" and name.startswith("accumulator"):

@@ -58,13 +58,12 @@ def coverage(
 
     for name, value in (("pick", pick), ("activity", activity)):
         if value is not None and (len(sources) != 1 or merge):
-            raise InputError(f"{name} must be given with one store, not with {len(sources)}", options=(name,))
+            raise InputError(f"{name} must be given with one store, and without merge", options=(name,))
     if pick is None and selection is not None:
         raise InputError("selection must be given with pick", options=("selection", "pick"))
-    if pick is not None and (ucis or yaml or activity):
-        raise InputError(
-            "pick must be given without ucis, yaml and activity", options=("pick", "ucis", "yaml", "activity")
-        )
+    for name, value in (("ucis", ucis), ("yaml", yaml), ("activity", activity)):
+        if pick is not None and value is not None:
+            raise InputError(f"{name} must be given without pick", options=(name,))
     chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), terminal_width()
     with options.progress_bar() as progress, ExitStack() as stack:
         if merge:

@@ -17,4 +17,5 @@ from factory.coverage.record import read_coverage as read_coverage
 from factory.coverage.sources import activity_of as activity_of
 from factory.coverage.sources import coverage as coverage
 from factory.coverage.sources import merge_files as merge_files
+from factory.coverage.sources import opened as opened
 from factory.coverage.sources import pick_from as pick_from

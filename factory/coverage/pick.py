@@ -29,6 +29,8 @@ from factory.coverage.record import LayerCoverage, PointCoverage, union
 from factory.spec import InputError, Progress, check_range
 
 SCHEMA = "factory-selection-1"
+SELECTION = "selection.json"
+"""The picks, in the folder of the exports that are made of them."""
 COSTS = ("cycles", "words")
 
 
@@ -275,7 +277,7 @@ def pick_tiles(
         check_range("pick", count, 1, 1 << 30)
     layers = [Tiles(counter, tuple(images)) for counter in counters]
     cover = Cover([
-        _of_tiles(x, images_done(progress, f"coverage of {x.counter.name}", at, len(layers), len(images)))
+        coverage_of_tiles(x, images_done(progress, f"coverage of {x.counter.name}", at, len(layers), len(images)))
         for at, x in enumerate(layers)
     ])  # fmt: skip
     search = _Search(layers, cover, cost)
@@ -298,7 +300,7 @@ def pick_tiles(
     )  # fmt: skip
 
 
-def _of_tiles(tiles: Tiles, step: Callable[[int], None]) -> LayerCoverage:
+def coverage_of_tiles(tiles: Tiles, step: Callable[[int], None] | None = None) -> LayerCoverage:
     """Return the coverage of a layer's points that one tile decides, but for what pairs imply."""
     found = tiles.counter.coverage(tiles.images, of_tile=True, step=step)
     return replace(found, points={name: point for name, point in found.points.items() if name not in _IMPLIED})

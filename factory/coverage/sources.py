@@ -17,7 +17,7 @@ from factory.arithmetic.bits import MOST_BITS, Field
 from factory.arithmetic.labelled import LabelledArray, Selection
 from factory.coverage.activity import Activity, switching_activity
 from factory.coverage.layer import LayerCounter, images_done
-from factory.coverage.pick import COSTS, PickedTiles, pick_tiles
+from factory.coverage.pick import COSTS, SELECTION, PickedTiles, pick_tiles
 from factory.coverage.record import Coverage, merge, read_coverage
 from factory.dataflow import (
     DATAFLOWS,
@@ -106,13 +106,13 @@ def coverage(
 ) -> Coverage:
     """Return what the vectors of stores, or of exports, reach together; the parameters are those of `opened`.
 
-    One layer and image is in memory at a time.
+    A folder that was exported from picked tiles counts as the exports in it. One layer and image is in memory at once.
     """
     if not sources:
         raise InputError("coverage must be of at least one store or export")
     found = []
-    for source in sources:
-        with opened(source, dataflow, layers, psum_bits) as counted:
+    for held in (each for source in sources for each in _exports_of(source)):
+        with opened(held, dataflow, layers, psum_bits) as counted:
             layers_found = []
             for at, counter in enumerate(counted.counters):
                 what = f"coverage of {counter.name}"
@@ -120,6 +120,12 @@ def coverage(
                 layers_found.append(counter.coverage(counted.images, step=step))
             found.append(Coverage(counted.source, counted.flow.name, counted.array, tuple(layers_found)))
     return found[0] if len(found) == 1 else merge(found)
+
+
+def _exports_of(source: Source) -> list[Source]:
+    if isinstance(source, (str, Path)) and (Path(source) / SELECTION).is_file():
+        return sorted(path for path in Path(source).iterdir() if path.is_dir())
+    return [source]
 
 
 def merge_files(paths: Sequence[Path]) -> Coverage:
