@@ -37,11 +37,6 @@ class Bounds:
         """The least and the largest sum."""
         return int(self.low.min()), int(self.high.max())
 
-    @property
-    def way(self) -> tuple[int, int]:
-        """The least and the largest sum on the way."""
-        return int(self.least.min()), int(self.most.max())
-
     @cached_property
     def of_passes(self) -> Bounds:
         """The bounds of any word and lane of a pass, where axes are `(loop, pass, word, lane)`."""
