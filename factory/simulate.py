@@ -81,7 +81,7 @@ _PASS = re.compile(r"PASS (\d+) jobs, (\d+) words compared$")
 _WRONG = re.compile(r"(MISMATCH|FAIL) (.*)")
 _STALLED = "no word has moved"
 _SAID = 20
-_MOST_SEED = (1 << 31) - 1
+MOST_SEED = (1 << 31) - 1
 _MOST_LINES = 10_000
 PASS, MISMATCH, NO_BANNER, TIMEOUT, CRASH, COMPILE = "pass", "mismatch", "no banner", "timeout", "crash", "compile"
 STATES = (PASS, MISMATCH, NO_BANNER, TIMEOUT, CRASH, COMPILE)
@@ -248,7 +248,7 @@ def simulate(
     if dump is not None and Path(dump).exists():
         raise InputError(f"{dump}: must be a new folder, it is there already", options=("dump",))
     if stall is not None:
-        check_range("stall", stall, 0, _MOST_SEED)
+        check_range("stall", stall, 0, MOST_SEED)
     bench = bench_of(read_plan(directory))
     if not (directory / LIST).is_file():
         raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")

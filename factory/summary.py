@@ -13,12 +13,14 @@ import numpy as np
 
 from factory.audit import LayerAudit
 from factory.coverage import POINTS, Activity, Coverage, PickedTiles
-from factory.dataflow import DATAFLOWS, EDGES, EdgeSchedule, LayerMapping
-from factory.dataflow.edges import edge_traffic
+from factory.dataflow import DATAFLOWS, EDGES, EdgeSchedule, LayerMapping, LayerVectors, operand_fields
+from factory.dataflow.edges import edge_toggles, edge_traffic
 from factory.lower import lower
 from factory.spec import (
     ConvLayer,
+    InputError,
     IntegerLayer,
+    Progress,
     Range,
     SystolicArray,
     TrainedLayer,
@@ -27,7 +29,7 @@ from factory.spec import (
     psum_range,
 )
 from factory.store import LayerStore, Store, StoredLayer
-from factory.tables import bytes_text, span, table
+from factory.tables import bytes_text, span, table, wrapped
 
 _FIRST_BINS = 3
 """How many of the bins that are missing are shown."""
@@ -119,31 +121,45 @@ def layer_table(summaries: Iterable[LayerSummary], width: int = 0) -> str:
     return table(groups, rows, width)
 
 
-def cycle_table(source: TrainedNetwork | Store, width: int = 0) -> str:
+def cycle_table(
+    source: TrainedNetwork | Store, width: int = 0, toggles: bool = False, progress: Progress | None = None
+) -> str:
     """Return the table of `factory show --cycles`: what crosses the edges of the array, by layer and dataflow.
 
     All passes of a layer come back to back, each loading what it holds by itself, as `EdgeSchedule` has it by default.
-    Bytes are those of the values alone. `width` is as `table` takes it.
+    Bytes are those of the values alone. With `toggles`, of a store, there is also how many bits of a lane flip in a
+    cycle, on average, for the first image. `width` is as `table` takes it.
     """
+    if toggles and not isinstance(source, Store):
+        raise InputError("toggles must be of a store, whose codes flip bits, not of weights", options=("toggles",))
     array = source.array if isinstance(source, Store) else SystolicArray()
     groups = (
         ("layer", "dataflow"),
         ("passes", "cycles", "utilisation"),
         EDGES,
         tuple(f"{name}/cycle" for name in EDGES),
+        tuple(f"{name} flips" for name in EDGES) if toggles else (),
     )
-    rows = []
-    for layer, flow in product(source.layers.values(), DATAFLOWS.values()):
-        spec = layer.spec
-        traffic = edge_traffic(LayerMapping.whole(flow, spec, array), EdgeSchedule())
-        bits = {"activation": spec.activation_bits, "weight": spec.weight_bits}
-        sizes = [traffic.values[name] * bits.get(flow.edges[name].role, array.psum_bits) / 8 for name in EDGES]
+    rows, all_rows = [], list(product(source.layers.values(), DATAFLOWS.values()))
+    for layer, flow in all_rows:
+        spec, mapping = layer.spec, LayerMapping.whole(flow, layer.spec, array)
+        traffic = edge_traffic(mapping, EdgeSchedule())
+        known = {"activation": spec.activation_bits, "weight": spec.weight_bits}
+        bits = {name: known.get(flow.edges[name].role, array.psum_bits) for name in EDGES}
+        sizes = [traffic.values[name] * bits[name] / 8 for name in EDGES]
+        flips = {}
+        if toggles:
+            mapping = dataclasses.replace(mapping, fields=operand_fields({}))
+            flips = edge_toggles(LayerVectors(mapping, source.layer(spec.name), image=0), bits)
         rows.append(
             (
                 spec.name, flow.name, traffic.passes, traffic.cycles, f"{traffic.products:.1%}",
                 *(bytes_text(math.ceil(size)) for size in sizes), *(f"{size / traffic.cycles:.2f} B" for size in sizes),
+                *(f"{flip:.2f}" for flip in flips.values()),
             )
         )  # fmt: skip
+        if progress:
+            progress(len(rows), len(all_rows), f"{spec.name} {flow.name}")
     return table(groups, rows, width)
 
 
@@ -200,7 +216,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
     on = f"{coverage.source}: {coverage.dataflow} on {array.rows} x {array.cols}, adders of {array.psum_bits} bits, "
     of = f"layers: {len(coverage.layers)}, images: {total.images}"
     groups = (("point",), ("bins", "hit", "unreachable", "missing", "of reachable"), ("what",))
-    return "\n".join([on + of, table(groups, rows, width), *lines])
+    return "\n".join([on + of, table(groups, rows, width), *(wrapped(line, width) for line in lines)])
 
 
 def selection_table(selection: PickedTiles, width: int = 0) -> str:

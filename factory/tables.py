@@ -45,6 +45,11 @@ def styled(table: str) -> str:
     return "\n\n".join(f"{_BOLD}{heading}{_PLAIN}{newline}{rows}" for heading, newline, rows in parts)
 
 
+def wrapped(text: str, width: int = 0) -> str:
+    """Return a line as lines of at most `width` characters (0: no limit), the later ones indented."""
+    return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False) if width else text
+
+
 def table(groups: Sequence[Sequence[str]], rows: Iterable[Sequence[object]], width: int = 0) -> str:
     """Return a table as text: one line of headings, one line a row, two blanks between columns, numbers at the right.
 

@@ -39,7 +39,7 @@ from bench_export import export_rows
 from bench_figure import Figure, add_folder_option, table
 from bench_forms import form_figures
 from bench_process import cold_figures, memory_figures, start_figures
-from bench_store import build_figures, build_growth, compression_figures, read_figures
+from bench_store import build_figures, build_growth, compression_figures, lazy_figures, read_figures
 
 from factory.build import build
 from factory.checkpoint import load_weights
@@ -67,6 +67,7 @@ def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
         yield f"Build, {images} images", build_figures(folder, trained, images, rounds)
     yield "Build, growth", [build_growth(folder, trained, (1, 2) if quick else (1, 4, 16), 1 if quick else 3)]
     yield "Read", read_figures(folder, trained, *((2, 2) if quick else (16, 4)))
+    yield "Psums from codes", lazy_figures(folder, trained, *((64, 2) if quick else (1000, 5)))
     store = build(folder / "export.h5", trained)
     with open_store(store) as opened:
         yield "Export", [Figure(**vars(row)) for row in export_rows(opened, folder, quick)]

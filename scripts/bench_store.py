@@ -4,6 +4,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from bench_figure import Figure, best_seconds, growth
@@ -11,8 +12,10 @@ from bench_figure import Figure, best_seconds, growth
 from factory.build import build
 from factory.spec import TrainedNetwork
 from factory.store import COMPRESSIONS, Store, open_store
+from factory.store.variables import KEPT
 
 QUERY = "features.3"
+COMPUTED, FEW_BYTES = "features.29", 2**23
 COMPRESSED = dict(layers="features.10,squeezed", pick="0:4")
 
 
@@ -111,6 +114,37 @@ def read_figures(folder: Path, trained: TrainedNetwork, images: int, rounds: int
         Figure(f"one tile of {QUERY} of every image, {part * 1e3:.2f} MB", part / seconds["query"],
                part / seconds["plain query"], "GB/s", "fromfile of the same bytes"),
     ]  # fmt: skip
+
+
+def lazy_figures(folder: Path, trained: TrainedNetwork, images: int, rounds: int) -> list[Figure]:
+    """Return the speed of a layer's psums from a store of codes against reading them from one that holds them.
+
+    Whole, most of both is new memory, which the system has to find and clear; a few images at a time have it once.
+    """
+    paths = {keep: folder / f"{keep}.h5" for keep in KEPT}
+    for keep, path in paths.items():
+        build(path, trained, noise(folder, images), pick=f"0:{images}", layers=COMPUTED, keep=keep)
+    with open_store(paths["codes"]) as codes, open_store(paths["psums"]) as psums:
+        lazy, stored = codes.layer(COMPUTED).psum, psums.layer(COMPUTED).psum
+        few = max(1, FEW_BYTES * images // lazy.nbytes)
+
+        def by_few(array: Any) -> None:
+            for first in range(0, images, few):
+                array[first : first + few]
+
+        lazy[:few], lazy[:]  # compiles
+        tasks = {"whole": lambda: lazy[:], "whole read": lambda: stored[:]}
+        tasks |= {"few": lambda: by_few(lazy), "few read": lambda: by_few(stored)}
+        seconds, size = best_seconds(rounds, tasks), lazy.nbytes / 1e9
+    for path in paths.values():
+        path.unlink()
+    name = f"{COMPUTED}, psums of {images} images from codes, {size:.2f} GB"
+    return [
+        Figure(name, size / seconds["whole"], size / seconds["whole read"], "GB/s", "read from a store", 2),
+        Figure(
+            f"the same, {few} images at a time", size / seconds["few"], size / seconds["few read"], "GB/s", "the same"
+        ),
+    ]
 
 
 def scan(store: Store) -> None:

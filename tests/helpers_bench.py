@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -79,19 +80,25 @@ def device(folder: Path, *changes: tuple[str, str]) -> Path:
 
 
 class Builds:
-    """Simulations in `folder`, by simulator and by all that is compiled: exports of one profile share one."""
+    """Simulations in `folder`, by simulator and by all that is compiled: exports of one profile share one.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    `device` are the sources of another device than the reference array.
+    """
+
+    def __init__(self, folder: Path, device: Sequence[Path] = ()):
+        self.folder, self.device = folder, device
         self.made: dict[tuple, Path] = {}
 
-    def run(self, directory: Path, name: str = "icarus", stall: int | None = None) -> SimulationResult:
+    def run(
+        self, directory: Path, name: str = "icarus", stall: int | None = None, log: Path | None = None
+    ) -> SimulationResult:
         """Run an export's testbench as `simulate` does, compiling it only where no other export did."""
         simulator = need(name)
         sources = tuple(path.read_bytes() for path in sorted((directory / FOLDER).rglob("*.sv")))
         if (name, sources) not in self.made:
             build = self.folder / str(len(self.made))
             build.mkdir()
-            compile_bench(directory, build, simulator)
+            compile_bench(directory, build, simulator, self.device)
             self.made[name, sources] = build
-        return run_bench(directory, self.made[name, sources], simulator, bench_of(read_plan(directory)), stall)
+        bench = bench_of(read_plan(directory))
+        return run_bench(directory, self.made[name, sources], simulator, bench, stall, log=log)

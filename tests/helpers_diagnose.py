@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from mutants.faults import Plain, X
 
+from factory.diagnose import Diagnosis
 from factory.fileplan import read_plan
 
 SQUEEZED = {
@@ -74,3 +76,32 @@ def text_of(words: np.ndarray, tile: int, bits: int = 16) -> str:
         lanes = ["x" * bits if value == X else format(value % (1 << bits), f"0{bits}b") for value in reversed(word)]
         lines.append("".join(lanes))
     return "".join(f"{line}\n" for line in lines)
+
+
+def row(what: str, flow: str, found: Diagnosis) -> dict:
+    """Return what is named, as plain values."""
+    first = found.causes[0] if found.causes else None
+    looked = found.case
+    return {
+        "what": what,
+        "flow": flow,
+        "wrong": first.wrong if first else int(np.count_nonzero(looked.wrong)) if looked else 0,
+        "names": [first.name, *first.same] if first else [],
+        "pair": [hypothesis.name for hypothesis in first.hypotheses] if first else [],
+        "explained": first.explained if first else 0,
+        "contradicted": first.contradicted if first else 0,
+    }
+
+
+def line_of(found: dict, causes: tuple[str, ...]) -> str:
+    """Return the line of the documentation: the name that is right, if it is among those of the first place."""
+    named = next((name for name in found["names"] if name.split(":")[0] in causes), "unknown")
+    share = f"{found['explained']:,} of {found['wrong']:,}" if found["names"] else ""
+    return f"| {found['what']} | {found['flow']} | {named} | {share} |"
+
+
+def documented(title: str) -> list[str]:
+    """Return the rows of a table of the documentation."""
+    text = Path(str(files("factory") / "diagnose" / "measured.md")).read_text()
+    section = text.split(f"## {title}\n")[1].split("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("| ")][2:]

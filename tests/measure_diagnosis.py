@@ -1,4 +1,4 @@
-"""What a diagnosis names: a program, `faults`, `arrays`, `corner_faults` or `corner_arrays`, JSON lines.
+"""What a diagnosis names: a program, `faults`, `arrays` or `corner_faults`, JSON lines.
 
 It is a program so that it runs without the checks of shapes and types, which take longer than the diagnoses.
 """
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from helpers_bench import export_bench, given_store, random_store
-from helpers_diagnose import NOISE, SQUEEZED, plain_layer, text_of
-from mutants.array import MUTANTS
+from helpers_diagnose import NOISE, SQUEEZED, plain_layer, row, text_of
+from mutants.array import MUTANTS, STALLED
 from mutants.causes import CAUSES
-from mutants.corners import RAMP, SHOWN, corner_store, write_vectors
+from mutants.corners import RAMP, corner_store
 from mutants.faults import FAULTS, PAIRS, Fault, Plain, narrow, relu
 
 from factory.build import build
@@ -30,18 +30,6 @@ from factory.spec import ComparisonError, SystolicArray
 from factory.store import open_store
 
 RTL = Path(str(files("factory") / "rtl"))
-STALLED = {
-    "the mesh moves while a psum waits",
-    "an activation is taken while the mesh waits",
-    "an activation does not wait for its weight",
-    "an output does not wait to be taken",
-}
-HANGING = STALLED | {
-    "the kernel is as wide as it is high",
-    "the kernel is as high as it is wide",
-    "the accumulation is one it short",
-}
-MAPS, MORE_IMAGES = ("conv", "strided", "axes"), ("ramp", "all-max")
 FIELDS = {
     "stride": dict(stride=2, kernel=2, padding=0, height=7, width=6),
     "simd": dict(activation_bits=2),
@@ -53,21 +41,6 @@ OPTIONS = {
     "saturate": dict(overflow="saturate"),
     "partial": dict(overflow="saturate", include="activation,weight,out,accumulator"),
 }
-
-
-def row(what: str, flow: str, found: Diagnosis) -> dict:
-    """Return what is named, as plain values."""
-    first = found.causes[0] if found.causes else None
-    looked = found.case
-    return {
-        "what": what,
-        "flow": flow,
-        "wrong": first.wrong if first else int(np.count_nonzero(looked.wrong)) if looked else 0,
-        "names": [first.name, *first.same] if first else [],
-        "pair": [hypothesis.name for hypothesis in first.hypotheses] if first else [],
-        "explained": first.explained if first else 0,
-        "contradicted": first.contradicted if first else 0,
-    }
 
 
 def faults(folder: Path) -> Iterator[dict]:
@@ -111,23 +84,6 @@ def arrays(folder: Path) -> Iterator[dict]:
         shutil.rmtree(place)
 
 
-def corner_arrays(folder: Path) -> Iterator[dict]:
-    """Yield what is named for every wrong array on the corner store: on a layer that catches it, for some images.
-
-    A mutant that hangs gives no words of later images: the image that catches it is alone. Layers of one pixel have so
-    few words that all images are taken.
-    """
-    for mutant in MUTANTS:
-        place = folder / mutant.what
-        place.mkdir()
-        layer, image = SHOWN[mutant.what].split("/")
-        few = {image, *MORE_IMAGES} if layer.split(".")[0] in MAPS else ()
-        images = {image} if mutant.what in HANGING else few
-        made = write_vectors(place / "x", mutant.case, layer, tuple(images))
-        yield row(mutant.what, layer, _mutated(place, made, mutant))
-        shutil.rmtree(place)
-
-
 def _simulated(folder: Path, mutant, flow: str) -> Diagnosis:
     options = dict(dataflow=flow, include="activation,weight,out") | OPTIONS.get(mutant.case, {})
     if flow == "ws":
@@ -137,11 +93,6 @@ def _simulated(folder: Path, mutant, flow: str) -> Diagnosis:
     made = export_bench(made_of(SystolicArray(3, 4, psum_bits=9), 1, 5, **fields), folder / "x", **options)
     bench = made / "testbench" / "factory_tb.sv"
     bench.write_text(bench.read_text().replace("PATIENCE = 100000", "PATIENCE = 1000"))
-    return _mutated(folder, made, mutant)
-
-
-def _mutated(folder: Path, made: Path, mutant) -> Diagnosis:
-    """Run an export's testbench with a wrong array, and diagnose what it gives."""
     sources = Path(shutil.copytree(RTL, folder / "rtl"))
     path = sources / f"factory_{mutant.file}.sv"
     path.write_text(path.read_text().replace(mutant.old, mutant.new))
@@ -155,5 +106,5 @@ def _mutated(folder: Path, made: Path, mutant) -> Diagnosis:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        for found in {f.__name__: f for f in (faults, corner_faults, arrays, corner_arrays)}[sys.argv[1]](Path(name)):
+        for found in {f.__name__: f for f in (faults, corner_faults, arrays)}[sys.argv[1]](Path(name)):
             print(json.dumps(found), flush=True)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 from helpers_bench import Builds
+from helpers_diagnose import documented, line_of, row
 from helpers_simulator import need
 from mutants import array, vectors
-from mutants.corners import CASES, CAUGHT, RAMP, write_vectors
+from mutants.causes import CORNER_CAUSES
+from mutants.corners import CASES, CAUGHT, RAMP, SHOWN, images_shown, write_vectors
 
+from factory.diagnose import diagnose
 from factory.fileplan import read_plan
 from factory.simulate import compile_bench, run_bench
 from factory.spec import ComparisonError
-from factory.testbench import bench_of
+from factory.testbench import bench_of, write_given
 
 pytestmark = pytest.mark.simulator
 RTL = Path(str(files("factory") / "rtl"))
@@ -35,15 +38,24 @@ def test_the_right_array_passes(tmp_path, case):
         builds.run(write_vector(tmp_path / vector.replace("/", "-"), case, vector), stall=3)
 
 
+@pytest.mark.untyped
 @pytest.mark.parametrize("mutant", array.MUTANTS, ids=lambda mutant: mutant.what)
-def test_a_wrong_array_is_caught(tmp_path, mutant):
-    folder = write_vector(tmp_path / "vector", mutant.case, CAUGHT[mutant.what])
+def test_a_wrong_array_is_caught_and_its_cause_named(tmp_path, mutant):
+    caught, (layer, image) = CAUGHT[mutant.what], SHOWN[mutant.what].split("/")
     device = Path(shutil.copytree(RTL, tmp_path / "rtl"))
     path = device / f"factory_{mutant.file}.sv"
     path.write_text(path.read_text().replace(mutant.old, mutant.new))
-    compile_bench(folder, tmp_path, need("icarus"), sorted(device.glob("*.sv")))
-    with pytest.raises(ComparisonError, match=rf"\n{CAUGHT[mutant.what].split('/')[0]}, image "):
-        simulate(folder, tmp_path)
+    builds = Builds(tmp_path, sorted(device.glob("*.sv")))
+    with pytest.raises(ComparisonError, match=rf"\n{caught.split('/')[0]}, image "):
+        builds.run(write_vector(tmp_path / "vector", mutant.case, caught), stall=3)
+    shown = write_vectors(tmp_path / "shown", mutant.case, layer, images_shown(mutant.what, layer, image))
+    with pytest.raises(ComparisonError):
+        builds.run(shown, stall=3 if mutant.what in array.STALLED else None, log=tmp_path / "log")
+    write_given(bench_of(read_plan(shown)), tmp_path / "log", tmp_path / "given")
+    found = row(mutant.what, layer, diagnose(shown, [tmp_path / "given"]))
+    line = line_of(found, CORNER_CAUSES[mutant.what])
+    assert line in documented("Wrong arrays, on the corner store")
+    assert (not found["names"]) == ("| unknown |" in line)  # none is wrong
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -132,7 +133,7 @@ def test_an_array_expression_names_its_numbers(numbers):
             dict(shard_images=4),
             "part x.npy: it must have images from 0 on, a digest a shard, not 7 images from 0 on with 3",
         ),
-        (dict(splits=[dict(name="a", images="0:99")]), "split a must be 0 to 6, not 7"),
+        (dict(splits=[dict(name="A")]), "a split must have a name of its own of a-z, 0-9, _, . and -, not 'A'"),
     ],
 )
 def test_a_plan_that_is_damaged_is_one_line(copy, change, message):
@@ -507,6 +508,56 @@ def test_an_array_of_jobs_builds_shards(random_store, random_built, tmp_path):
 
 
 # What is wrong is said
+
+
+FAILING = """
+import sys, threading
+from distributed import LocalCluster
+from factory.dataset.engine import build_dataset
+from factory.spec import InputError
+
+def build(folder, cluster, progress=None):
+    try:
+        build_dataset(folder, scheduler=cluster.scheduler_address, progress=progress)
+    except InputError as error:
+        print(error)
+
+with LocalCluster(1, processes=False, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
+    build(sys.argv[1], cluster)
+    stop = lambda done, *_: done and threading.Thread(target=cluster.close).start()
+    build(sys.argv[2], cluster, stop)
+"""
+
+
+def test_what_fails_on_a_cluster_is_one_line(random_store, tmp_path):
+    """Shards whose source is another one now; a scheduler that goes away."""
+    for name in "ab":
+        shutil.copy(random_store, tmp_path / f"{name}.h5")
+        plan_random(tmp_path / name, tmp_path / f"{name}.h5", 1 if name == "b" else 9)
+    (tmp_path / "a.h5").unlink()
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, tmp_path / "a", tmp_path / "b"], capture_output=True, text=True, timeout=200
+    )
+    first, second = done.stdout.splitlines()
+    assert first == f"shard 0: {tmp_path}/a.h5: must be a store, there is no such file; shards that failed: 0-4"
+    assert re.fullmatch(r"inproc://\S+: its scheduler must stay until all is built, it went away", second)
+    missing = dataset_status(tmp_path / "b").missing
+    assert missing.endswith("-39") and missing != "0-39"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (dict(workers=-1), "workers must be at least 0, not -1"),
+        (dict(workers=1, scheduler="x"), "one of workers, scheduler and scheduler_file must be given"),
+        (dict(scheduler_file="none.json"), "none.json: must be a scheduler's file: No such file or directory"),
+        (dict(scheduler_file=__file__), f"{__file__}: must be a scheduler's file, with its address"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(planned, given, message):
+    with pytest.raises(InputError) as error:
+        build_dataset(planned, **given)
+    assert str(error.value) == message
 
 
 def flip(path: Path) -> None:

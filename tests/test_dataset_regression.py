@@ -138,7 +138,8 @@ def test_the_workers_of_a_scheduler_do_the_same(dataset, tmp_path):
 
 WRONG = {
     "batch": (dict(batch=0), "batch must be at least 1, not 0"),
-    "limit": (dict(limit=0.0), "limit must be at least 0.001, not 0"),
+    "limit": (dict(limit=0.0), "limit must be 0.001 to 10000000 seconds, not 0"),
+    "no limit": (dict(limit=float("inf")), "limit must be 0.001 to 10000000 seconds, not inf"),
     "stall": (dict(stall=-1), "stall must be at least 0, not -1"),
     "dut": (dict(dut=(Path("none.sv"),)), "none.sv: must be a SystemVerilog source, there is no such file"),
     "split": (dict(split="nope"), "split must be one of full smoke random-7, not nope"),

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_diagnose import NOISE
+from helpers_diagnose import NOISE, documented, line_of
 from helpers_simulator import need
 from mutants.array import MUTANTS
-from mutants.causes import CAUSES, CORNER_CAUSES, NOT_NAMED
+from mutants.causes import CAUSES, NOT_NAMED
 from mutants.faults import FAULTS, PAIRS
 
 HERE = Path(__file__).parent
@@ -26,13 +26,6 @@ NOT_SEEN = {"activations have the other sign"}
 BY_NAME = {fault.what: fault for fault in (*FAULTS, *PAIRS)}
 
 
-def documented(what: str) -> list[str]:
-    """Return the rows of a table of the documentation."""
-    text = (HERE.parent / "factory" / "diagnose" / "measured.md").read_text()
-    section = text.split(f"## {TITLES[what]}\n")[1].split("\n## ")[0]
-    return [line for line in section.splitlines() if line.startswith("| ")][2:]
-
-
 def measured(what: str) -> list[dict]:
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, str(HERE / "measure_diagnosis.py"), what]
@@ -43,13 +36,6 @@ def measured(what: str) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def line_of(found: dict, causes: tuple[str, ...]) -> str:
-    """Return the line of the documentation: the name that is right, if it is among those of the first place."""
-    named = next((name for name in found["names"] if name.split(":")[0] in causes), "unknown")
-    share = f"{found['explained']:,} of {found['wrong']:,}" if found["names"] else ""
-    return f"| {found['what']} | {found['flow']} | {named} | {share} |"
-
-
 @pytest.mark.slow
 @pytest.mark.simulator
 def test_the_causes_of_wrong_arrays_are_named():
@@ -57,19 +43,8 @@ def test_the_causes_of_wrong_arrays_are_named():
     rows = measured("arrays")
     assert [(found["what"], found["flow"]) for found in rows] == list(CAUSES)
     causes = [CAUSES[found["what"], found["flow"]] for found in rows]
-    assert [line_of(*pair) for pair in zip(rows, causes, strict=True)] == documented("arrays")
+    assert [line_of(*pair) for pair in zip(rows, causes, strict=True)] == documented(TITLES["arrays"])
     assert [not found["names"] for found in rows] == [each == NOT_NAMED for each in causes]
-
-
-@pytest.mark.slow
-@pytest.mark.simulator
-def test_the_causes_of_wrong_arrays_are_named_by_the_corner_store():
-    need("icarus")
-    rows = measured("corner_arrays")
-    assert [found["what"] for found in rows] == [mutant.what for mutant in MUTANTS]
-    lines = [line_of(found, CORNER_CAUSES[found["what"]]) for found in rows]
-    assert lines == documented("corner_arrays")
-    assert [not found["names"] for found in rows] == ["| unknown |" in line for line in lines]  # none is wrong
 
 
 @pytest.mark.slow
@@ -86,12 +61,12 @@ def test_the_causes_of_planted_faults_are_named_and_noise_has_none(what):
             assert (found["explained"], found["contradicted"]) == (found["wrong"], 0), found
     single = [found for found in rows if found["what"] in {fault.what for fault in FAULTS}]
     seen = [found for found in single if found["wrong"]]
-    assert [line_of(found, BY_NAME[found["what"]].causes) for found in seen] == documented(what)
+    assert [line_of(found, BY_NAME[found["what"]].causes) for found in seen] == documented(TITLES[what])
     assert {found["what"] for found in single if not found["wrong"]} <= NOT_SEEN
 
 
 @pytest.mark.parametrize("what", TITLES)
 def test_nine_of_ten_are_named(what):
     assert {name for name, _ in CAUSES} == {mutant.what for mutant in MUTANTS}
-    rows = documented(what)
+    rows = documented(TITLES[what])
     assert len(rows) >= 38 and sum("| unknown |" not in row for row in rows) >= 0.9 * len(rows)

@@ -8,7 +8,7 @@ from factory.store import open_store
 
 pytestmark = [pytest.mark.browser, pytest.mark.untyped]
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1100,900",
 )  # fmt: skip
 
@@ -54,13 +54,20 @@ def choose(browser, selector: str, value) -> None:
 
 def point(browser, role: str, across: float, down: float) -> str:
     """Put the pointer over a panel, at shares of its width and height, and return what is told."""
-    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
-    canvas = browser.find_element("css selector", f'.chosen canvas[data-role="{role}"]')
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    size = canvas.size
-    x, y = round((across - 0.5) * size["width"]), round((down - 0.5) * size["height"])
-    ActionChains(browser).move_to_element_with_offset(canvas, x, y).perform()
+    x, y = browser.execute_script(
+        """const [role, across, down] = arguments;
+        const canvas = document.querySelector(`.chosen canvas[data-role="${role}"]`);
+        canvas.scrollIntoView({block: "center"});
+        canvas.parentElement.scrollLeft = across * canvas.clientWidth - 100;
+        const box = canvas.getBoundingClientRect();
+        return [box.left + across * box.width, box.top + down * box.height];""",
+        role, across, down,
+    )  # fmt: skip
+    actions = ActionBuilder(browser)
+    actions.pointer_action.move_to_location(int(x), int(y))
+    actions.perform()
     return browser.find_element("css selector", "output").text
 
 
@@ -96,6 +103,11 @@ def test_choosing_and_pointing_show_the_store_s_values(browser, pages, shown, sp
         value = held.weight_tile[7, 0, kij, col, row]
         across = (kij * 9 + row + 0.5) / (9 * 9 - 1)
         assert point(browser, "weight", across, (col + 0.5) / 8) == f"weight {value} at {where}"
+        tiles, (nij, row) = held.activation_tile[0, 7], (16, 2)  # the second row of a padded map of 14 x 14
+        told = f"activation {tiles[nij, row]} at maps, image 0, it 7, nij {nij}, row {row}"
+        assert point(browser, "activation", (row * 15 + 2.5) / (8 * 15 - 1), 1.5 / 14) == told
+        choose(browser, '.chosen select[data-axis="view"]', "lane × nij")
+        assert point(browser, "activation", (nij + 0.5) / 196, (row + 0.5) / 8) == told
     assert browser.get_log("browser") == []
 
 

@@ -9,7 +9,7 @@ from helpers_network import tiny_network, trained_network
 
 from factory.checkpoint import save_weights
 from factory.summary import layer_table, summarize
-from factory.tables import html_table, is_numeric, styled, table
+from factory.tables import html_table, is_numeric, styled, table, wrapped
 
 GROUPS = (("layer",), ("a", "b"), ("long heading",), ("c",))
 ROWS = [("features.0", 1, 2, 3, 4), ("x", "-", 20, "", 400)]
@@ -54,6 +54,11 @@ def test_a_long_text_is_wrapped_where_the_terminal_is_narrower(width):
     text = table((("id",), ("note",)), [("border-3", note), ("zero", "-")], width)
     assert " ".join(line[10:].strip() for line in text.splitlines()[1:-1]) == note
     assert max(map(len, text.splitlines())) <= max(width, 30)  # a column of text keeps 20 places
+
+
+def test_a_line_is_wrapped_at_a_terminal_s_width():
+    assert wrapped("warning: features.27: a b", 21) == "warning: features.27:\n  a b"
+    assert wrapped("x" * 90 + " y") == "x" * 90 + " y"
 
 
 def test_headings_are_bold_on_a_terminal_alone(monkeypatch):

@@ -62,6 +62,9 @@ def show(
     cycles: Annotated[
         bool, typer.Option("--cycles", help="Cycles, utilisation and bytes across each edge, in each dataflow.")
     ] = False,
+    toggles: Annotated[
+        bool, typer.Option("--toggles", help="The same, and how many bits of a lane flip in a cycle, for one image.")
+    ] = False,
 ) -> None:
     """Print a table of the layers of a store or of a file of weights; ranges are bounds from the weight codes.
 
@@ -72,8 +75,10 @@ def show(
     from factory.tables import styled, terminal_width
 
     source, width = options.open_source(path), terminal_width()
-    if cycles:
-        print(styled(cycle_table(source, width)))
+    if cycles or toggles:
+        with options.progress_bar() as progress:
+            found = cycle_table(source, width, toggles, progress)
+        print(styled(found))
         return
     print(styled(layer_table(summarize(source), width)))
     if isinstance(source, Store) and (patterns := pattern_table(source, width)):
@@ -123,7 +128,7 @@ def audit(
     """Print what each layer's sums can reach and did reach, and where an adder of --psum-bits could wrap first."""
     from factory.audit import audit
     from factory.summary import audit_table
-    from factory.tables import styled, terminal_width
+    from factory.tables import styled, terminal_width, wrapped
 
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
@@ -132,4 +137,4 @@ def audit(
     print(styled(audit_table(audits, terminal_width())))
     for item in audits:
         if item.warning:
-            print(f"warning: {item.warning}")
+            print(wrapped(f"warning: {item.warning}", terminal_width()))

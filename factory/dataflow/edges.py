@@ -108,6 +108,20 @@ def edge_traffic(mapping: LayerMapping, edge: EdgeSchedule) -> EdgeTraffic:
     return EdgeTraffic(passes, cycles, values, kept / spec.groups / (cycles * array.rows * array.cols))
 
 
+def edge_toggles(vectors: LayerVectors, bits: Mapping[str, int]) -> dict[str, float]:
+    """Return how many of a lane's bits flip from one cycle to the next, on average, in all passes back to back.
+
+    `bits` are those of each edge's lanes, two's complement; lanes hold 0 where nothing crosses.
+    """
+    edge = replace(vectors.edge, content="value", sequence=vectors.mapping.dataflow.pass_axes)
+    found = {}
+    for name in EDGES:
+        (stream,) = edge_values(name)(replace(vectors, edge=edge), "")
+        flips = np.bitwise_count((stream.values[1:] ^ stream.values[:-1]).astype(np.int64) & (1 << bits[name]) - 1)
+        found[name] = float(flips.sum(dtype=np.int64)) / max(flips.size, 1)
+    return found
+
+
 def last_address(spec: ConvLayer, edge: EdgeSchedule) -> int:
     """Return the last address of any edge of a layer."""
     window = spec.kij_count * spec.in_channels

@@ -131,18 +131,18 @@ class LayerSums:
 
     def _address(self, outer: Mapping[str, int], pixel_axis: str):
         """Return a function from (term, pixel, channel) to the address of a sum; no term: of an accumulator."""
-        mapping, terms = self.mapping, self.mapping.dataflow.terms
+        return partial(self._address_of, outer, pixel_axis)
 
-        def address(term: int | None, pixel: int, channel: int) -> Address:
-            labels = dict(outer)
-            if term is not None:
-                kept = [self.weight.label(axis) for axis in terms]
-                index = np.unravel_index(term, [len(x) for x in kept])
-                labels |= {axis: int(x[i]) for axis, x, i in zip(terms, kept, index, strict=True)}
-            labels[pixel_axis] = int(mapping.pixels[pixel]) if pixel_axis == PIXELS else pixel
-            return self.where.at(**labels, oc=self.channel(channel))
-
-        return address
+    def _address_of(
+        self, outer: Mapping[str, int], pixel_axis: str, term: int | None, pixel: int, channel: int
+    ) -> Address:
+        mapping, terms, labels = self.mapping, self.mapping.dataflow.terms, dict(outer)
+        if term is not None:
+            kept = [self.weight.label(axis) for axis in terms]
+            index = np.unravel_index(term, [len(x) for x in kept])
+            labels |= {axis: int(x[i]) for axis, x, i in zip(terms, kept, index, strict=True)}
+        labels[pixel_axis] = int(mapping.pixels[pixel]) if pixel_axis == PIXELS else pixel
+        return self.where.at(**labels, oc=self.channel(channel))
 
     def channel(self, position: int) -> int:
         """Return the output channel at a position among the selected ones and the padding of tiles."""
@@ -173,7 +173,7 @@ class LayerSums:
         rows, cols = arranged(activation, *loops, pixel, *flow.terms), arranged(weight, *loops, *flow.terms, *columns)
         sizes, blocks, inexact = cols.shape[-len(columns) :], [], 0
         for index, labels in zip(np.ndindex(*rows.shape[: len(loops)]), self._labels(weight, loops), strict=True):
-            address = self._psum_address(labels, pixel, columns, weight)
+            address = partial(self._psum_address, labels, pixel, columns, weight)
             exact, held = ordered_sum(
                 rows[index].reshape(rows.shape[len(loops)], -1), cols[index].reshape(-1, prod(sizes)), adder, address
             )
@@ -188,15 +188,14 @@ class LayerSums:
         for labels in product(*(array.label(axis) for axis in axes)):
             yield dict(zip(axes, labels, strict=True))
 
-    def _psum_address(self, outer: Mapping[str, int], pixel: str, columns: list[str], weight: LabelledArray):
+    def _psum_address(
+        self, outer: Mapping[str, int], pixel: str, columns: list[str], weight: LabelledArray,
+        term: int, place: int, column: int,
+    ) -> Address:  # fmt: skip
         flow, channels = self.mapping.dataflow, self.channel_axes
-
-        def address(term: int, place: int, column: int) -> Address:
-            index = np.unravel_index(column, [weight.size(axis) for axis in columns])
-            at = dict(outer) | {axis: weight.label(axis)[i] for axis, i in zip(columns, index, strict=True)}
-            channel = [weight.label(axis).index(at.pop(axis)) for axis in channels if axis in at]
-            oc = np.ravel_multi_index(channel, [weight.size(axis) for axis in channels])
-            passes = {axis: at[axis] for axis in (*flow.parts, *flow.passes)}
-            return self._address(passes, pixel)(term, place, int(oc))
-
-        return address
+        index = np.unravel_index(column, [weight.size(axis) for axis in columns])
+        at = dict(outer) | {axis: weight.label(axis)[i] for axis, i in zip(columns, index, strict=True)}
+        channel = [weight.label(axis).index(at.pop(axis)) for axis in channels if axis in at]
+        oc = np.ravel_multi_index(channel, [weight.size(axis) for axis in channels])
+        passes = {axis: at[axis] for axis in (*flow.parts, *flow.passes)}
+        return self._address_of(passes, pixel, term, place, int(oc))

@@ -122,8 +122,6 @@ class Plan:
         for place, name in enumerate(names):
             if not _SPLIT_NAME.fullmatch(name) or name in names[:place]:
                 raise InputError(f"a split must have a name of its own of a-z, 0-9, _, . and -, not {name!r}")
-        for split in self.splits:
-            split.places(self.image_count)
 
     @property
     def packed(self) -> str | None:

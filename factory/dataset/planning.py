@@ -134,7 +134,7 @@ def plan_dataset(
                 if say:
                     say(line)
     except OSError as error:
-        raise InputError(f"{error.filename or folder}: must be readable or writable: {error.strerror}") from None
+        raise InputError(f"{folder}: a dataset cannot be planned there: {error}") from None
     return plan
 
 
@@ -228,9 +228,11 @@ def _splits(options: PlanOptions, count: int) -> Iterator[Split]:
         if name.startswith(_RANDOM) and str(drawn).isdecimal():
             table["images"] = _drawn(name, int(drawn), count)
         try:
-            yield Split(name, **typed_values(table, dict.fromkeys(("images", "layers", "tiles"), "str"), ()))
+            split = Split(name, **typed_values(table, dict.fromkeys(("images", "layers", "tiles"), "str"), ()))
         except InputError as error:
             raise InputError(f"split {name}: {error}") from None
+        split.places(count)
+        yield split
 
 
 def _drawn(name: str, wanted: int, count: int) -> str:

@@ -20,8 +20,17 @@ from factory.dataset.reading import OpenDataset, open_source
 from factory.diagnose import diagnose
 from factory.export import export, plan_export
 from factory.fileplan import ExportOptions, read_plan
-from factory.simulate import COMPILE, MISMATCH, BenchRun, CompileError, compile_bench, find_simulator, watch_bench
-from factory.spec import FactoryError, InputError, Progress
+from factory.simulate import (
+    COMPILE,
+    MISMATCH,
+    MOST_SEED,
+    BenchRun,
+    CompileError,
+    compile_bench,
+    find_simulator,
+    watch_bench,
+)
+from factory.spec import FactoryError, InputError, Progress, check_range
 from factory.store import Store
 from factory.testbench import Bench, bench_files, bench_of, write_given
 
@@ -29,6 +38,7 @@ VECTORS, GIVEN, RUNS, BUILDS = "vectors", "given", "runs", "builds"
 _SAID = 20
 _SMOKE = "smoke"
 _LONGEST_NAME = 60
+_LONGEST, _MOST_BATCH = 10**7, 1 << 20
 _MOST_NAMES = 8
 _ERROR = re.compile("error|fatal", re.IGNORECASE)
 
@@ -52,10 +62,11 @@ class Setup:
     limit: float = 3600.0
 
     def __post_init__(self):
-        for name, least in (("limit", 0.001), ("batch", 1), ("stall", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} must be at least {least:g}, not {value:g}", options=(name,))
+        if not 0.001 <= self.limit <= _LONGEST:
+            raise InputError(f"limit must be 0.001 to {_LONGEST} seconds, not {self.limit:g}", options=("limit",))
+        check_range("batch", self.batch, 1, _MOST_BATCH)
+        if self.stall is not None:
+            check_range("stall", self.stall, 0, MOST_SEED)
         for path in self.dut:
             if not path.is_file():
                 raise InputError(f"{path}: must be a SystemVerilog source, there is no such file")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -103,19 +103,10 @@ class Case:
     def part(self, kept: Mapping[str, tuple[int, ...]]) -> tuple[Case, Callable[[np.ndarray], np.ndarray]]:
         """Return the case of some labels of axes alone, and what takes its words from those of the whole."""
         group = self.group.part(kept)
-
-        def cut(array: LabelledArray) -> LabelledArray:
-            values = array.values
-            for axis in [axis for axis in array.axes if axis in kept]:
-                at = [array.label(axis).index(label) for label in kept[axis]]
-                values = values.take(at, axis=array.axes.index(axis))
-            labels = {axis: kept.get(axis, labels) for axis, labels in array.labels.items()}
-            return LabelledArray(values, array.axes, labels)
-
-        def pick(words: np.ndarray) -> np.ndarray:
-            return group.place(cut(self.group.vector(words)))
-
-        operands = None if self.operands is None else {role: cut(codes) for role, codes in self.operands.items()}
+        pick = partial(_picked, self.group, group, kept)
+        operands = None
+        if self.operands is not None:
+            operands = {role: _cut(codes, kept) for role, codes in self.operands.items()}
         words = pick(self.expected), pick(self.given), pick(self.state.astype(np.int64)).astype(np.uint8)
         return replace(self, group=group, operands=operands, others={}, **dict(zip(_WORDS, words, strict=True))), pick
 
@@ -180,6 +171,20 @@ class Case:
         return self.group.arrange(
             LabelledArray(activate(values) if self.group.files.role.posts else values, sums.axes, sums.labels)
         )
+
+
+def _cut(array: LabelledArray, kept: Mapping[str, tuple[int, ...]]) -> LabelledArray:
+    """Return the labels of some axes that are kept."""
+    values = array.values
+    for axis in [axis for axis in array.axes if axis in kept]:
+        at = [array.label(axis).index(label) for label in kept[axis]]
+        values = values.take(at, axis=array.axes.index(axis))
+    return LabelledArray(values, array.axes, {axis: kept.get(axis, labels) for axis, labels in array.labels.items()})
+
+
+def _picked(whole: Group, part: Group, kept: Mapping[str, tuple[int, ...]], words: np.ndarray) -> np.ndarray:
+    """Return the words of a part from those of the whole."""
+    return part.place(_cut(whole.vector(words), kept))
 
 
 def changed(array: LabelledArray, values: np.ndarray) -> LabelledArray:

@@ -99,15 +99,12 @@ def not_cleared(case: Case) -> Iterator[Guess]:
     totals = case.by_tile(case.accumulators)
     axes = (*jobs, *(axis for axis in totals.axes if axis not in jobs))
     shape = [totals.size(axis) for axis in axes]
-
-    def by_job(array: LabelledArray) -> np.ndarray:
-        return arranged(array, *axes).astype(np.int64).reshape(-1, *shape[len(jobs) :])
-
-    flat = by_job(totals)
+    one_job = (-1, *shape[len(jobs) :])
+    flat = arranged(totals, *axes).astype(np.int64).reshape(one_job)
     previous = np.concatenate([np.zeros_like(flat[:1]), flat[:-1]])
     found = {"all tiles before": np.cumsum(previous, axis=0), "the tile before": previous}
     if not role.posts and running is case.accumulators:  # what is left of another image, or layer, too
-        given = by_job(case.by_tile(case.group.vector(case.given)))
+        given = arranged(case.by_tile(case.group.vector(case.given)), *axes).astype(np.int64).reshape(one_job)
         found["what the tile before gave"] = np.concatenate([np.zeros_like(given[:1]), given[:-1]])
     for name, left in found.items():
         back = changed(totals, left.reshape(shape).transpose([axes.index(axis) for axis in totals.axes]))
@@ -143,16 +140,15 @@ def adders(case: Case) -> Iterator[Guess]:
             word = "wraps" if adder.wraps else "saturates"
             yield Guess(f"each addition {word} at {width} bits", case.values(adder), 2 * bits)
     held = Field(bits, True)
-
-    def clamped(sums: np.ndarray) -> np.ndarray:
-        return np.where(sums > held.high, held.low, np.where(sums < held.low, held.high, sums))
-
-    def inverted(sums: np.ndarray) -> np.ndarray:
-        return np.where(sums > held.high, -1, np.where(sums < held.low, 0, sums))
-
-    for name, function in (("to the other end", clamped), ("with the wrong sign bit, to -1 and 0", inverted)):
-        adder = FaultyAdder(bits, "saturate", function)
+    for name, above, below in (
+        ("to the other end", held.low, held.high), ("with the wrong sign bit, to -1 and 0", -1, 0),
+    ):  # fmt: skip
+        adder = FaultyAdder(bits, "saturate", partial(_clamped, held, above, below))
         yield Guess(f"a sum that is too large is clamped {name}", case.values(adder), 2 * bits)
+
+
+def _clamped(held: Field, above: int, below: int, sums: np.ndarray) -> np.ndarray:
+    return np.where(sums > held.high, above, np.where(sums < held.low, below, sums))
 
 
 def adder_bits(case: Case) -> Iterator[Guess]:
@@ -165,12 +161,13 @@ def adder_bits(case: Case) -> Iterator[Guess]:
         # the last sum shows the stuck bit, unless a post-op hides it
         if np.count_nonzero(given & mask if stuck else ~given & mask) < 0.9 * given.size:
             continue
+        adder = FaultyAdder(bits, "saturate", partial(_forced, held, case.mapping.adder.wraps, mask, stuck))
+        yield Guess(f"bit {bit} at {stuck}", case.values(adder), 2 * bits)
 
-        def force(sums: np.ndarray, mask: int = mask, stuck: int = stuck) -> np.ndarray:
-            forced = sums | mask if stuck else sums & ~mask
-            return held.wrap(forced)[0] if case.mapping.adder.wraps else held.saturate(forced)
 
-        yield Guess(f"bit {bit} at {stuck}", case.values(FaultyAdder(bits, "saturate", force)), 2 * bits)
+def _forced(held: Field, wraps: bool, mask: int, stuck: int, sums: np.ndarray) -> np.ndarray:
+    forced = sums | mask if stuck else sums & ~mask
+    return held.wrap(forced)[0] if wraps else held.saturate(forced)
 
 
 def carries(case: Case) -> Iterator[Guess]:
@@ -228,13 +225,11 @@ def post_ops(case: Case) -> Iterator[Guess]:
     names = [name for name in POSTS if "pool" not in name]
     done = case.post if case.group.files.role.posts else "none"
     field = case.mapping.adder.field
-
-    def logical(sums: np.ndarray) -> np.ndarray:
-        return np.where(sums < 0, (sums & ((1 << field.bits) - 1)) >> _LEAKY_SHIFT, sums)
-
     sums = case.accumulators.values.astype(np.int64)
     found = {f"{name} in place of {done}": activate(sums, name) for name in names if name != done}
-    found["leaky, whose shift is not arithmetic"] = logical(sums)
+    found["leaky, whose shift is not arithmetic"] = np.where(
+        sums < 0, (sums & ((1 << field.bits) - 1)) >> _LEAKY_SHIFT, sums
+    )
     found["the absolute value"] = abs(sums)
     for name, values in found.items():
         vector = LabelledArray(field.wrap(values)[0], case.accumulators.axes, case.accumulators.labels)

@@ -20,6 +20,7 @@ the layers with 512 channels. Views with the channels last are copies of whole r
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,7 +35,7 @@ from factory.spec import ConvLayer, SystolicArray
 
 _CACHED_BYTES = 2**21
 """Bytes of psums that are computed at a time where they are copied on: they stay in a core's cache."""
-_THREADS = 2
+_THREADS = min(4, os.cpu_count() or 1)
 
 _tile_activation = functools.partial(jax.jit, static_argnames=("spec", "array"))(tile_activation)
 
@@ -73,7 +74,9 @@ def selected_psums(
     is, takes as long to get as the psums take to compute, so that threads do one while others do the other.
     """
     its, ots, kijs = tiles
-    weight = layer.row_weight[its][:, ots][:, :, kijs]
+    weight = layer.row_weight
+    if weight.shape[:3] != (len(its), len(ots), len(kijs)):  # by NumPy, which has no dispatch that takes longer
+        weight = jnp.asarray(np.asarray(weight)[np.ix_(its, ots, kijs)])
     channels = (its[:, None] * layer.array.rows + np.arange(layer.array.rows)).reshape(-1)
     real = channels < layer.spec.in_channels
     size = max(1, min(len(out), _CACHED_BYTES // max(1, out[:1].nbytes)))

@@ -122,9 +122,8 @@ class Profile:
         merge, post = given.pop("merge", False), given.pop("post", self.post)
         base, signed = given.pop("base", None), given.pop("activation_signed", None)
         edge_content, skew = given.pop("content", None), given.pop("skew", None)
-        headed = self._headed(given.pop("header_roles", None))
-
-        def configured(layout: Layout) -> Layout:
+        headed, layouts = self._headed(given.pop("header_roles", None)), []
+        for layout in self.layouts:
             role, own = ROLES[layout.role], dict(given)
             if signed is not None and self._carries_activations(layout):
                 own["signed"] = signed
@@ -140,9 +139,8 @@ class Profile:
                 own["lane_bits"] = max(layout.lane_bits, psum_bits + layout.edge.valid_bits)
             if merge:
                 own["file"] = f"{layout.name}.txt"
-            return replace(layout, **own)
-
-        return replace(self, layouts=tuple(map(configured, self.layouts)), post=post)
+            layouts.append(replace(layout, **own))
+        return replace(self, layouts=tuple(layouts), post=post)
 
     def _carries_activations(self, layout: Layout) -> bool:
         """Return whether a layout's lanes hold activation codes, as they are or as they enter the array."""

@@ -104,7 +104,7 @@ class Beats:
         held = np.pad(held, ((0, 0), (0, max(size - held.shape[1], 0))))[:, :size].reshape(-1, self.count, self.bits)
         return (held[:, ::-1] if self.highest_first else held).reshape(-1, self.bits)
 
-    def bits_of(self, beats: Integer[np.ndarray, "beat bit"]) -> Integer[np.ndarray, "word bit"]:
+    def bits_of(self, beats: Integer[np.ndarray, "beat bit"]) -> Integer[np.ndarray, "word word_bit"]:
         """Return the bits of words, bit 0 first, or what there is for each of them, from their beats."""
         held = beats.reshape(-1, self.count, self.bits)
         return (held[:, ::-1] if self.highest_first else held).reshape(len(held), -1)

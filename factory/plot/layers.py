@@ -24,7 +24,7 @@ from factory.plot.style import (
     new_figure,
     placed,
 )
-from factory.spec import IMAGE, ConvLayer, InputError, LayerSet, Range, SystolicArray, step_inputs
+from factory.spec import IMAGE, ConvLayer, InputError, LayerSet, Network, Range, Stem, SystolicArray, step_inputs
 from factory.store import LayerStore
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def network(described: LayerSet, array: SystolicArray | None = None) -> Figure:
     A layer whose codes are given has nothing before it.
     """
     array = array or SystolicArray()
-    steps = list(getattr(described, "steps", described.layers))
+    steps = list(described.steps if isinstance(described, Network) else described.layers)
     lines = -(-len(steps) // _PER_LINE)
     figure = new_figure(0.2 + 0.95 * lines)
     axes = figure.add_subplot()
@@ -93,7 +93,7 @@ def _box(axes: Axes, x: int, y: int, step: Any, described: LayerSet, array: Syst
     axes.text(x + 0.05, y + 0.16, step.name, weight="bold", va="center", fontsize=8 if len(step.name) < 18 else 6)
     if not layer:
         channels, height, width = described.map_shape(step.name)
-        texts = ["stem" if hasattr(step, "geometry") else "stream", f"{channels} ch · {height}×{width}"]
+        texts = ["stem" if isinstance(step, Stem) else "stream", f"{channels} ch · {height}×{width}"]
     else:
         pool = f" · pool {step.pool}" if step.pool > 1 else ""
         sign = "s" if step.signed else "u"

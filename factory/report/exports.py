@@ -9,12 +9,14 @@ from pathlib import Path
 from factory import plot
 from factory.diagnose import Diagnosis, diagnose
 from factory.diagnose.golden import groups
-from factory.fileplan import read_plan
+from factory.fileplan import ExportPlan, read_plan
 from factory.manifest import open_manifest
 from factory.plot.files import word_figure
 from factory.report.page import Pictures, Section, facts
 from factory.spec import Progress
 from factory.tables import bytes_text, html_table
+
+_MOST_ROWS = 200
 
 
 def export_sections(
@@ -52,10 +54,7 @@ def export_sections(
     return sections
 
 
-_MOST_ROWS = 200
-
-
-def _words(directory: Path, plan: object, pictures: Pictures) -> str:
+def _words(directory: Path, plan: ExportPlan, pictures: Pictures) -> str:
     seen, cards = set(), []
     for group in groups(directory, plan):
         name = group.files.layout.name

@@ -32,7 +32,7 @@
       for (let row = 0; row < x.rows; row++) sum += act(nij, row) * weight(at.kij, col, row);
       return sum;
     };
-    const line = (lanes, name, value, where) => x.folded
+    const line = (lanes, name, value, where) => at.view === 0
       ? { maps: lanes, height, width, value: (m, y, x) => value(y * width + x, m), where: (m, y, x) => `${where}, nij ${y * width + x}, ${name} ${m}`, what: `y down, x across, a map for each ${name}` }
       : { maps: 1, height: lanes, width: nijs, value: (m, y, x) => value(x, y), where: (m, y, x) => `${where}, nij ${x}, ${name} ${y}`, what: `${name} down, nij across` };
     const image = `image ${x.images[at.image]}`, it = `it ${x.its[at.it]}`, ot = `ot ${x.ots[at.ot]}`;
@@ -77,7 +77,7 @@
   const show = (name) => {
     const x = layerOf(name), section = document.getElementById(`layer-${name}`), box = section.querySelector(".explore");
     box.replaceChildren();
-    const at = { image: 0, it: 0, ot: 0, kij: x.kijs >> 1 };
+    const at = { image: 0, it: 0, ot: 0, kij: x.kijs >> 1, view: x.folded ? 0 : 1 };
     const row = document.createElement("div");
     row.className = "chooser";
     const drawn = document.createElement("div");
@@ -89,7 +89,7 @@
         const [low, high] = draw(canvas, panel);
         // A line of few lanes is as high as 14 pixels a lane; maps keep their pixels square.
         canvas.style.aspectRatio = panel.maps === 1 ? "auto" : `${canvas.width} / ${canvas.height}`;
-        if (panel.maps === 1) canvas.style.height = `${Math.min(14 * panel.height, 320)}px`;
+        if (panel.maps === 1) Object.assign(canvas.style, { height: `${Math.min(14 * panel.height, 320)}px`, minWidth: `${Math.min(6 * panel.width, 16000)}px` });
         const title = document.createElement("b"), text = document.createElement("small");
         title.textContent = panel.title;
         text.textContent = `${panel.what}; colours ${low} to ${high}`;
@@ -110,7 +110,7 @@
         return figure;
       }));
     };
-    for (const [key, labels] of [["image", x.images], ["it", x.its], ["ot", x.ots], ["kij", [...Array(x.kijs).keys()]]]) {
+    for (const [key, labels] of [["image", x.images], ["it", x.its], ["ot", x.ots], ["kij", [...Array(x.kijs).keys()]], ["view", ["maps", "lane × nij"]]]) {
       const label = document.createElement("label"), select = document.createElement("select");
       select.dataset.axis = key;
       labels.forEach((text, place) => select.add(new Option(text, place, false, place === at[key])));

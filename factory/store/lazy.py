@@ -7,6 +7,7 @@ NumPy, large ones with the engine, one image after the other into the slice's ow
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,8 +24,9 @@ from factory.spec import ConvLayer, IntegerLayer, Range, SystolicArray
 if TYPE_CHECKING:
     from factory.engine import EngineLayer
 
-ENGINE_BYTES = 2**24
-"""Bytes of a slice from which on the engine computes it: below, starting JAX would take longer."""
+ENGINE_BYTES, LOADED_BYTES = 2**24, 2**22
+"""Bytes of a slice from which on the engine computes it: below, starting JAX would take longer; and where JAX is there
+already, below which compiling the engine for a shape of its own would."""
 CHUNK_BYTES = 2**27
 
 
@@ -168,7 +170,7 @@ class LayerCodes:
 
     def _compute_accumulators(self, places: tuple[np.ndarray, ...], out: np.ndarray) -> None:
         images, channels = places
-        if out.nbytes >= ENGINE_BYTES and len(channels) == self.spec.out_channels:
+        if _engine_pays(out) and len(channels) == self.spec.out_channels:
             from jax.numpy import asarray
 
             from factory.engine import convolve
@@ -182,7 +184,7 @@ class LayerCodes:
 
     def _compute_psums(self, places: tuple[np.ndarray, ...], out: np.ndarray) -> None:
         images, its, ots, kijs = places
-        if out.nbytes >= ENGINE_BYTES:
+        if _engine_pays(out):
             from factory.engine import selected_psums
 
             def codes(first: int, stop: int) -> np.ndarray:
@@ -201,3 +203,7 @@ class LayerCodes:
             for it, (rows, matrix) in enumerate(zip(tiles, columns, strict=True)):
                 sums = exact_product(rows, matrix).reshape(-1, len(ots), len(kijs), self.array.cols)
                 out[at, it] = sums.transpose(1, 2, 0, 3)
+
+
+def _engine_pays(out: np.ndarray) -> bool:
+    return out.nbytes >= ENGINE_BYTES or "jax" in sys.modules and out.nbytes >= LOADED_BYTES

@@ -169,13 +169,11 @@ def _passing_jobs(run: LayerRun) -> Iterator[Job]:
         raise run.fail(f"the it selected must follow each other, not be {' '.join(map(str, its))}")
     count = 1 if any(run.is_running(held.role) for held in run.streams.values()) else len(its)
     outer, counts = (("it", count), ("kij", spec.kij_count)), {"nij": spec.nij_count, "col": mapping.array.cols}
-
-    def loops(held: StreamFiles) -> tuple[tuple[str, int], ...]:
-        if held.role.totals:
-            return (*_ONCE, (PIXELS, spec.onij_count))
-        axis = held.line_axis(flow)
-        return (*outer, (axis, counts[axis]))
-
+    loops = dict.fromkeys(run.streams, (*_ONCE, (PIXELS, spec.onij_count)))
+    for port, held in run.streams.items():
+        if not held.role.totals:
+            axis = held.line_axis(flow)
+            loops[port] = (*outer, (axis, counts[axis]))
     for (ot, ot_label), it in product(enumerate(mapping.selection["ot"]), range(0, len(its), count)):
         last = it + count == len(its)
         yield Job(
@@ -183,7 +181,7 @@ def _passing_jobs(run: LayerRun) -> Iterator[Job]:
             continues=it > 0, it_count=count, kernel=spec.kernel, stride=spec.stride, dilation=spec.dilation,
             padded_width=spec.padded_width, out_width=spec.out_width, act_count=spec.nij_count,
             nij_count=spec.nij_count, onij_count=spec.onij_count, post_op=run.post,
-            walks={port: held.walk(loops(held), {"it": it, "ot": ot}) for port, held in run.streams.items()
+            walks={port: held.walk(loops[port], {"it": it, "ot": ot}) for port, held in run.streams.items()
                    if last or not held.role.totals or run.is_running(held.role)},
         )  # fmt: skip
 

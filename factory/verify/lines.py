@@ -204,10 +204,9 @@ def _prefix(rule: WordRule) -> str:
 def _check_brackets(text: str, rule: WordRule) -> None:
     """Raise ComparisonError unless the brackets of an array are those of its dimensions."""
     opening, closing = _BRACKETS[rule.format]
-
-    def nested(sizes: Sequence[int]) -> str:
-        return opening + ",".join([nested(sizes[1:])] * sizes[0]) + closing if sizes else "#"
-
     sizes = (rule.words, rule.lanes) if rule.dimensions is None else rule.dimensions
-    if re.sub(_number(rule), "#", text).replace(" ", "") != nested(sizes) + ";":
+    whole = "#"
+    for size in reversed(sizes):
+        whole = opening + ",".join([whole] * size) + closing
+    if re.sub(_number(rule), "#", text).replace(" ", "") != whole + ";":
         raise ComparisonError(f"must be an array of {' x '.join(map(str, sizes)) or 'one'} in {opening} and {closing}")

@@ -84,3 +84,11 @@ MUTANTS = (
     Mutant("an activation does not wait for its weight", "array", "(!job_os || weight_valid)", "1'b1", "os"),
     Mutant("an output does not wait to be taken", "array", "if (out_ready) onij", "onij"),
 )
+
+STALLED = {
+    "the mesh moves while a psum waits",
+    "an activation is taken while the mesh waits",
+    "an activation does not wait for its weight",
+    "an output does not wait to be taken",
+}
+"""Those that need stalls to show."""

@@ -13,6 +13,7 @@ from helpers_export import MemoryStore
 from factory.dataflow import KnownLayer
 from factory.spec import LayerSet, SystolicArray
 from factory.synthetic import base_layer, corner_network
+from mutants.array import STALLED
 
 ARRAY = SystolicArray(3, 4, psum_bits=9)
 EVERYTHING = "activation,weight,out,psum,accumulator"
@@ -75,6 +76,21 @@ CAUGHT = {
 
 SHOWN = CAUGHT | {"the accumulation is one it short": "conv.ramp/ramp"}
 """The vector by which it is diagnosed: one that hangs gives no more words, and those of one pixel are too few."""
+
+HANGING = STALLED | {
+    "the kernel is as wide as it is high",
+    "the kernel is as high as it is wide",
+    "the accumulation is one it short",
+}
+"""Mutants that hang, and so give no words of later images."""
+
+
+def images_shown(what: str, layer: str, image: str) -> tuple[str, ...]:
+    """Return the images by which a mutant is diagnosed; none: all, because a layer of one pixel has so few words."""
+    if what in HANGING:
+        return (image,)
+    return tuple({image, "ramp", "all-max"}) if layer.split(".")[0] in ("conv", "strided", "axes") else ()
+
 
 RAMP = "conv.ramp/ramp"
 """The vector that catches all wrong vectors: no two of its words are exchanged without a difference."""
