@@ -193,10 +193,11 @@ def _counted(words: Integer[np.ndarray, "pass word lane"], bits: int) -> BusActi
     """Return the activity of some passes, of whose values the low `bits` are on the bus."""
     passes, count, lanes = words.shape
     kind = next(np.dtype(f"u{size}") for size in (1, 2, 4) if 8 * size >= bits)
+    on_bus = kind.type((1 << bits) - 1)
     zeros = np.zeros(lanes, np.int64)
     toggles, ones = (np.zeros((lanes, bits), np.int64) for _ in range(2))
     for start in range(0, passes, _MOST_PASSES):
-        some = np.ascontiguousarray(words[start : start + _MOST_PASSES]).astype(kind)
+        some = np.ascontiguousarray(words[start : start + _MOST_PASSES]).astype(kind) & on_bus
         zeros += (some == 0).sum(axis=(0, 1))
         ones += _bits(some, bits)
         toggles += _bits(some[:, 1:] ^ some[:, :-1], bits)
