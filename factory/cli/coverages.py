@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from factory.cli import options
-from factory.spec import InputError
+from factory.spec import InputError, write_whole
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -59,12 +60,17 @@ def coverage(
     for name, value in (("pick", pick), ("activity", activity)):
         if value is not None and (len(sources) != 1 or merge):
             raise InputError(f"{name} must be given with one store, and without merge", options=(name,))
-    if pick is None and selection is not None:
-        raise InputError("selection must be given with pick", options=("selection", "pick"))
+    chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), terminal_width()
+    for name, value in chosen.items():
+        if merge and value not in (None, "all"):
+            raise InputError(f"{name} must be given without merge, whose coverages say it", options=(name,))
+    for name, is_given in (("selection", selection is not None), ("cost", cost != "cycles")):
+        if pick is None and is_given:
+            raise InputError(f"{name} must be given with pick", options=(name, "pick"))
     for name, value in (("ucis", ucis), ("yaml", yaml), ("activity", activity)):
         if pick is not None and value is not None:
             raise InputError(f"{name} must be given without pick", options=(name,))
-    chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), terminal_width()
+    _check_targets(sources, dict(ucis=ucis, yaml=yaml, activity=activity, selection=selection))
     with options.progress_bar() as progress, ExitStack() as stack:
         if merge:
             found = library.merge_files(sources)
@@ -78,13 +84,28 @@ def coverage(
     written = ((ucis, library.to_ucis), (yaml, library.to_yaml), (selection, _as_json))
     for path, write in written:
         if path is not None:
-            path.write_text(write(found), encoding="utf-8")
+            write_whole(path, write(found).encode())
     table = summary.coverage_table if pick is None else summary.selection_table
     print(_as_json(found) if as_json else table(found, width))
     if activity:
-        activity.write_text(library.write_activity(counted, activity), encoding="utf-8")
+        write_whole(activity, library.write_activity(counted, activity).encode())
         if not as_json:
             print(f"\n{summary.activity_table(counted, width)}")
+
+
+def _check_targets(sources: Sequence[Path], targets: Mapping[str, Path | None]) -> None:
+    """Raise InputError, before anything is counted, for a file that cannot be written, is read, or is named twice."""
+    taken = {path.resolve() for path in sources}
+    for name, path in targets.items():
+        if path is None:
+            continue
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise InputError(f"{path}: {name} must be a file in a folder that is there", options=(name,))
+        if path.resolve() in taken:
+            raise InputError(
+                f"{path}: {name} must be a file of its own, not a source or another result", options=(name,)
+            )
+        taken.add(path.resolve())
 
 
 def _as_json(found: Any) -> str:
