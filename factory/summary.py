@@ -206,7 +206,8 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
     for name, point in total.points.items():
         counts = point.counts
         numbers = (counts.bins, counts.hit, counts.unreachable, counts.missing)
-        rows.append((name, *numbers, f"{math.floor(1000 * counts.share) / 10:.1f} %", POINTS[name].meaning))
+        meaning = POINTS[name].meaning if name in POINTS else ""
+        rows.append((name, *numbers, f"{math.floor(1000 * counts.share) / 10:.1f} %", meaning))
         lines += [f"unreachable: {name}: {bins.sum()}: {reason}" for reason, bins in point.reasons.items()]
         if counts.missing:
             first = list(islice(point.labels(point.missing), _FIRST_BINS))

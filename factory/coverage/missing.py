@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from factory.coverage.layer import LayerCounter
+from factory.coverage.points import POINTS
 from factory.coverage.record import Coverage, PointCoverage
 from factory.coverage.sources import layer_counter
 from factory.dataflow import KnownLayer, dataflow_named
@@ -30,6 +31,10 @@ def missing_network(coverage: Coverage, signed: bool | None = None) -> CodedNetw
     be hit.
     """
     points = coverage.total.points
+    unknown = [name for name in points if name not in POINTS]
+    if unknown or "pair" not in points:
+        wrong = f"not {unknown[0]}" if unknown else "pair among them, which is not there"
+        raise InputError(f"{coverage.source}: points must be of {' '.join(POINTS)}, {wrong}")
     left, hit = (_flat([getattr(point, name) for point in points.values()]) > 0 for name in ("missing", "hits"))
     if not left.any():
         raise InputError(f"{coverage.source}: at least one bin must be missing, none is")
