@@ -9,6 +9,7 @@ import pytest
 from test_coverage_pick import counters_of, labels_hit, plain_layers, run, store  # noqa: F401 (a fixture)
 
 from factory.build.synthetic import corners
+from factory.cli import main
 from factory.coverage import (
     POINTS,
     Coverage,
@@ -23,6 +24,7 @@ from factory.coverage.activity import _counted, switching_activity
 from factory.coverage.record import NO_BIN
 from factory.export import export
 from factory.spec import InputError
+from factory.summary import coverage_table
 
 FLOWS = ("ws", "os", "is")
 pytestmark = pytest.mark.untyped
@@ -164,6 +166,10 @@ def test_bits_of_words_are_counted_as_one_by_one(bits):
     assert (found.words, found.pairs) == (900, 600)
 
 
+def test_a_value_whose_low_bits_are_0_is_0_on_the_bus():
+    assert _counted(np.array([[[16], [-32], [1]]]), 4).zeros.tolist() == [2]
+
+
 def plain_words(plain, words) -> dict[str, np.ndarray]:
     """Return what crosses each bus in one pass, `(word, lane)`."""
     at = np.array(words)[..., 1:]  # (word, lane, term, activation or weight)
@@ -220,3 +226,50 @@ def test_the_command_prints_and_writes(store, tmp_path, capsys, monkeypatch):  #
     run(monkeypatch, "coverage", "--merge", str(tmp_path / "c.json"), str(tmp_path / "c.json"))
     assert "layers: 2, images: 4" in capsys.readouterr().out
     assert set(read_coverage(tmp_path / "c.json").total.points) <= set(POINTS)
+
+
+def refused(monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr("sys.argv", ["factory", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_results_take_the_place_of_no_source_and_of_no_other_result(store, tmp_path, capsys, monkeypatch):  # noqa: F811
+    held, before = str(store), store.read_bytes()
+    own = "must be a file of its own, not a source or another result"
+    for option in ("ucis", "yaml", "activity"):
+        said = refused(monkeypatch, capsys, "coverage", held, f"--{option}", held)
+        assert said == f"factory: {held}: --{option} {own}\n"
+    both = str(tmp_path / "both")
+    said = refused(monkeypatch, capsys, "coverage", held, "--ucis", both, "--yaml", both)
+    assert said == f"factory: {both}: --yaml {own}\n"
+    for path in (str(tmp_path), str(tmp_path / "none" / "c.csv")):
+        said = refused(monkeypatch, capsys, "coverage", held, "--activity", path)
+        assert said == f"factory: {path}: --activity must be a file in a folder that is there\n"
+    assert store.read_bytes() == before and not list(tmp_path.iterdir())
+
+
+def test_options_that_would_change_nothing_are_refused(store, counted, tmp_path, capsys, monkeypatch):  # noqa: F811
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(counted.to_json()))
+    for option, value in (("layers", "features.27"), ("dataflow", "os"), ("psum-bits", "8")):
+        said = refused(monkeypatch, capsys, "coverage", "--merge", str(path), f"--{option}", value)
+        assert said == f"factory: --{option} must be given without merge, whose coverages say it\n"
+    said = refused(monkeypatch, capsys, "coverage", str(store), "--cost", "words")
+    assert said == "factory: --cost must be given with --pick\n"
+
+
+def test_points_of_another_version_are_shown_and_get_no_vectors(counted, tmp_path):
+    data = counted.to_json()
+    for layer in data["layers"]:
+        layer["points"][0]["point"] = "other"
+    other = Coverage.from_json(data)
+    assert "other " in coverage_table(other)
+    with pytest.raises(InputError, match="points must be of activation weight pair .*, not other"):
+        corners(tmp_path / "m.h5", missing=other)
+    none = Coverage.from_json(data | {"layers": []})
+    with pytest.raises(InputError, match="points must be of .*, pair among them, which is not there"):
+        corners(tmp_path / "m.h5", missing=none)
+    assert not list(tmp_path.iterdir())
