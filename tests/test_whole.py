@@ -57,3 +57,15 @@ def test_a_file_is_written_or_left_as_it_was(tmp_path, monkeypatch):
         write_whole(tmp_path / "a", b"new")
     assert str(error.value) == f"{tmp_path}/a: must be writable: No space left on device"
     assert tree(tmp_path) == {"a": b"old"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(pipe, b"bits")
+        assert os.read(reader, 9) == b"bits" and pipe.is_fifo()
+    finally:
+        os.close(reader)

@@ -16,10 +16,14 @@ from factory.spec.errors import InputError
 def write_whole(path: Path, contents: bytes) -> None:
     """Write a file, or nothing: it is written beside its place and moved there.
 
-    Raise InputError where it cannot be written; nothing is left then, and what was there before stays.
+    What is there and is no file, such as a pipe or `/dev/stdout`, is written to as it is. Raise InputError where it
+    cannot be written; nothing is left then, and what was there before stays.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}"
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(contents)
+            return
         try:
             temporary.write_bytes(contents)
             temporary.replace(path)
