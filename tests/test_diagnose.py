@@ -240,6 +240,9 @@ def test_what_a_dump_must_be(small, tmp_path):
     dump = tmp_path / "given.txt"
     dump.write_text("0\n")
     assert said() == "a dump must be given"
+    (tmp_path / "bare").mkdir()
+    called = "with files called as layer/image0/out_otile0.txt"
+    assert said(tmp_path / "bare") == f"{tmp_path / 'bare'}: a dump must be given, {called}"
     assert said(tmp_path / "none") == f"{tmp_path / 'none'}: must be a dump, there is no such file or folder"
     assert said(dump) == f"{dump}: role must be given, one of out psum: no file of the export is called so"
     assert said(dump, role="next") == "role must be one that the export holds, out psum, not next"

@@ -202,7 +202,8 @@ def simulate(
 
     with options.progress_bar() as progress:
         result = simulate(directory, simulator, tuple(dut or ()), stall, progress, dump)
-    print(f"{directory}  passed on {result.simulator}  {result.jobs} jobs  {result.compared} words compared")
+    jobs = f"{result.jobs} job{'s' if result.jobs != 1 else ''}"
+    print(f"{directory}  passed on {result.simulator}  {jobs}  {result.compared} words compared")
     for what in result.unchecked:
         print(f"not checked: {what}")
     if dump is not None:

@@ -110,7 +110,9 @@ def diagnose(
         compared.append(Compared(given.group.where, count(found, extra)))
         cases = _looked_into(cases, found)
     if not compared:
-        raise InputError("a dump must be given")
+        empty = f"{' '.join(map(str, dumps))}: " if dumps else ""
+        wanted_names = f", with files called as {wanted[0].paths[0]}" if dumps else ""
+        raise InputError(f"{empty}a dump must be given{wanted_names}")
     if not cases:
         return Diagnosis(directory, tuple(compared))
     opened = nullcontext(store) if store is None or isinstance(store, Store) else open_store(store)

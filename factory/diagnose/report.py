@@ -91,7 +91,9 @@ def _axis_lines(found: Diagnosis) -> Iterator[str]:
             text = f"all in {axis} {hit[0][0]}"
         elif len(hit) == len(labels):
             counts = [count for _, count in hit]
-            text = f"all {len(labels)} places, {min(counts)} to {max(counts)} of {int(each.values.max())} each"
+            few, many = min(counts), max(counts)
+            span = str(few) if few == many else f"{few} to {many}"
+            text = f"all {len(labels)} places, {span} of {int(each.values.max())} each"
         else:
             shown = " ".join(f"{label}({count})" for label, count in hit[:_MOST_LABELS])
             text = f"{len(hit)} of {len(labels)} places: {shown}{' ...' if len(hit) > _MOST_LABELS else ''}"
