@@ -199,10 +199,13 @@ def test_texts_are_escaped():
     (["{store}"], dict(images="7"), "store.h5: images must be 0 to 1, not 7"),
     (["{store}"], dict(layers="other"), "layer must be one of maps line, not other"),
     (["{store}"], dict(dumps=(Path("x"),)), "dump must be given with the export that it is of"),
-    (["nowhere.h5"], {}, "nowhere.h5: must be a store, there is no such file"),
+    (["{export}"], dict(layers="nope"), "layers must be given with the store that they are of"),
+    (["{export}"], dict(images="0"), "images must be given with the store that they are of"),
+    (["nowhere.h5"], {}, "nowhere.h5: must be a source of a report, there is no such file or folder"),
+    (["{store}", "nowhere"], {}, "nowhere: must be a source of a report, there is no such file or folder"),
 ])  # fmt: skip
 def test_what_cannot_be_reported_is_one_line(shown, tmp_path, sources, given, message):
-    paths = [source.format(store=shown.store) for source in sources]
+    paths = [source.format(store=shown.store, export=shown.export) for source in sources]
     with pytest.raises(InputError, match=re.escape(message.format(store=shown.store)) + "$"):
         report(paths, tmp_path / "r.html", **given)
     assert list(tmp_path.iterdir()) == []

@@ -128,6 +128,9 @@ def report(
     found = _by_kind([Path(source) for source in sources])
     if options.dumps and "export" not in found:
         raise InputError("dump must be given with the export that it is of", options=("dump",))
+    for name, is_given in (("layers", options.layers != "all"), ("images", options.images is not None)):
+        if is_given and "store" not in found:
+            raise InputError(f"{name} must be given with the store that they are of", options=(name,))
     contents = _Contents(options, Pictures(output.stem if options.split else ""), found, progress)
     for kind in _ORDER:
         if kind in found:
@@ -148,6 +151,8 @@ def report(
 def _by_kind(paths: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: must be a source of a report, there is no such file or folder")
         kind = next(kind for kind, (is_one, _) in _KINDS.items() if is_one(path))
         if kind in found:
             raise InputError(f"{path}: a report must be of one {kind}, there is {found[kind]} too")
