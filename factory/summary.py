@@ -231,9 +231,12 @@ def selection_table(selection: PickedTiles, width: int = 0) -> str:
     groups = (("layer", "image", *axes), (selection.cost, "new bins", "alone", "covered"))
     return "\n".join([
         table(groups, rows, width),
-        f"{len(selection.picks)} of {selection.candidates} tiles cover {selection.covered} of the "
-        f"{selection.reachable} bins that all of them hit, for {selection.total_cost} {selection.cost}; all that they "
-        f"hit cannot be had for less than {selection.least_cost}",
+        wrapped(
+            f"{len(selection.picks)} of {selection.candidates} tiles cover {selection.covered} of the "
+            f"{selection.reachable} bins that all of them hit, for {selection.total_cost} {selection.cost}; all that "
+            f"they hit cannot be had for less than {selection.least_cost}",
+            width,
+        ),
     ])  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from factory.coverage import (
     Coverage,
     coverage,
     merge,
+    pick_from,
     read_coverage,
     to_ucis,
     to_yaml,
@@ -24,7 +25,7 @@ from factory.coverage.activity import _counted, switching_activity
 from factory.coverage.record import NO_BIN
 from factory.export import export
 from factory.spec import InputError
-from factory.summary import coverage_table
+from factory.summary import coverage_table, selection_table
 
 FLOWS = ("ws", "os", "is")
 pytestmark = pytest.mark.untyped
@@ -259,6 +260,13 @@ def test_options_that_would_change_nothing_are_refused(store, counted, tmp_path,
         assert said == f"factory: --{option} must be given without merge, whose coverages say it\n"
     said = refused(monkeypatch, capsys, "coverage", str(store), "--cost", "words")
     assert said == "factory: --cost must be given with --pick\n"
+
+
+def test_what_picks_cover_is_as_wide_as_a_terminal(store):  # noqa: F811
+    picks = pick_from(store, "all")
+    wide, narrow = selection_table(picks), selection_table(picks, 80)
+    assert " ".join(narrow.split()) == " ".join(wide.split())
+    assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, wide.splitlines()))
 
 
 def test_points_of_another_version_are_shown_and_get_no_vectors(counted, tmp_path):
