@@ -24,6 +24,7 @@ _LAZY = {
     "export_vectors": ("factory.export", "export"),
     "verify_store": ("factory.verify", "verify_store"),
     "verify_export": ("factory.verify", "verify_export"),
+    "count_coverage": ("factory.coverage", "coverage"),
     "audit_overflow": ("factory.audit", "audit"),
     "write_report": ("factory.report", "report"),
 }

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from factory.audit import LayerAudit
-from factory.coverage import POINTS, Coverage, PickedTiles
+from factory.coverage import POINTS, Activity, Coverage, PickedTiles
 from factory.dataflow import DATAFLOWS, EDGES, EdgeSchedule, LayerMapping, LayerVectors, operand_fields
 from factory.dataflow.edges import edge_toggles, edge_traffic
 from factory.lower import lower
@@ -206,7 +206,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
     for name, point in total.points.items():
         counts = point.counts
         numbers = (counts.bins, counts.hit, counts.unreachable, counts.missing)
-        rows.append((name, *numbers, f"{100 * counts.share:.1f} %", POINTS[name].meaning))
+        rows.append((name, *numbers, f"{math.floor(1000 * counts.share) / 10:.1f} %", POINTS[name].meaning))
         lines += [f"unreachable: {name}: {bins.sum()}: {reason}" for reason, bins in point.reasons.items()]
         if counts.missing:
             first = list(islice(point.labels(point.missing), _FIRST_BINS))
@@ -221,7 +221,7 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
 
 def selection_table(selection: PickedTiles, width: int = 0) -> str:
     """Return what `factory coverage --pick` prints: the picks with the curve of coverage over cost, and the bound."""
-    share = [f"{100 * bins / max(1, selection.reachable):.2f} %" for _, bins in selection.curve]
+    share = [f"{math.floor(10000 * bins / max(1, selection.reachable)) / 100:.2f} %" for _, bins in selection.curve]
     rows = [
         (pick.layer, pick.image, *pick.tiles.values(), cost, pick.new, pick.sole, part)
         for pick, (cost, _), part in zip(selection.picks, selection.curve, share, strict=True)
@@ -234,6 +234,20 @@ def selection_table(selection: PickedTiles, width: int = 0) -> str:
         f"{selection.reachable} bins that all of them hit, for {selection.total_cost} {selection.cost}; all that they "
         f"hit cannot be had for less than {selection.least_cost}",
     ])  # fmt: skip
+
+
+def activity_table(activity: Activity, width: int = 0) -> str:
+    """Return the table of buses that `factory coverage --activity` prints, beside that of random activations."""
+    rows = []
+    for bus, real in activity.buses.items():
+        random = activity.random[bus]
+        untouched = int((real.toggles == 0).sum())
+        ratio = f"{random.hamming / real.hamming:.2f}" if real.hamming else "-"
+        bits = f"{real.toggles.size - untouched} of {real.toggles.size}"
+        shares = (f"{100 * x.zero_share:.1f} %" for x in (real, random))
+        rows.append((bus, bits, f"{real.hamming:.3f}", f"{random.hamming:.3f}", ratio, *shares))
+    groups = (("bus",), ("bits that toggle",), ("bits a word", "random", "ratio"), ("zeros", "random"))
+    return table(groups, rows, width)
 
 
 def kernel_text(spec: ConvLayer) -> str:

@@ -5,12 +5,17 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
-from factory.coverage.sources import chosen, layer_counter
-from factory.dataflow import dataflow_named
+from factory.coverage.sources import opened
 from factory.engine import layer_psums, prepare_layer
 from factory.spec import IntegerLayer, accumulator_range
 from factory.store import Store, StoredLayer, open_store
+
+
+def now() -> np.ndarray:
+    """Return the seconds on the clock, and of CPU."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def engine_of(layer: StoredLayer, store: Store):
@@ -22,32 +27,42 @@ def engine_of(layer: StoredLayer, store: Store):
 def main() -> None:
     """Print the least seconds of several rounds, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", type=Path, help="A store that holds psums.")
+    parser.add_argument("store", type=Path, help="A store of all layers.")
     parser.add_argument("--image", type=int, default=0)
     parser.add_argument("--dataflow", default="ws")
     parser.add_argument("--rounds", type=int, default=10)
     given = parser.parse_args()
-    with open_store(given.store) as store:
-        layers = chosen(store, "all")
-        counters = [layer_counter(layer, store.array, dataflow_named(given.dataflow)) for layer in layers]
+    with open_store(given.store) as store, opened(store, given.dataflow) as counted:
+        counters = list(counted.counters)
+        layers = [store.layer(counter.name) for counter in counters]
         begun = time.perf_counter()
         for counter in counters:
             counter.count(given.image)
         prepared = time.perf_counter() - begun
         engines = [(engine_of(layer, store), jax.numpy.asarray(layer.activation[[given.image]])) for layer in layers]
         spare = [layer_psums(*each) for each in engines]
-        psums, coverage = [], []
+        psums, lazy, coverage = [], [], []
         for _ in range(given.rounds):
-            begun = time.perf_counter()
+            begun = now()
             spare = [layer_psums(*each, old) for each, old in zip(engines, spare, strict=True)]
             jax.block_until_ready(spare)
-            psums.append(time.perf_counter() - begun)
-            begun = time.perf_counter()
+            psums.append(now() - begun)
+            begun = now()
+            if store.keep != "psums":
+                for layer in layers:
+                    layer.psum[given.image]
+            lazy.append(now() - begun)
+            begun = now()
             for counter in counters:
                 counter.count(given.image)
-            coverage.append(time.perf_counter() - begun)
-    print(f"psums     {1e3 * min(psums):7.1f} ms, {sum(x.nbytes for x in spare) / 1e6:.1f} MB")
-    print(f"coverage  {1e3 * min(coverage):7.1f} ms, {min(coverage) / min(psums):.2f} times as long")
+            coverage.append(now() - begun)
+    (wall, cpu), (read, used), (took, worked) = (np.min(x, axis=0) * 1e3 for x in (psums, lazy, coverage))
+    print(
+        f"psums     {wall:7.1f} ms ({cpu:.1f} ms of CPU), {sum(x.nbytes for x in spare) / 1e6:.1f} MB, into warm memory"
+    )
+    if read > 1:
+        print(f"          {read:7.1f} ms ({used:.1f} ms of CPU), by slicing a store of codes")
+    print(f"coverage  {took:7.1f} ms ({worked:.1f} ms of CPU), {took / wall:.2f} times ({worked / cpu:.2f}) the first")
     print(f"bounds    {1e3 * prepared:7.1f} ms, once for any number of images")
 
 

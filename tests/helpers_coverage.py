@@ -17,6 +17,10 @@ from factory.spec import ConvLayer, SystolicArray
 SIGN = {-1: "-", 0: "0", 1: "+"}
 
 
+def _words(words: int, lanes: int, terms: int, pair) -> list[list[list[tuple[int, int, int]]]]:
+    return [[[pair(word, lane, term) for term in range(terms)] for lane in range(lanes)] for word in range(words)]
+
+
 def octave_name(value: int, bits: int) -> str | None:
     """Return the octave of a value; None where the field does not hold it."""
     if not -(1 << (bits - 1)) <= value < 1 << (bits - 1):
@@ -64,81 +68,67 @@ class PlainCoverage:
             return 0
         return int(self.weight[oc, ic, kij // spec.kernel[1], kij % spec.kernel[1]])
 
-    def passes(self) -> Iterator[list[list[list[tuple[int, int, int]]]]]:
-        """Yield each pass: of each word, of each lane, of each term the row, the activation and the weight."""
+    def passes(self) -> Iterator[tuple[tuple[int, int], list[list[list[tuple[int, int, int]]]]]]:
+        """Yield each pass with its tile: of each word, of each lane, of each term the row, activation and weight."""
         spec, rows, cols = self.spec, self.array.rows, self.array.cols
         its, ots = -(-spec.in_channels // rows), -(-spec.out_channels // cols)
-        kijs, width = range(spec.kij_count), spec.padded_width
         if self.flow == "ws":
-            for it in range(its):
-                for ot in range(ots):
-                    for kij in kijs:
-                        yield [
-                            [
-                                [
-                                    (
-                                        r,
-                                        self.pixel(it * rows + r, *divmod(n, width)),
-                                        self.code(ot * cols + c, it * rows + r, kij),
-                                    )
-                                    for r in range(rows)
-                                ]
-                                for c in range(cols)
-                            ]
-                            for n in range(spec.nij_count)
-                        ]
+            for it, ot, kij in np.ndindex(its, ots, spec.kij_count):
+
+                def pair(n, c, r, it=it, ot=ot, kij=kij):
+                    ic = it * rows + r
+                    return r, self.pixel(ic, *divmod(n, spec.padded_width)), self.code(ot * cols + c, ic, kij)
+
+                yield (it, ot), _words(spec.nij_count, cols, rows, pair)
         elif self.flow == "os":
-            for pt in range(-(-spec.onij_count // rows)):
-                for ot in range(ots):
-                    yield [
-                        [
-                            [
-                                (p, self.read(ic, pt * rows + p, kij), self.code(ot * cols + c, ic, kij))
-                                for ic in range(spec.in_channels)
-                                for kij in kijs
-                            ]
-                            for c in range(cols)
-                        ]
-                        for p in range(rows)
-                    ]
+            for pt, ot in np.ndindex(-(-spec.onij_count // rows), ots):
+
+                def pair(p, c, term, pt=pt, ot=ot):
+                    ic, kij = divmod(term, spec.kij_count)
+                    return p, self.read(ic, pt * rows + p, kij), self.code(ot * cols + c, ic, kij)
+
+                yield (pt, ot), _words(rows, cols, spec.in_channels * spec.kij_count, pair)
         else:
-            for it in range(its):
-                for kij in kijs:
-                    for pt in range(-(-spec.onij_count // cols)):
-                        yield [
-                            [
-                                [
-                                    (r, self.read(it * rows + r, pt * cols + p, kij), self.code(oc, it * rows + r, kij))
-                                    for r in range(rows)
-                                ]
-                                for p in range(cols)
-                            ]
-                            for oc in range(spec.out_channels)
-                        ]
+            for it, kij, pt in np.ndindex(its, spec.kij_count, -(-spec.onij_count // cols)):
+
+                def pair(oc, p, r, it=it, kij=kij, pt=pt):
+                    ic = it * rows + r
+                    return r, self.read(ic, pt * cols + p, kij), self.code(oc, ic, kij)
+
+                yield (it, pt), _words(spec.out_channels, cols, rows, pair)
+
+    @property
+    def inside(self) -> str:
+        """What the sums inside the array are called."""
+        return "accumulator" if self.flow == "os" else "psum"
 
     def hits(self, ends: dict[str, tuple[int, int]]) -> set[tuple]:
         """Return all bins that are hit; `ends` are the least and the largest sums of each kind."""
-        found: set[tuple] = set()
-        kind = "accumulator" if self.flow == "os" else "psum"
-        for words in self.passes():
-            sums = []
+        found = set().union(*self.tiles(ends).values())
+        if self.flow != "os":
+            found |= self.outputs(ends["accumulator"])
+        return found | self.geometry() | self.at_thresholds()
+
+    def tiles(self, ends: dict[str, tuple[int, int]]) -> dict[tuple[int, int], set[tuple]]:
+        """Return the bins that each tile hits by itself."""
+        found: dict[tuple[int, int], set[tuple]] = {}
+        for tile, words in self.passes():
+            mine, sums = found.setdefault(tile, set()), []
             for word in words:
                 lanes = []
                 for lane, terms in enumerate(word):
                     total, way = 0, []
                     for row, a, w in terms:
-                        found |= {("activation", a), ("weight", w), ("pair", row, lane, a, w)}
+                        mine |= {("activation", a), ("weight", w), ("pair", row, lane, a, w)}
                         signs = (a * w, total, total + a * w)
-                        found.add(("sign", " ".join(SIGN[int(np.sign(x))] for x in signs)))
+                        mine.add(("sign", " ".join(SIGN[int(np.sign(x))] for x in signs)))
                         total += a * w
                         way.append(total)
-                    found |= self.events(kind, way)
+                    mine |= self.events(self.inside, way)
                     lanes.append(total)
                 sums.append(lanes)
-            found |= self.values(kind, sums, ends[kind])
-        if self.flow != "os":
-            found |= self.outputs(ends["accumulator"])
-        return found | self.geometry() | self.at_thresholds()
+            mine |= self.values(self.inside, sums, ends[self.inside])
+        return found
 
     def events(self, kind: str, way: list[int]) -> set[tuple]:
         """Return what sums on the way hit of overflow."""

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from factory.build import build
 from factory.checkpoint import save_weights
-from factory.dataset import Part, Plan, Split, build_shard, read_dataset, read_plan
+from factory.coverage import coverage, merge
+from factory.dataset import Part, Plan, Split, build_shard, open_dataset, read_dataset, read_plan
 from factory.dataset import shard as shard_module
 from factory.dataset.engine import build_dataset
 from factory.dataset.folder import array_expression
@@ -245,6 +246,16 @@ def test_a_dataset_is_one_store_of_all_its_images(built, sources, tmp_path):
             assert shard[path][...].tolist() == [3, 4, 5] and merged[path][...].tolist() == list(range(COUNT))
         axes = [dimension[0].name for dimension in merged["layers/features.3/activation"].dims]
         assert axes == [f"/layers/features.3/{axis}" for axis in ("image", "ic", "y", "x")]
+
+
+def test_the_coverage_of_a_dataset_is_that_of_its_shards(built):
+    with open_dataset(built) as dataset:
+        whole = coverage(dataset).total.points
+    shards = merge([coverage(path) for path in sorted(built.glob("shards/*.h5"))]).total.points
+    assert len(whole) > 10 and whole.keys() == shards.keys()
+    for name, point in whole.items():
+        np.testing.assert_array_equal(point.hits, shards[name].hits)
+        np.testing.assert_array_equal(point.unreachable, shards[name].unreachable)
 
 
 def test_the_sums_are_those_of_sha256sum(built):

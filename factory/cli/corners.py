@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,10 @@ import typer
 from factory.cli import options
 from factory.spec import InputError, SystolicArray
 
+_OF_ARRAY = (
+    "rows", "cols", "psum_bits", "weight_bits", "activation_bits", "signed", "channels", "size", "kernel", "stride",
+    "padding", "dilation", "random", "count", "density", "like",
+)  # fmt: skip
 _RANDOM = ("count", "density", "like")
 
 
@@ -44,6 +50,13 @@ def corners(
     like: Annotated[
         str | None, typer.Option(metavar="STORE:LAYER", help="Draw codes as often as they occur in this layer, too.")
     ] = None,
+    missing: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="COVERAGE",
+            help="Only what hits the bins that are missing in a coverage of `factory coverage --json`.",
+        ),
+    ] = None,
     compression: options.Compression = None,
     keep: options.Keep = "psums",
     force: options.Force = False,
@@ -63,6 +76,8 @@ def corners(
     for name, text in dict(kernel=kernel, stride=stride, padding=padding, dilation=dilation).items():
         numbers = _numbers(name, text)
         sides[name] = numbers if len(numbers) > 1 else numbers[0]
+    if missing is not None:
+        _check_alone(locals())
     with options.progress_bar() as progress:
         path = corners(
             output,
@@ -73,12 +88,21 @@ def corners(
             force=force,
             progress=progress,
             say=lambda line: print(line, file=sys.stderr),
+            missing=missing,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             signed=signed,
             **sides,
         )
     print(f"{path}  {bytes_text(path.stat().st_size)}")
+
+
+def _check_alone(given: Mapping[str, object]) -> None:
+    """Raise InputError for an option beside `--missing` that says what the coverage says."""
+    for name in _OF_ARRAY:
+        if given[name] != inspect.signature(corners).parameters[name].default:
+            name = "map" if name == "size" else name
+            raise InputError(f"{name} must not be given with missing, whose coverage says it", options=(name,))
 
 
 def _numbers(name: str, text: str, count: int | None = None) -> list[int]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,7 +20,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def coverage(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="STORE|EXPORT...", help="Several are counted together.", show_default=False)
+        list[Path],
+        typer.Argument(metavar="STORE|DATASET|EXPORT...", help="Several are counted together.", show_default=False),
     ],
     dataflow: options.Dataflow = None,
     layers: options.Layers = "all",
@@ -37,32 +39,53 @@ def coverage(
         typer.Option(metavar="COUNT|all", help="Pick the tiles of a store that cover the most for their cost."),
     ] = None,
     cost: Annotated[str, typer.Option(metavar="[cycles|words]", help="What a picked tile costs.")] = "cycles",
+    activity: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Count how often each bit of each bus toggles, too: `.csv`, `.saif`, or else JSON."
+        ),
+    ] = None,
     selection: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the picks, for `factory export --selection FILE`.")
     ] = None,
 ) -> None:
     """Count what vectors reach of an array: hit, proved unreachable by any input, and missing; or pick the fewest."""
-    from factory.coverage import PickedTiles, coverage, merge_files, pick_from, to_ucis, to_yaml
-    from factory.summary import coverage_table, selection_table
+    from factory import coverage as library
+    from factory import summary
+    from factory.dataset.folder import DATASET
+    from factory.dataset.reading import open_dataset
     from factory.tables import terminal_width
 
+    for name, value in (("pick", pick), ("activity", activity)):
+        if value is not None and (len(sources) != 1 or merge):
+            raise InputError(f"{name} must be given with one store, and without merge", options=(name,))
     if pick is None and selection is not None:
         raise InputError("selection must be given with pick", options=("selection", "pick"))
-    with options.progress_bar() as progress:
-        if pick is not None:
-            if merge or ucis or yaml:
-                raise InputError("pick must be given without merge, ucis and yaml", options=("pick", "merge", "ucis"))
-            found = pick_from(sources, pick, cost, dataflow, layers, psum_bits, progress)
-        elif merge:
-            found = merge_files(sources)
+    for name, value in (("ucis", ucis), ("yaml", yaml), ("activity", activity)):
+        if pick is not None and value is not None:
+            raise InputError(f"{name} must be given without pick", options=(name,))
+    chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), terminal_width()
+    with options.progress_bar() as progress, ExitStack() as stack:
+        if merge:
+            found = library.merge_files(sources)
         else:
-            found = coverage(*sources, dataflow=dataflow, layers=layers, psum_bits=psum_bits, progress=progress)
-    picked = isinstance(found, PickedTiles)
-    for path, write in ((ucis, to_ucis), (yaml, to_yaml), (selection, _as_json)):
+            held = [stack.enter_context(open_dataset(x)) if (x / DATASET).is_file() else x for x in sources]
+            if pick is None:
+                found = library.coverage(*held, **chosen, progress=progress)
+            else:
+                found = library.pick_from(held[0], pick, cost, **chosen, progress=progress)
+            counted = library.activity_of(held[0], **chosen, progress=progress) if activity else None
+    written = ((ucis, library.to_ucis), (yaml, library.to_yaml), (selection, _as_json))
+    for path, write in written:
         if path is not None:
             path.write_text(write(found), encoding="utf-8")
-    print(_as_json(found) if as_json else (selection_table if picked else coverage_table)(found, terminal_width()))
+    table = summary.coverage_table if pick is None else summary.selection_table
+    print(_as_json(found) if as_json else table(found, width))
+    if activity:
+        activity.write_text(library.write_activity(counted, activity), encoding="utf-8")
+        if not as_json:
+            print(f"\n{summary.activity_table(counted, width)}")
 
 
-def _as_json(found: object) -> str:
+def _as_json(found: Any) -> str:
     return json.dumps(found.to_json())

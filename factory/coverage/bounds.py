@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64, Integer
 from factory.arithmetic.bits import Field
 from factory.coverage.points import STEPS
 
-Sums = Int64[np.ndarray, "loop outer inner"]
+Sums = Integer[np.ndarray, "loop outer inner"]
 _EXACT_FLOATS = 1 << 24
 _PART = 1 << 16
 """Weights whose steps are looked through at once."""
@@ -27,32 +27,30 @@ _PART = 1 << 16
 class Bounds:
     """The ends `low .. high` of sums in some order, and `least .. most`, those of every sum on the way from 0."""
 
-    low: Int64[np.ndarray, "*shape"]
-    high: Int64[np.ndarray, "*shape"]
-    least: Int64[np.ndarray, "*shape"]
-    most: Int64[np.ndarray, "*shape"]
+    low: Integer[np.ndarray, "*shape"]
+    high: Integer[np.ndarray, "*shape"]
+    least: Integer[np.ndarray, "*shape"]
+    most: Integer[np.ndarray, "*shape"]
 
     @property
     def ends(self) -> tuple[int, int]:
         """The least and the largest sum."""
         return int(self.low.min()), int(self.high.max())
 
-    @property
-    def way(self) -> tuple[int, int]:
-        """The least and the largest sum on the way."""
-        return int(self.least.min()), int(self.most.max())
-
     @cached_property
     def of_passes(self) -> Bounds:
         """The bounds of any word and lane of a pass, where axes are `(loop, pass, word, lane)`."""
-        lows, highs = (self.low, self.least), (self.high, self.most)
-        low, least = (x.min(axis=(2, 3)) for x in lows)
-        high, most = (x.max(axis=(2, 3)) for x in highs)
-        return Bounds(low, high, least, most)
+        low, high = self.low.min(axis=(2, 3)), self.high.max(axis=(2, 3))
+        if self.least is self.low and self.most is self.high:
+            return Bounds(low, high, low, high)
+        return Bounds(low, high, self.least.min(axis=(2, 3)), self.most.max(axis=(2, 3)))
 
     def each(self, change: Callable[[np.ndarray], np.ndarray]) -> Bounds:
         """Return the bounds with the same done to each of the arrays."""
-        return Bounds(change(self.low), change(self.high), change(self.least), change(self.most))
+        low, high = change(self.low), change(self.high)
+        if self.least is self.low and self.most is self.high:
+            return Bounds(low, high, low, high)
+        return Bounds(low, high, change(self.least), change(self.most))
 
 
 def sum_bounds(
@@ -72,16 +70,22 @@ def _weighted(weight: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[Su
     largest = max(abs(int(end)) for end in (weight.min(), weight.max())), max(-int(low.min()), int(high.max()))
     most = weight.shape[-1] * prod(largest)
     kind = np.float32 if most < _EXACT_FLOATS else np.float64
-    shape, terms = weight.shape[:-1], weight.reshape(len(weight), -1, weight.shape[-1]).astype(kind)
-    ends = np.stack([low, high], axis=-1).astype(kind)
-    sums = np.maximum(terms, 0) @ ends + np.minimum(terms, 0) @ ends[..., ::-1]
-    integer = np.int32 if most < np.iinfo(np.int32).max else np.int64
-    return sums[..., 0].astype(integer).reshape(shape), sums[..., 1].astype(integer).reshape(shape)
+    shape, terms = weight.shape[:-1], weight.reshape(len(weight), -1, weight.shape[-1])
+    rises, falls = (end(terms, 0).astype(kind) for end in (np.maximum, np.minimum))
+    integer, found = np.int32 if most < np.iinfo(np.int32).max else np.int64, []
+    for near, far in ((low, high), (high, low)):
+        sums = sum(
+            np.einsum("lvt,lt->lv", signed, end.astype(kind))
+            for signed, end in ((rises, near), (falls, far))
+            if end.any()
+        )
+        found.append(np.broadcast_to(sums, terms.shape[:2]).astype(integer).reshape(shape))
+    return found[0], found[1]
 
 
 @cache
 def octave_ends(bits: int) -> tuple[Int64[np.ndarray, " octave"], Int64[np.ndarray, " octave"]]:
-    """Return the least and the largest value of each octave, as `octaves` names them."""
+    """Return the least and the largest value of each octave, in the order of `octaves`."""
     powers = 1 << np.arange(bits - 1)
     low = np.concatenate([[-(1 << (bits - 1))], (1 - 2 * powers)[::-1], [0], powers])
     high = np.concatenate([[-(1 << (bits - 1))], -powers[::-1], [0], 2 * powers - 1])

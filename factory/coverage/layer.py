@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -21,6 +21,12 @@ from factory.coverage.record import Label, LayerCoverage, PointCoverage
 from factory.coverage.sums import Bins, Held, SumBins, growing, see_steps, squares
 from factory.dataflow import PIXELS, LayerVectors
 from factory.dataflow.sums import LayerSums
+from factory.spec import Progress
+
+_ROUNDING = 1e-6
+"""More than floats can be wrong by."""
+_AT_ONCE = 4
+"""How many thresholds an accumulator costs as much as a sum to look at."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,10 @@ class LayerCounter:
         streams = [self.form.stream(self._by_channel(ends))[None] for ends in self._output_ends]
         return Bounds(*(streams * 2)[:4])
 
+    def outputs(self, activation: LabelledArray) -> Int64[np.ndarray, "pass word lane"]:
+        """Return the accumulators of activations as they are read, in the order of the output's words."""
+        return self.form.stream(self._by_channel(self._exact(activation, self.vectors.weight)))
+
     @cached_property
     def outside(self) -> SumBins | None:
         """The bins of the accumulators, where these are not the sums inside the array."""
@@ -188,23 +198,29 @@ class LayerCounter:
 
     def count(self, image: int, of_tile: bool = False) -> dict[str, np.ndarray]:
         """Return which bins of every point an image hits; or of those points alone that one tile decides."""
-        vectors, mapping = self.vectors.of_image(image), self.form.mapping
+        vectors = self.vectors.of_image(image)
         activation = self.form.arrange(vectors.activation, True)
         mask = self.pairs.mask(activation, True)
         found = {
             "activation": mask.any(axis=(0, 1, 2)),
-            "weight": self.weight_mask.any(axis=(0, 1, 2)),
+            "weight": self.universes["weight"].could,
             "pair": self.pairs.pairs(mask, self.weight_mask),
             **_named(self._inside_name, self._look_inside(activation)),
         }
         if of_tile:
             return found
-        found |= {"tile": tiles(mapping, whole=False), "border": borders(mapping, whole=False)}
+        found |= self._geometry
         if self.outside is not None:
             found |= _named("accumulator", self._look_outside(vectors))
         if self._at is not None:
             found["threshold"] = self._at_thresholds(vectors.accumulator)
         return found
+
+    @cached_property
+    def _geometry(self) -> dict[str, np.ndarray]:
+        """What any image hits of the points that the geometry alone decides."""
+        mapping = self.form.mapping
+        return {"tile": tiles(mapping, whole=False), "border": borders(mapping, whole=False)}
 
     def wanted(self, name: str, bins: SumBins) -> Bins:
         """Return the bins of sums that could be hit."""
@@ -220,7 +236,22 @@ class LayerCounter:
             return self._by_lane(bounds).each(lambda ends: ends.swapaxes(0, 1))
 
         moving, held = self.form.sort(activation, self.weight)
-        return self.inside.look(moving, held, self.bounds, self.wanted(self._inside_name, self.inside), real)
+        wanted = self.wanted(self._inside_name, self.inside)
+        return self.inside.look(moving, held, self._scaled(low, high), wanted, real)
+
+    def _scaled(self, low: np.ndarray, high: np.ndarray) -> Bounds:
+        """Return bounds of each pass where codes are `low .. high`, 0 among them, from those of any input.
+
+        Where all codes of a loop are at most a share of their ends, so are its sums.
+        """
+        share = np.zeros(len(low))
+        for codes, ends in zip((low, high), self._term_ends, strict=True):
+            part = np.divide(codes, ends, out=np.zeros(codes.shape), where=codes * ends.astype(np.int64) > 0)
+            share = np.maximum(share, part.max(axis=1))
+        outer = self.bounds.of_passes
+        least = np.floor(outer.least * share[:, None] - _ROUNDING).astype(np.int64)[..., None, None]
+        most = np.ceil(outer.most * share[:, None] + _ROUNDING).astype(np.int64)[..., None, None]
+        return Bounds(least, most, least, most)
 
     def _look_outside(self, vectors: LayerVectors) -> Bins:
         bins = self.outside
@@ -229,7 +260,7 @@ class LayerCounter:
         if wanted["overflow"].any() and self._may_leave(vectors.activation, bins):
             rows = self._sums(vectors.activation, vectors.weight).rows(vectors.activation)
             step = prod(vectors.weight.size(axis) for axis in self.form.terms)
-            see_steps(rows, self._columns, bins, wanted, found, step)
+            see_steps(rows, self._columns, bins, wanted, found, step, vectors.accumulator.values.reshape(len(rows), -1))
         return found
 
     def _may_leave(self, activation: LabelledArray, bins: SumBins) -> bool:
@@ -239,7 +270,7 @@ class LayerCounter:
         lengths = squares(flat.reshape(len(flat), -1))
         if pixel != PIXELS:
             lengths = lengths[nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]].sum(axis=1)
-        return self._columns.far(lengths, activation.values.min() >= 0, bins.field).any()
+        return bool(self._columns.far(lengths, bool(activation.values.min() >= 0), bins.field).any())
 
     @cached_property
     def _columns(self) -> Held:
@@ -247,13 +278,16 @@ class LayerCounter:
         return Held(self._sums(self._ends[0], self.vectors.weight).columns(self.vectors.weight).T)
 
     @cached_property
-    def _at(self) -> Int64[np.ndarray, "oc level offset"] | None:
+    def _at(self) -> Integer[np.ndarray, "oc level offset"] | None:
         """The accumulators at and beside the selected channels' thresholds; None where sums are not whole."""
         source, mapping = self.vectors.source, self.form.mapping
         if source.threshold is None or not mapping.sums_all:
             return None
         threshold, direction = (x[...][mapping.channels].astype(np.int64) for x in (source.threshold, source.direction))
-        return threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
+        at = threshold[..., None] + direction[:, None, None] * np.array(OFFSETS)
+        held = np.iinfo(np.int32)
+        # comparing integers of one type is much faster
+        return at.astype(np.int32) if held.min <= at.min() and at.max() <= held.max else at
 
     def _threshold_universe(self) -> Universe:
         low, high = (self.form.mapping.untile(self._by_channel(ends)).values for ends in self._output_ends[:2])
@@ -265,7 +299,7 @@ class LayerCounter:
         could = self.universes["threshold"].could
         found = np.zeros(could.shape, bool)
         values = self.form.mapping.untile(sums).values.reshape(len(self._at), -1)
-        for part in growing(len(values), values.shape[1]):
+        for part in growing(len(values), _AT_ONCE * values.shape[1]):
             left = np.argwhere(could & ~found).tolist()
             for level, offset in left:
                 found[level, offset] = (values[part] == self._at[part, level, offset, None]).any()
@@ -273,11 +307,18 @@ class LayerCounter:
                 break
         return found
 
-    def coverage(self, images: Iterable[int], of_tile: bool = False) -> LayerCoverage:
-        """Return the coverage of some images, of every point, or of those that one tile decides."""
+    def coverage(
+        self, images: Sequence[int], of_tile: bool = False, step: Callable[[int], None] | None = None
+    ) -> LayerCoverage:
+        """Return the coverage of some images, of every point, or of those that one tile decides.
+
+        `step` is called with the number of images that are done.
+        """
         hits = {name: np.zeros(universe.could.shape, np.int64) for name, universe in self.universes.items()}
-        number, counted = 0, set()
-        for number, image in enumerate(images, 1):  # noqa: B007 (the last one is how many there were)
+        counted = set()
+        for number, image in enumerate(images):
+            if step:
+                step(number)
             for name, bins in self.count(image, of_tile).items():
                 hits[name] += bins
                 counted.add(name)
@@ -286,7 +327,17 @@ class LayerCounter:
             for name, x in self.universes.items()
             if name in counted
         }
-        return LayerCoverage(self.name, number, points)
+        return LayerCoverage(self.name, len(images), points)
+
+
+def images_done(progress: Progress | None, what: str, layer: int, layers: int, images: int) -> Callable[[int], None]:
+    """Return what is called with the number of images of a layer that are done, of `layers` times `images` in all."""
+
+    def step(done: int) -> None:
+        if progress:
+            progress(layer * images + done, layers * images, what)
+
+    return step
 
 
 def _name(name: str, kind: str) -> str:

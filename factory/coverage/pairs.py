@@ -15,7 +15,7 @@ from factory.coverage.passes import Codes, Form, presence, within
 
 MOST_BINS = 1 << 20
 """Where there would be more pairs in all processing elements, they are counted without regard to which one it was."""
-Mask = Bool[np.ndarray, "loop lane term code"]
+Mask = Bool[np.ndarray, "_loop _lane _term _code"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,3 @@ class Pairs:
         found = (left @ right > 0).reshape(-1, moved, lanes, kept).swapaxes(1, 2)
         found = found if self.form.weights_held else found.swapaxes(2, 3)
         return found if self.each else found[0, 0]
-
-    def present(self, mask: Mask) -> Bool[np.ndarray, " code"]:
-        """Return which codes there are anywhere."""
-        return mask.any(axis=(0, 1, 2))

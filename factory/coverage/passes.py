@@ -28,7 +28,7 @@ from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import PIXELS, LayerMapping
 from factory.dataflow.sums import arranged
 
-Codes = Integer[np.ndarray, "loop outer inner term"]
+Codes = Integer[np.ndarray, "_loop _outer _inner _term"]
 Ends = tuple[LabelledArray, LabelledArray]
 
 
@@ -147,7 +147,9 @@ class Form:
         return ends[0], ends[1]
 
 
-def presence(codes: Codes, kept: tuple[int, ...], low: int, count: int) -> Bool[np.ndarray, "*kept code"]:
+def presence(
+    codes: Integer[np.ndarray, "*axes"], kept: tuple[int, ...], low: int, count: int
+) -> Bool[np.ndarray, "*kept code"]:
     """Return which of the codes `low .. low + count - 1` there are at each place of some axes, over all others."""
     places = np.zeros((1,) * codes.ndim, np.int64)
     for axis in kept:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
-from factory.coverage.layer import LayerCounter
+from factory.coverage.layer import LayerCounter, images_done
 from factory.coverage.passes import Codes, presence
 from factory.coverage.record import LayerCoverage, PointCoverage, union
 from factory.spec import InputError, Progress, check_range
 
 SCHEMA = "factory-selection-1"
+SELECTION = "selection.json"
+"""The picks, in the folder of the exports that are made of them."""
 COSTS = ("cycles", "words")
 
 
@@ -274,9 +276,10 @@ def pick_tiles(
     if count is not None:
         check_range("pick", count, 1, 1 << 30)
     layers = [Tiles(counter, tuple(images)) for counter in counters]
-    cover = Cover(
-        [_of_tiles(tiles, progress and partial(progress, at, len(layers))) for at, tiles in enumerate(layers)]
-    )
+    cover = Cover([
+        coverage_of_tiles(x, images_done(progress, f"coverage of {x.counter.name}", at, len(layers), len(images)))
+        for at, x in enumerate(layers)
+    ])  # fmt: skip
     search = _Search(layers, cover, cost)
     chosen, bound = [], 0
     while cover.left.any() and (count is None or len(chosen) < count):
@@ -297,11 +300,9 @@ def pick_tiles(
     )  # fmt: skip
 
 
-def _of_tiles(tiles: Tiles, progress: Callable[[str], None] | None) -> LayerCoverage:
+def coverage_of_tiles(tiles: Tiles, step: Callable[[int], None] | None = None) -> LayerCoverage:
     """Return the coverage of a layer's points that one tile decides, but for what pairs imply."""
-    if progress:
-        progress(f"coverage of {tiles.counter.name}")
-    found = tiles.counter.coverage(tiles.images, of_tile=True)
+    found = tiles.counter.coverage(tiles.images, of_tile=True, step=step)
     return replace(found, points={name: point for name, point in found.points.items() if name not in _IMPLIED})
 
 

@@ -16,6 +16,8 @@ from factory.spec import InputError, SystolicArray, parse_ranges
 
 SCHEMA = "factory-coverage-1"
 Label = int | str
+_SHOWN = 3
+"""How many sources of merged coverages are named."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,8 @@ def merge(coverages: Sequence[Coverage]) -> Coverage:
     for coverage in coverages:
         for layer in coverage.layers:
             by_name.setdefault(layer.layer, []).append(layer)
-    source = " + ".join(dict.fromkeys(coverage.source for coverage in coverages))
+    names = list(dict.fromkeys(coverage.source for coverage in coverages))
+    source = " + ".join(names[:_SHOWN]) + (f" + {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     return replace(first, source=source, layers=tuple(union(name, held) for name, held in by_name.items()))
 
 

@@ -1,65 +1,131 @@
-"""What is counted: the layers and images of a store, or what the files of an export hold."""
+"""What is counted: the layers and images of a store or dataset, or what the files of an export hold."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Integer
 
 from factory.arithmetic.adders import Adder
 from factory.arithmetic.bits import MOST_BITS, Field
 from factory.arithmetic.labelled import LabelledArray, Selection
-from factory.coverage.layer import LayerCounter
-from factory.coverage.pick import COSTS, PickedTiles, pick_tiles
+from factory.coverage.activity import Activity, switching_activity
+from factory.coverage.layer import LayerCounter, images_done
+from factory.coverage.pick import COSTS, SELECTION, PickedTiles, pick_tiles
 from factory.coverage.record import Coverage, merge, read_coverage
-from factory.dataflow import DATAFLOWS, Dataflow, GivenVectors, KnownLayer, LayerMapping, LayerVectors, dataflow_named
+from factory.dataflow import (
+    DATAFLOWS,
+    Dataflow,
+    GivenVectors,
+    KnownLayer,
+    LayerMapping,
+    LayerSource,
+    LayerVectors,
+    dataflow_named,
+)
 from factory.fileplan import ExportPlan, LayerFiles, read_plan
 from factory.manifest import MANIFEST
 from factory.readers.exports import read_vector
-from factory.spec import InputError, Progress, SystolicArray, check_range
-from factory.store import Store, StoredLayer, open_store
+from factory.spec import InputError, LayerSet, Progress, SystolicArray, check_range
+from factory.store import open_store
 
 _EXACT = Adder(MOST_BITS)
 """Adders that hold every sum: what narrower ones make of it are points of their own."""
 _FIRST = next(iter(DATAFLOWS))
 
 
+@runtime_checkable
+class OpenSource(Protocol):
+    """Layers and images that are open: `factory.store.Store`, or a dataset."""
+
+    path: Path
+    network: LayerSet
+    array: SystolicArray
+    layers: Mapping[str, Any]
+
+    @property
+    def image_count(self) -> int:
+        """Number of images."""
+
+    def layer(self, name: str) -> Any:
+        """Return the layer called `name`; raise InputError where there is none."""
+
+
+Source = OpenSource | str | Path
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What is counted: the layers, one after the other, and the images of each; `array` has the adders' width."""
+
+    source: str
+    flow: Dataflow
+    array: SystolicArray
+    counters: Iterable[LayerCounter]
+    layers: int
+    images: tuple[int, ...]
+
+
+@contextmanager
+def opened(
+    source: Source, dataflow: str | None = None, layers: str = "all", psum_bits: int | None = None
+) -> Iterator[Counted]:
+    """Yield what is counted of a store, an open dataset, or an export.
+
+    A store is counted in a `dataflow` (None: `ws`), an export in its own, and of the part that its files hold alone.
+    `layers` are as `--layers` takes them; `psum_bits` is the width of the adders that is audited (None: the array's
+    own). Raise InputError where the source is not what it must be.
+    """
+    if psum_bits is not None:
+        check_range("psum_bits", psum_bits, 2, MOST_BITS)
+    if isinstance(source, (str, Path)) and (Path(source) / MANIFEST).is_file():
+        yield _of_export(Path(source), dataflow, layers, psum_bits)
+        return
+    with open_store(source) if isinstance(source, (str, Path)) else nullcontext(source) as store:
+        flow = dataflow_named(dataflow or _FIRST)
+        array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
+        names = [spec.name for spec in store.network.select(layers)]
+        everything = "all" in [name.strip() for name in layers.split(",")]
+        held = [store.layer(name) for name in names if not everything or name in store.layers]
+        counters = (layer_counter(x, array, flow, x.activation_low, x.activation_high) for x in held)
+        yield Counted(store.path.name, flow, array, counters, len(held), tuple(range(store.image_count)))
+
+
 def coverage(
-    *sources: Store | str | Path,
+    *sources: Source,
     dataflow: str | None = None,
     layers: str = "all",
     psum_bits: int | None = None,
     progress: Progress | None = None,
 ) -> Coverage:
-    """Return what the vectors of stores, or of exports, reach together.
+    """Return what the vectors of stores, or of exports, reach together; the parameters are those of `opened`.
 
-    A store is counted in a `dataflow` (None: `ws`), an export in its own, and of the part that its files hold alone.
-    `layers` are as `--layers` takes them; `psum_bits` is the width of the adders that is audited (None: the array's
-    own). One image is in memory at a time. Raise InputError where a source is not what it must be.
+    A folder that was exported from picked tiles counts as the exports in it. One layer and image is in memory at once.
     """
     if not sources:
         raise InputError("coverage must be of at least one store or export")
-    _check_bits(psum_bits)
     found = []
-    for source in sources:
-        with ExitStack() as stack:
-            if not isinstance(source, Store):
-                path = Path(source)
-                if (path / MANIFEST).is_file():
-                    found.append(_of_export(path, dataflow, layers, psum_bits, progress))
-                    continue
-                source = stack.enter_context(open_store(path))
-            found.append(_of_store(source, dataflow_named(dataflow or _FIRST), layers, psum_bits, progress))
+    for held in (each for source in sources for each in _exports_of(source)):
+        with opened(held, dataflow, layers, psum_bits) as counted:
+            layers_found = []
+            for at, counter in enumerate(counted.counters):
+                what = f"coverage of {counter.name}"
+                step = images_done(progress, what, at, counted.layers, len(counted.images))
+                layers_found.append(counter.coverage(counted.images, step=step))
+            found.append(Coverage(counted.source, counted.flow.name, counted.array, tuple(layers_found)))
     return found[0] if len(found) == 1 else merge(found)
 
 
-def _check_bits(psum_bits: int | None) -> None:
-    if psum_bits is not None:
-        check_range("psum_bits", psum_bits, 2, MOST_BITS)
+def _exports_of(source: Source) -> list[Source]:
+    if isinstance(source, (str, Path)) and (Path(source) / SELECTION).is_file():
+        return sorted(path for path in Path(source).iterdir() if path.is_dir())
+    return [source]
 
 
 def merge_files(paths: Sequence[Path]) -> Coverage:
@@ -68,7 +134,7 @@ def merge_files(paths: Sequence[Path]) -> Coverage:
 
 
 def pick_from(
-    sources: Sequence[Store | str | Path],
+    source: Source,
     pick: str,
     cost: str = COSTS[0],
     dataflow: str | None = None,
@@ -78,67 +144,47 @@ def pick_from(
 ) -> PickedTiles:
     """Return the tiles of a store that cover what all of its tiles hit, `pick` being `all` or how many.
 
-    Raise InputError for anything but one store, and for another `pick` or `cost`.
+    Raise InputError for another `pick` or `cost`, and as `opened` does.
     """
-    if len(sources) != 1 or not isinstance(sources[0], (Store, str, Path)):
-        raise InputError(f"pick must be from one store, not from {len(sources)}", options=("pick",))
     if pick != "all" and not re.fullmatch(r"\d{1,9}", pick, re.ASCII):
         raise InputError(f"pick must be all, or a whole number, not {pick}", options=("pick",))
-    _check_bits(psum_bits)
-    with nullcontext(sources[0]) if isinstance(sources[0], Store) else open_store(sources[0]) as store:
-        array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
-        flow = dataflow_named(dataflow or _FIRST)
-        counters = [layer_counter(layer, array, flow) for layer in chosen(store, layers)]
-        count = None if pick == "all" else int(pick)
-        return pick_tiles(counters, range(store.image_count), store.path.name, cost, count, progress)
+    count = None if pick == "all" else int(pick)
+    with opened(source, dataflow, layers, psum_bits) as counted:
+        return pick_tiles(list(counted.counters), counted.images, counted.source, cost, count, progress)
 
 
-def _of_store(store: Store, flow: Dataflow, layers: str, psum_bits: int | None, progress: Progress | None) -> Coverage:
-    array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
-    counters = [layer_counter(layer, array, flow) for layer in chosen(store, layers)]
-    return _counted(store.path.name, flow, array, counters, range(store.image_count), progress)
+def activity_of(
+    source: Source,
+    dataflow: str | None = None,
+    layers: str = "all",
+    psum_bits: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Activity:
+    """Return the switching activity of a store's, or an export's, vectors; the parameters are those of `opened`."""
+    with opened(source, dataflow, layers, psum_bits) as counted:
+        return switching_activity(counted.counters, counted.images, counted.source, seed, progress)
 
 
-def chosen(store: Store, layers: str) -> list[StoredLayer]:
-    """Return the layers of a store that `layers` selects; `all` is every one that the store holds."""
-    names = [spec.name for spec in store.network.select(layers)]
-    everything = "all" in [name.strip() for name in layers.split(",")]
-    return [store.layer(name) for name in names if not everything or name in store.layers]
+def layer_counter(
+    layer: LayerSource,
+    array: SystolicArray,
+    flow: Dataflow,
+    low: Integer[np.ndarray, " ic"],
+    high: Integer[np.ndarray, " ic"],
+) -> LayerCounter:
+    """Return what counts a whole layer in a dataflow on an array; processing elements read the codes as they are.
 
-
-def layer_counter(layer: StoredLayer, array: SystolicArray, flow: Dataflow) -> LayerCounter:
-    """Return what counts a whole layer in a dataflow on an array; processing elements read the codes as they are."""
+    `low`, `high` are the ends of each input channel's codes.
+    """
     spec = layer.spec
     fields = {"activation": Field(spec.activation_bits, spec.signed), "weight": Field(spec.weight_bits, True)}
     kept = {axis: tuple(range(count)) for axis, count in flow.counts(spec, array).items()}
     mapping = LayerMapping(flow, spec, array, Selection(kept), fields, _EXACT)
-    return LayerCounter(LayerVectors(mapping, layer), layer.activation_low, layer.activation_high, array.psum_bits)
+    return LayerCounter(LayerVectors(mapping, layer), low, high, array.psum_bits)
 
 
-def _counted(
-    source: str,
-    flow: Dataflow,
-    array: SystolicArray,
-    counters: list[LayerCounter],
-    images: Iterable[int],
-    progress: Progress | None,
-) -> Coverage:
-    images, found = list(images), []
-
-    def each(done: int, name: str) -> Iterator[int]:
-        for place, image in enumerate(images):
-            if progress:
-                progress(done + place, len(counters) * len(images), f"coverage of {name}")
-            yield image
-
-    for place, counter in enumerate(counters):
-        found.append(counter.coverage(each(place * len(images), counter.name)))
-    return Coverage(source, flow.name, array, tuple(found))
-
-
-def _of_export(
-    path: Path, dataflow: str | None, layers: str, psum_bits: int | None, progress: Progress | None
-) -> Coverage:
+def _of_export(path: Path, dataflow: str | None, layers: str, psum_bits: int | None) -> Counted:
     plan = read_plan(path)
     flow = plan.profile.flow
     if dataflow not in (None, flow.name):
@@ -149,8 +195,8 @@ def _of_export(
     for name in names:
         if name not in known:
             raise InputError(f"{path}: layer must be one of {' '.join(known)}, not {name}")
-    counters = [_file_counter(path, plan, known[name], array) for name in names]
-    return _counted(path.name, flow, array, counters, plan.images, progress)
+    counters = (_file_counter(path, plan, known[name], array) for name in names)
+    return Counted(path.name, flow, array, counters, len(names), plan.images)
 
 
 def _file_counter(path: Path, plan: ExportPlan, layer: LayerFiles, array: SystolicArray) -> LayerCounter:

@@ -21,8 +21,14 @@ from factory.coverage.bounds import Bounds, could_be, could_flip, could_leave, o
 from factory.coverage.points import EDGES, ENDS, EVENTS, STEPS
 
 Bins = dict[str, np.ndarray]
-_FEWEST, _MOST = 1 << 13, 1 << 18
+_FEWEST, _MOST, _GROWTH = 1 << 13, 1 << 18, 4
 """How many values are looked at first, and at most at once: few are enough for most bins."""
+_OF_STEPS = ("sign", "overflow")
+"""The kinds of bins that need more than the last sums."""
+_FEW_LOOPS = 2
+"""From how many loops on passes are multiplied side by side."""
+_FEW_OCTAVES = 8
+"""Up to how many octaves are looked for one by one, which is faster than to find that of each sum."""
 _SIGN_PLACES = np.array(
     [sum(3**place * "-0+".index(sign) for place, sign in zip((2, 1, 0), step.split(), strict=True))
      for step in STEPS]
@@ -55,6 +61,10 @@ class SumBins:
         sizes = dict(range=len(ENDS), octave=2 * self.bits, toggle=toggles, overflow=len(EVENTS))
         return {kind: np.zeros(size, bool) for kind, size in (sizes | self._sign_sizes).items()}
 
+    @cached_property
+    def _octaves(self) -> list[tuple[int, int]]:
+        return list(zip(*(ends.tolist() for ends in octave_ends(self.bits)), strict=True))
+
     @property
     def _sign_sizes(self) -> dict[str, int]:
         return {"sign": len(STEPS)} if self.signs else {}
@@ -63,7 +73,7 @@ class SumBins:
         """Return the bins that sums within the bounds could hit; of signs none."""
         found = self.none()
         found["range"][:] = True
-        for place, (low, high) in enumerate(zip(*octave_ends(self.bits), strict=True)):
+        for place, (low, high) in enumerate(self._octaves):
             found["octave"][place] = could_be(bounds, low, high).any()
         for bit in range(self.bits):
             found["toggle"][:, bit] = self._flips(bounds, bit).any(axis=(0, 1, 2))
@@ -80,8 +90,7 @@ class SumBins:
         if self.signs and wanted["sign"].any():
             return np.ones(shape, bool)
         found, outer = np.zeros(shape, bool), bounds.of_passes
-        low, high = octave_ends(self.bits)
-        ranges = [(low[place], high[place]) for place in np.flatnonzero(wanted["octave"])]
+        ranges = [self._octaves[place] for place in np.flatnonzero(wanted["octave"])]
         ranges += [(self.ends[place],) * 2 for place in np.flatnonzero(wanted["range"])]
         for first, last in ranges:
             found |= could_be(outer, first, last)
@@ -98,11 +107,16 @@ class SumBins:
         for place in np.flatnonzero(wanted["range"]):
             found["range"][place] |= low == self.ends[place] or high == self.ends[place]
         first, last = octave_ends(self.bits)
-        if (wanted["octave"] & (first <= high) & (last >= low)).any():
+        octaves = np.flatnonzero(wanted["octave"] & (first <= high) & (last >= low))
+        if len(octaves) > _FEW_OCTAVES:
             inside = sums.reshape(-1)
             if low < self.field.low or high > self.field.high:
                 inside = inside[(inside >= self.field.low) & (inside <= self.field.high)]
             found["octave"][octave_of(inside, self.bits)] = True
+        else:
+            for octave in octaves.tolist():
+                start, end = self._octaves[octave]
+                found["octave"][octave] |= ((sums >= start) & (sums <= end)).any()
         if wanted["toggle"].any() and sums.shape[1] > 1:
             before, after = sums[:, :-1], sums[:, 1:]
             changed = before ^ after
@@ -138,22 +152,39 @@ class SumBins:
             if not _close(wanted, found):
                 break
         left = left[part.stop :]
-        many = max(1, _MOST // held[0, 0].size)
         while len(left):
             worth = np.broadcast_to(self.worth(bounds, wanted), held.shape[:2]).reshape(-1)
-            left, closed = left[worth[left]], False
-            while len(left) and not closed:
-                some, left = left[:many], left[many:]
-                worth = self.worth(real(*np.divmod(some, passes)), wanted)[0]
-                some = some[np.broadcast_to(worth, some.shape)]
-                for part in growing(len(some), each):
-                    self._see_some(moving, held, some[part], wanted, found)
-                    closed |= _close(wanted, found)
+            left = left[worth[left]]
+            many = max(1, _MOST // held[0, 0].size)
+            some, left = left[:many], left[many:]
+            if len(some):
+                self._search(moving, held, some, real(*np.divmod(some, passes)), wanted, found)
         return found
+
+    def _search(
+        self, moving: np.ndarray, held: np.ndarray, places: np.ndarray, bounds: Bounds, wanted: Bins, found: Bins
+    ) -> None:
+        """Look at passes whose bounds allow what is wanted, those with the widest bounds first."""
+        outer, each, size = bounds.of_passes, moving[0, :, :, 0].size * held.shape[2], _FEWEST
+        order = np.argsort(outer.low[0] - outer.high[0], kind="stable")
+        closed = True
+        while len(order):
+            if closed:
+                worth = self.worth(bounds, wanted)[0]
+                order = order[np.broadcast_to(worth, len(outer.low[0]))[order]]
+            some, order = order[: max(1, size // each)], order[max(1, size // each) :]
+            self._see_some(moving, held, np.sort(places[some]), wanted, found)
+            closed, size = _close(wanted, found), min(_GROWTH * size, _MOST)
 
     def _see_some(self, moving: np.ndarray, held: np.ndarray, places: np.ndarray, wanted: Bins, found: Bins) -> None:
         loops, passes = np.divmod(places, held.shape[1])
-        for loop in np.unique(loops):
+        several = np.unique(loops)
+        if len(several) > _FEW_LOOPS and not any(wanted[kind].any() for kind in _OF_STEPS if kind in wanted):
+            columns = held[loops, passes].swapaxes(1, 2).astype(np.float64)
+            for words in moving.swapaxes(0, 1):
+                self.see((words[loops].astype(np.float64) @ columns).astype(np.int64), wanted, found)
+            return
+        for loop in several:
             for words in moving[loop]:
                 self.see_passes(words, held[loop, passes[loops == loop]], wanted, found)
 
@@ -195,10 +226,8 @@ class Held:
     @cached_property
     def signs(self) -> tuple[np.ndarray, np.ndarray]:
         """The positive and the negative codes, `(term, lane)`, in floats that hold every sum of products of 8 bits."""
-        most = self.codes.shape[1] << 16
-        kind = (
-            np.float32 if most * int(np.abs(self.codes, dtype=np.int16).max(initial=0)) >> 8 < 1 << 24 else np.float64
-        )
+        most = self.codes.shape[1] * 255 * int(np.abs(self.codes, dtype=np.int16).max(initial=0))
+        kind = np.float32 if most < 1 << 24 else np.float64
         return np.maximum(self.codes, 0).T.astype(kind), np.minimum(self.codes, 0).T.astype(kind)
 
     @cached_property
@@ -220,8 +249,16 @@ class Held:
         )
         return np.logical_or(first, *others)
 
-    def leaving(self, moving: Integer[np.ndarray, "word term"], field: Field) -> tuple[np.ndarray, np.ndarray]:
-        """Return the word and the lane of each sum whose products of one sign make up more than the field holds."""
+    def leaving(
+        self,
+        moving: Integer[np.ndarray, "word term"],
+        field: Field,
+        sums: Integer[np.ndarray, "word lane"] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the word and the lane of each sum whose products of one sign make up more than the field holds.
+
+        `sums` are the sums themselves, if they are known.
+        """
         rising = bool(moving.min(initial=0) >= 0)
         far = self.far(squares(moving), rising, field)
         words = np.flatnonzero(far.any(axis=1))
@@ -229,10 +266,10 @@ class Held:
             return words, words
         up, down = self.signs
         codes = moving[words].astype(up.dtype)
-        above, below = (np.maximum(codes, 0) @ part for part in (up, down))
+        above = np.maximum(codes, 0) @ up
         if not rising:
-            negative = np.minimum(codes, 0)
-            above, below = above + negative @ down, below + negative @ up
+            above += np.minimum(codes, 0) @ down
+        below = (codes @ up + codes @ down if sums is None else sums[words]) - above
         leaves, lanes = np.nonzero((above > field.high) | (below < field.low))
         return words[leaves], lanes
 
@@ -244,9 +281,18 @@ def squares(codes: Integer[np.ndarray, "vector term"]) -> Int64[np.ndarray, " ve
 
 
 def see_steps(
-    moving: Integer[np.ndarray, "word term"], held: Held, bins: SumBins, wanted: Bins, found: Bins, step: int = 1
+    moving: Integer[np.ndarray, "word term"],
+    held: Held,
+    bins: SumBins,
+    wanted: Bins,
+    found: Bins,
+    step: int = 1,
+    sums: Integer[np.ndarray, "word lane"] | None = None,
 ) -> None:
-    """Put what each addition, of `step` terms at a time, hits of signs and overflow into `found`, if it is wanted."""
+    """Put what each addition, of `step` terms at a time, hits of signs and overflow into `found`, if it is wanted.
+
+    `sums` are the last ones, if they are known.
+    """
     left = partial(_left, wanted, found)
     if bins.signs and left("sign").any():
         words, lanes = (x.reshape(-1) for x in np.indices((len(moving), len(held.codes))))
@@ -255,7 +301,7 @@ def see_steps(
                 break
             found["sign"] |= _signs(moving[words[part]].astype(np.int32) * held.codes[lanes[part]])
     if left("overflow").any():
-        words, lanes = held.leaving(moving, bins.field)
+        words, lanes = held.leaving(moving, bins.field, sums)
         for part in growing(len(words), moving.shape[1]):
             if not left("overflow").any():
                 break
@@ -273,7 +319,7 @@ def growing(count: int, size: int) -> Iterator[slice]:
     while start < count:
         some = max(1, values // size)
         yield slice(start, start + some)
-        start, values = start + some, min(2 * values, _MOST)
+        start, values = start + some, min(_GROWTH * values, _MOST)
 
 
 def _signs(products: Integer[np.ndarray, "sum term"]) -> Bool[np.ndarray, " step"]:

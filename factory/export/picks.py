@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from factory.coverage import PickedTiles, read_picks
+from factory.coverage.pick import SELECTION
 from factory.export import ExportOptions, export
 from factory.export.atomic import whole_directory
 from factory.export.planning import ExportSource
@@ -17,8 +18,6 @@ from factory.manifest import is_export
 from factory.spec import InputError, Progress
 from factory.store import open_store
 
-SELECTION = "selection.json"
-"""The picks, in the folder of their exports."""
 _CHOSEN = ("layers", "images", "flags", "rows", "cols")
 _WHOLE = ("tiles", "kij")
 

@@ -1,6 +1,7 @@
 """Synthetic codes: corner cases, in which every weight pattern meets every activation pattern, and seeded random."""
 
 from factory.synthetic.corners import corner_network as corner_network
+from factory.synthetic.corners import dense_network as dense_network
 from factory.synthetic.seeded import Draw as Draw
 from factory.synthetic.seeded import random_network as random_network
 from factory.synthetic.seeded import random_words as random_words

@@ -16,13 +16,18 @@ from factory.synthetic.patterns import (
     MapPlaces,
     WeightCodes,
     WeightPlaces,
+    blink_weights,
+    code_maps,
+    code_weights,
     col_weights,
     image_patterns,
     kij_weights,
     row_weights,
+    sum_maps,
     table_weights,
 )
 
+_FEW_CHANNELS = 3
 _CONV = ("zeros", "all-max", "all-min", "lowest", "alternating", "checkerboard-row-col", "checkerboard-kij",
          "identity", "ramp")  # fmt: skip
 _STRIDED = ("all-max", "checkerboard-kij", "ramp")
@@ -54,6 +59,33 @@ def corner_network(array: SystolicArray | None = None, spec: ConvLayer | None = 
     layers = (*corners.patterned(), *corners.at_adders(skipped), *corners.at_thresholds())
     patterns = tuple(pattern for pattern, _ in corners.images)
     return CodedNetwork("corners", layers, tuple(pattern.id for pattern in patterns), skipped, patterns=patterns)
+
+
+def dense_network(array: SystolicArray, spec: ConvLayer, weights: Iterable[int], codes: Iterable[int]) -> CodedNetwork:
+    """Return the corner cases, and layers and images of one code alone, for each of some weights and activations.
+
+    With them come sums of every magnitude up to the ends of the adder's range, and words that alternate between 0 and
+    -1. A layer is a row of pixels, as many as the array has lanes.
+    """
+    lanes = max(array.rows, array.cols, array.psum_bits)
+    row = replace(
+        shapes.one_pixel(spec, array.rows, max(array.cols, _FEW_CHANNELS)), height=1, width=lanes, zero_point=0
+    )
+    images = [*image_patterns(spec, array), *code_maps(codes), *sum_maps()]
+    corners = _Corners(spec, array, images)
+    skipped: dict[str, str] = {}
+    layers = [*corners.patterned(), *corners.at_adders(skipped), *corners.at_thresholds()]
+    layers += [corners.layer(row, "pair", *pattern) for pattern in code_weights(weights, row)]
+    layers.append(corners.layer(row, "words", *blink_weights(row)))
+    most, peak = row.weight_qmax, MapPlaces.of(row, array).peak
+    channels = array.rows * -(-(1 << (array.psum_bits - 1)) // (most * abs(peak) * array.rows))
+    if channels > MOST_CHANNELS:
+        skipped["wide"] = f"a layer of {MOST_CHANNELS} channels cannot leave the {array.psum_bits} bits of an adder"
+    else:
+        wide = replace(row, in_channels=channels)
+        layers += [corners.layer(wide, "wide", *pattern) for pattern in code_weights((most, -most), wide)]
+    patterns = tuple(pattern for pattern, _ in images)
+    return CodedNetwork("dense", tuple(layers), tuple(x.id for x in patterns), skipped, patterns=patterns)
 
 
 @dataclass(frozen=True)

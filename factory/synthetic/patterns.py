@@ -5,7 +5,7 @@ The notes say which kind of bug a pattern catches and how that shows. An id is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -193,6 +193,52 @@ def border_maps(spec: ConvLayer, array: SystolicArray) -> Iterator[tuple[Pattern
     for number in range(MapPlaces.of(spec, array).borders):
         note = f"padding that is missing or on the wrong side at border pixel {number}: outputs move or are lost"
         yield Pattern(f"border-{number}", ("one-hot", "border"), note), partial(_at_border, number)
+
+
+def code_weights(codes: Iterable[int], spec: ConvLayer) -> Iterator[tuple[Pattern, np.ndarray]]:
+    """Yield weights of one code alone, for each of some."""
+    for code in codes:
+        note = f"a product of the weight {code} that is wrong in one processing element: its column's outputs differ"
+        yield Pattern(str(code), ("constant",), note), np.full(spec.weight_shape, code)
+
+
+def blink_weights(spec: ConvLayer) -> tuple[Pattern, np.ndarray]:
+    """Return weights of -1 in the first row of every other output channel."""
+    weight = np.zeros(spec.weight_shape, np.int64)
+    weight[1::2, 0] = -1
+    note = "a bit of an output's word that sticks: words alternate between 0 and -1 from channel to channel"
+    return Pattern("blink", ("constant", "toggle"), note), weight
+
+
+def code_maps(codes: Iterable[int]) -> Iterator[tuple[Pattern, MapCodes]]:
+    """Yield maps of one code alone, for each of some."""
+    for code in codes:
+        note = (
+            f"a product of the activation {code} that is wrong in one processing element: its column's outputs differ"
+        )
+        yield Pattern(f"code-{code}", ("constant",), note), partial(_constant, code)
+
+
+def sum_maps() -> Iterator[tuple[Pattern, MapCodes]]:
+    """Yield a map whose channels add up to 1, 2, 4, ... from pixel to pixel, and one whose first channel blinks."""
+    note = "a carry or a high bit that is lost: sums of every magnitude, one after the other"
+    yield Pattern("sums", ("magnitude",), note), _magnitudes
+    note = "a bit of an output's word that sticks: words alternate between 0 and the first weight"
+    yield Pattern("blink", ("toggle",), note), _blinking
+
+
+def _constant(code: int, at: MapPlaces) -> np.ndarray:
+    return np.full(1, code)
+
+
+def _magnitudes(at: MapPlaces) -> np.ndarray:
+    # the first channels have the largest code, the next what is left of the sum
+    left = np.left_shift(1, np.minimum(at.pixel, 40)) - at.ic * abs(at.peak)
+    return np.sign(at.peak) * np.clip(left, 0, abs(at.peak))
+
+
+def _blinking(at: MapPlaces) -> np.ndarray:
+    return np.where((at.ic == 0) & (at.pixel % 2 == 1), np.sign(at.peak), 0)
 
 
 def _of_row(row: int, at: WeightPlaces | MapPlaces) -> np.ndarray:
