@@ -34,6 +34,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from bench_dataset import dataset_figures
 from bench_engine import engine_figures, growth_figures
 from bench_export import export_rows
 from bench_figure import Figure, add_folder_option, table
@@ -66,6 +67,8 @@ def figures(folder: Path, quick: bool) -> Iterator[tuple[str, list[Figure]]]:
     for images, rounds in [(4, 2)] if quick else [(48, 3), (16, 3)]:
         yield f"Build, {images} images", build_figures(folder, trained, images, rounds)
     yield "Build, growth", [build_growth(folder, trained, (1, 2) if quick else (1, 4, 16), 1 if quick else 3)]
+    if not quick:
+        yield "Datasets", dataset_figures(folder, 128, 5)
     yield "Read", read_figures(folder, trained, *((2, 2) if quick else (16, 4)))
     yield "Psums from codes", lazy_figures(folder, trained, *((64, 2) if quick else (1000, 5)))
     store = build(folder / "export.h5", trained)

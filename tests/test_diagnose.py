@@ -213,6 +213,21 @@ def test_a_dump_in_the_layout_of_another_profile(exports, tmp_path):
         diagnose(folder, [tmp_path / "given.txt"], role="out", profile="none")
 
 
+@pytest.mark.parametrize("dump", ["folder", "file"])
+def test_what_crosses_an_edge_a_cycle_late(tmp_path, dump):
+    store = random_store(SystolicArray(3, 4), 1, out_channels=4)
+    export(store, tmp_path / "x", profile="edges", include="activation,weight,south", files="layer")
+    (path,) = (path for path in (tmp_path / "x").rglob("south*") if "valid" not in path.name)
+    lines, cycles = path.read_text().splitlines(), 20 + 3 + 4 - 1
+    runs = [lines[first : first + cycles] for first in range(0, len(lines), cycles)]
+    late = [line for run in runs for line in ("0" * len(run[0]), *run[:-1])]
+    given = tmp_path / (path.relative_to(tmp_path / "x") if dump == "folder" else "given.txt")
+    given.parent.mkdir(parents=True, exist_ok=True)
+    given.write_text("".join(f"{line}\n" for line in late))
+    found = diagnose(tmp_path / "x", [given], role="south")
+    assert names_of(found)[0].startswith("words late: late by 1 word")
+
+
 # Bad input
 
 

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 WINDOW = 4096
 """Tasks that a scheduler holds at once, enough for a thousand workers: more would cost it memory and time."""
 _MOST_FAILURES, _TIMEOUT, _QUIET = 8, 30, logging.CRITICAL
-_EIGEN = "--xla_cpu_multi_thread_eigen=false"
+_ONE_THREAD = {"NPROC": "1", "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false"}
+"""What JAX reads when it is loaded; Dask bounds the threads of the other libraries."""
 
 
 class _Meter:
@@ -97,9 +98,8 @@ def available_processors() -> int:
 
 def build_task(folder: str, number: int) -> int:
     """Build a shard in a worker, with one thread, and return its number."""
-    if "jax" not in sys.modules:  # which reads these once; the other libraries' threads are Dask's to bound
-        os.environ["NPROC"] = "1"
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_EIGEN}".strip()
+    if "jax" not in sys.modules:
+        os.environ.update(_ONE_THREAD)
     build_shard(folder, number)
     return number
 
@@ -121,12 +121,26 @@ def connected(workers: int, scheduler: str | None, scheduler_file: Path | str | 
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory())
         stack.enter_context(dask.config.set({"temporary-directory": scratch}))
+        stack.enter_context(_inherited_environment())
         try:
             cluster = stack.enter_context(LocalCluster(**one)) if workers else where
             client = stack.enter_context(Client(cluster, timeout=_TIMEOUT))
         except (OSError, ValueError) as error:
             raise InputError(f"{where}: its scheduler must be there: {error}") from None
         yield client
+
+
+@contextmanager
+def _inherited_environment() -> Iterator[None]:
+    """Let processes that are started in the block have one thread; what Dask changes for them, too, is undone."""
+    before = dict(os.environ)
+    os.environ.update(_ONE_THREAD)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _scheduler_in(path: Path | str) -> str:

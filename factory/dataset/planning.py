@@ -28,7 +28,7 @@ _SMOKE, _CORNER, _RANDOM = "smoke", "corner", "random-"
 _SMOKE_IMAGES = 8
 _SOURCES = ("images", "source", "corners", "random")
 _MOST_SEED = 2**63 - 1
-_PRODUCTS = 15e9
+_PRODUCTS = 20e9
 """Products of codes that one processor with AVX-512 adds up in a second: measured, a guess for any other."""
 
 

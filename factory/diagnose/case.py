@@ -117,7 +117,7 @@ class Case:
         mapping = self.mapping if adder is None else replace(self.mapping, adder=adder)
         return GivenVectors(
             mapping, self.source, self.group.image, self.post if post is None else post,
-            given={**self.operands, **operands},
+            edge=self.group.files.layout.edge, given={**self.operands, **operands},
         )  # fmt: skip
 
     def values(self, adder: Adder | None = None, post: str | None = None, **operands: LabelledArray) -> Words:

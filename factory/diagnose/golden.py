@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped, UInt8
 
 from factory.arithmetic.labelled import Address, LabelledArray, Selection, axes
-from factory.dataflow import ROLES, LayerVectors, axes_of
 from factory.diagnose.dump import GivenWords
 from factory.fileplan import ExportPlan, FileSet, LayerFiles, layer_files
 from factory.memfile import Layout, Memory, Profile
@@ -59,11 +58,11 @@ class Group:
         """
         if self.is_plain:
             return self
-        flow, role = self.layer.mapping.dataflow, self.files.role
-        *outer, last = axes(*axes_of(role, flow))
-        layout = replace(
-            Layout(self.files.layout.name, role.name, "all.txt", (), tuple(outer), (last,), self.files.layout.lane_bits,
-                   self.files.layout.signed), code=self.files.layout.code,
+        *outer, last = axes(*(axis for axis in self.axes if axis != BIT))
+        own = self.files.layout
+        layout = Layout(
+            own.name, own.role, "all.txt", (), tuple(outer), (last,), own.lane_bits, own.signed, code=own.code,
+            edge=own.edge,
         )  # fmt: skip
         layer = layer_files((layout,), self.layer.mapping, self.plan.profile.post, self._levels)
         (files,) = (*layer.own, *layer.of_image)
@@ -224,13 +223,3 @@ def operands(group: Group) -> dict[str, LabelledArray] | None:
                 own = Group(group.root, group.plan, group.layer, image, files)
                 found[files.role.name] = own.values(own.read())
     return found if found.keys() == group.layer.mapping.fields.keys() else None
-
-
-def stored_operands(group: Group, vectors: Mapping[str, LayerVectors]) -> dict[str, LabelledArray]:
-    """Return the codes that the array reads, from a store's vectors of the same layers."""
-    return vectors[group.layer.name].of_image(group.image).operands()
-
-
-def is_checked(group: Group) -> bool:
-    """Return whether a group holds what leaves the array."""
-    return ROLES[group.files.layout.role].follows

@@ -157,7 +157,9 @@ def _short(data: bytes, group: Group) -> GivenWords | None:
 
 
 def _whole(path: Path, groups: Sequence[Group]) -> Iterator[Given]:
-    """Yield the groups of one role from a dump of all of its words."""
+    """Yield the groups of one role from a dump of all of its words; of its layouts, the one that is called so."""
+    if len({group.files.role.name for group in groups}) == 1:
+        groups = [group for group in groups if group.files.layout.name == group.files.role.name] or groups
     names = list(dict.fromkeys(group.files.layout.name for group in groups))
     if len(names) > 1:
         known = " ".join(name for name in names if name in ROLES) or " ".join(names)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from factory.arithmetic.bits import Field
-from factory.dataflow import PIXELS
+from factory.dataflow import CYCLE, PIXELS
 from factory.diagnose.case import Case, Guess, kernel_orders, moved, permuted
 from factory.diagnose.dump import UNDEFINED
 
@@ -200,7 +200,7 @@ def places_moved(case: Case) -> Iterator[Guess]:
     placement = case.group.files.placement
     lanes = {axis.name for axis in placement.layout.lanes}
     tiling = case.mapping.dataflow.pixel_tiling
-    time = {PIXELS, "nij"} | ({tiling.inner} if tiling else set())
+    time = {PIXELS, "nij", CYCLE} | ({tiling.inner} if tiling else set())
     outer = [axis for axis in named.axes if axis not in lanes | time and named.size(axis) > 1]
     choices = 6 * len(outer) + 4
     for axis in outer:

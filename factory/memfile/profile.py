@@ -28,6 +28,8 @@ from factory.spec.values import check_kind
 POSTS = ("relu", "none", "leaky", "relu+maxpool2")
 _SHIPPED = Path(__file__).parent / "profiles"
 _SUFFIX = ".toml"
+_FEW = 3
+"""Profiles that an error names."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class Profile:
             if role_name(word) not in held:
                 known = " ".join(name for name in INCLUDES if name in held)
                 have = [other.name for other in _shipped(self.dataflow) if word in other._includes]
-                hint = f"; it is in profile {' and '.join(have)}" if have else ""
+                hint = f"; it is in profile {' and '.join(have)}" if 0 < len(have) <= _FEW else ""
                 where = f"in profile {self.name} ({self.dataflow})"
                 raise InputError(f"include must be of {known} {where}, not {word}{hint}")
         return tuple(layout for layout in self.layouts if layout.include in map(role_name, include))
