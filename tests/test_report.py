@@ -158,7 +158,7 @@ def test_what_is_not_there_is_a_line_with_the_command_that_makes_it(shown, tmp_p
 def test_results_have_sections(shown, tmp_path):
     with open_store(shown.store) as store:
         found = coverage(store, dataflow="ws", layers="line")
-        picked = pick_from([shown.store], "all", "cycles", "ws", "line")
+        picked = pick_from(shown.store, "all", "cycles", "ws", "line")
     for name, record in {"coverage.json": found, "picks.json": picked}.items():
         (tmp_path / name).write_text(json.dumps(record.to_json()))
     cases = [CaseResult("line/0-1", "line", "pass"), CaseResult("line/2", "line", "mismatch", first="at <x>: 3")]

@@ -81,7 +81,8 @@ class SumBins:
         return found
 
     def _flips(self, bounds: Bounds, bit: int) -> Bool[np.ndarray, "loop pass word lane edge"]:
-        flips = could_flip(bounds, bit, follow=not self.steady)
+        # where one box holds all words, a bit that flips has both values in it
+        flips = could_flip(bounds, bit, follow=not self.steady and bounds.low.shape[2] > 1)
         return flips if self.words > 1 else np.zeros_like(flips)
 
     def worth(self, bounds: Bounds, wanted: Bins) -> Bool[np.ndarray, "loop pass"]:
