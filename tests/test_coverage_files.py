@@ -46,6 +46,11 @@ def test_json_comes_back(counted, tmp_path):
         ("{", "c.json: must be a coverage in JSON"),
         ("[]", "c.json: must be a coverage of schema factory-coverage-1, not none"),
         ('{"schema": "factory-coverage-1"}', "c.json: must be a whole coverage"),
+        (json.dumps(counted.to_json() | {"dataflow": "zz"}), "c.json: dataflow must be one of ws os is, not zz"),
+        (
+            json.dumps(counted.to_json()).replace('"hits": [', '"hits": [-', 1),
+            r"c.json: .*: hits must be 0 or more, not -",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=message):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from factory.dataflow import dataflow_named
 from factory.spec import InputError, SystolicArray, parse_ranges
 
 SCHEMA = "factory-coverage-1"
@@ -150,7 +151,7 @@ class Coverage:
                 for x in data["layers"]
             ]
             array = SystolicArray(*(data["array"][name] for name in _ARRAY))
-            return cls(str(data["source"]), str(data["dataflow"]), array, tuple(layers))
+            return cls(str(data["source"]), dataflow_named(data["dataflow"]).name, array, tuple(layers))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"must be a whole coverage: {error!r}") from None
 
@@ -246,6 +247,8 @@ def _from_json(data: Mapping[str, Any]) -> PointCoverage:
     axes = {axis: tuple(labels) for axis, labels in data["axes"].items()}
     shape = tuple(map(len, axes.values()))
     hits = np.array(data["hits"], np.int64).reshape(shape)
+    if hits.size and hits.min() < 0:
+        raise InputError(f"{data['point']}: hits must be 0 or more, not {hits.min()}")
     reasons = {}
     for reason, text in data["reasons"].items():
         bins = np.zeros(hits.size, bool)
