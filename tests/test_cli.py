@@ -349,3 +349,23 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["plan", "--images", ""], "--images must not be empty"),
+        (["plan", "--source", ""], "--source must not be empty"),
+        (["plan", "--weights", ""], "--weights must not be empty"),
+        (["plan", "--name", "a=0:2", "--name", "a=3"], "--name must name each split once, a is 0:2 and 3"),
+        (
+            ["plan", "--images", "samples", "--corners"],
+            "one of --images, --source, --corners and --random must be given",
+        ),
+        (["build", "--shard", 0, "--workers", 1], "one of --shard, --workers and --scheduler must be given"),
+        (["extend", "--images", ""], "--images must not be empty"),
+    ],
+)
+def test_a_dataset_takes_no_option_that_is_empty_twice_or_one_too_many(factory, tmp_path, words, said):
+    assert factory("dataset", words[0], tmp_path / "d", *words[1:]) == (2, "", f"factory: {said}\n")
+    assert left_in(tmp_path) == []

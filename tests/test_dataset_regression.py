@@ -57,6 +57,14 @@ ENDS = {
 }
 
 
+def test_a_bucket_leaves_out_the_address_of_a_mismatch_alone():
+    said = "tb.sv:163: error: Unknown module type: factory_array"
+    assert CaseResult("a/0", "a", "compile", first=said).bucket == f"compile: {said.replace('163', '#')}"
+    assert CaseResult("a/0", "a", "mismatch", first="a, col 1: out must be 3, not -2").bucket == (
+        "mismatch: out must be #, not #"
+    )
+
+
 @pytest.mark.simulator
 @pytest.mark.untyped
 @pytest.mark.parametrize("state", ENDS)
@@ -115,6 +123,14 @@ def test_what_passed_is_not_run_again(dataset, tmp_path, monkeypatch):
     assert sorted(run[2:]) == ["uniform/0", "uniform/1", "uniform/3"]
     assert [case.name for case in load_results(tmp_path / "r").cases] == [f"uniform/{image}" for image in range(4)]
     assert regress(right, tmp_path / "r", failed=True).passes and len(run) == 5
+    kept = (tmp_path / "r/results.json").read_bytes()
+    stalled = Setup(dataset, four, "icarus", stall=3, batch=1)
+    for again in (dict(failed=True), dict(only="uniform/2")):
+        with pytest.raises(InputError) as caught:
+            regress(stalled, tmp_path / "r", **again)
+        said = f"must be of {dataset} --stall 3, whose cases are to stay, it is of {dataset}"
+        assert str(caught.value) == f"{tmp_path / 'r/results.json'}: {said}"
+    assert len(run) == 5 and (tmp_path / "r/results.json").read_bytes() == kept
 
 
 @pytest.mark.simulator

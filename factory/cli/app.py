@@ -95,7 +95,7 @@ def _with_flags(error: FactoryError) -> str:
     """Return an error's message with the parameters that it names as flags: `pe_activation` as `--pe-activation`."""
     text = str(error)
     for option in getattr(error, "options", ()):
-        text = re.sub(rf"(?<!\S){option}(?!\S)", f"--{option.replace('_', '-')}", text)
+        text = re.sub(rf"(?<!\S){option}(?![^\s,])", f"--{option.replace('_', '-')}", text)
     return text
 
 

@@ -11,9 +11,9 @@ from factory.cli import options, queries, vectors
 from factory.spec import InputError
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the dataset.")]
-Images = Annotated[str, typer.Option("--images", metavar="SOURCE", help=f"Pictures: {options.SOURCE_HELP}")]
+Images = Annotated[str | None, typer.Option("--images", metavar="SOURCE", help=f"Pictures: {options.SOURCE_HELP}")]
 Given = Annotated[
-    str,
+    str | None,
     typer.Option("--source", help="In place of pictures: a store, or arrays as `factory capture` takes them."),
 ]
 Picked = Annotated[str, typer.Option("--pick", metavar="RANGES", help="Which images, such as `0:1000` or `3,8:10`.")]
@@ -39,11 +39,11 @@ def plan(
     toml: Annotated[
         Path | None, typer.Option("--from", metavar="TOML", help="All of these options in a file, which is kept.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="A file, `part1` (the default) or `resnet20`.")] = "",
-    images: Images = "",
+    weights: Annotated[str | None, typer.Option(help="A file, `part1` (the default) or `resnet20`.")] = None,
+    images: Images = None,
     split: options.Split = "test",
     pick: Picked = "all",
-    source: Given = "",
+    source: Given = None,
     corners: Annotated[bool, typer.Option("--corners", help="In place of pictures: corner cases.")] = False,
     random: Annotated[
         int | None, typer.Option(metavar="SEED", min=0, help="In place of pictures: random codes of this seed.")
@@ -64,11 +64,11 @@ def plan(
     from factory.dataset.planning import PlanOptions, plan_dataset, read_options
 
     given = dict(
-        weights=weights, images=images, split=split, pick=pick, source=source, corners=corners, count=count,
-        random=-1 if random is None else random, layers=layers, rows=rows, cols=cols, psum_bits=psum_bits,
-        shard_images=shard_images, compression=compression, splits=dict(_named(text) for text in splits or ()),
+        split=split, pick=pick, corners=corners, count=count, random=-1 if random is None else random, layers=layers,
+        rows=rows, cols=cols, psum_bits=psum_bits, shard_images=shard_images, compression=compression,
+        splits=_splits(splits or []),
     )  # fmt: skip
-    chosen = PlanOptions(**given)
+    chosen = PlanOptions(**given, **_places(weights=weights, images=images, source=source))
     if toml is not None:
         if chosen != PlanOptions():
             raise InputError(f"other options must be in {toml}, which is given", options=("from",))
@@ -76,11 +76,25 @@ def plan(
     plan_dataset(directory, chosen, print, toml)
 
 
-def _named(text: str) -> tuple[str, str]:
-    name, equals, ranges = text.partition("=")
-    if not (name and equals and ranges):
-        raise InputError(f"--name must be NAME=RANGES, such as smoke=0:8, not {text}")
-    return name, ranges
+def _places(**given: str | None) -> dict[str, str]:
+    """Return the places that were given; an empty one, as a variable that is not set gives it, is no default."""
+    for name, place in given.items():
+        if place == "":
+            raise InputError(f"{name} must not be empty", options=(name,))
+    return {name: place for name, place in given.items() if place is not None}
+
+
+def _splits(texts: list[str]) -> dict[str, str]:
+    """Return the ranges of each split that was named."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, ranges = text.partition("=")
+        if not (name and equals and ranges):
+            raise InputError(f"--name must be NAME=RANGES, such as smoke=0:8, not {text}")
+        if name in found:
+            raise InputError(f"--name must name each split once, {name} is {found[name]} and {ranges}")
+        found[name] = ranges
+    return found
 
 
 def build(
@@ -106,7 +120,8 @@ def build(
             print(f"{directory}  {count} images  {len(dataset.shards)} shards")
             return
         if (workers, scheduler, scheduler_file) != (None, None, None):
-            raise InputError("one of shard, workers and scheduler must be given", options=("shard", "workers"))
+            named = "shard", "workers", "scheduler"
+            raise InputError("one of shard, workers and scheduler must be given", options=named)
         print(f"{directory / build_shard(directory, shard, progress).path}")
 
 
@@ -146,12 +161,13 @@ def verify(
 
 def extend(
     directory: Folder,
-    images: Images = "",
+    images: Images = None,
     split: options.Split = "test",
     pick: Picked = "all",
-    source: Given = "",
+    source: Given = None,
 ) -> None:
     """Add images to the plan, as new shards, which `build` builds; what is there stays as it is."""
     from factory.dataset.planning import PlanOptions, extend_dataset
 
-    extend_dataset(directory, PlanOptions(images=images, split=split, pick=pick, source=source), print)
+    places = _places(images=images, source=source)
+    extend_dataset(directory, PlanOptions(**places, split=split, pick=pick), print)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from factory.simulate import COMPILE, CRASH, PASS, STATES
+from factory.simulate import COMPILE, CRASH, MISMATCH, PASS, STATES
 from factory.spec import InputError, write_whole
 
 RESULTS, JUNIT = "results.json", "junit.xml"
@@ -45,8 +45,11 @@ class CaseResult:
 
     @property
     def bucket(self) -> str:
-        """What equal causes have in common: the state, and what went wrong first without address and numbers."""
-        what = self.first.rpartition(": ")[2]
+        """What equal causes have in common: the state, and what went wrong first without numbers.
+
+        A mismatch begins with an address, which is left out too.
+        """
+        what = self.first.rpartition(": ")[2] if self.state == MISMATCH else self.first
         return f"{self.state}: {re.sub(r'-?[0-9]+', '#', what)}" if what else self.state
 
 

@@ -41,6 +41,8 @@ _LONGEST_NAME = 60
 _LONGEST, _MOST_BATCH = 10**7, 1 << 20
 _MOST_NAMES = 8
 _ERROR = re.compile("error|fatal", re.IGNORECASE)
+_FREE = ("--layers", "--images", "--batch", "--dut", "--simulator", "--limit", "--output")
+"""Options that decide which cases there are, and what runs them, but no bit of a case of some name."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def regress(
     `workers` simulations run at once, or as many as the workers of a Dask `scheduler`, its address or its file, have
     threads; they must see the same files. `only` is the name of one case; with `failed`, those cases run that the
     results in `folder` do not say passed; the others' results stay. A case that does not pass keeps its vectors in
-    `runs/<case>`. Raise InputError where nothing can be simulated.
+    `runs/<case>`. Raise InputError where nothing can be simulated, or the results that would stay are of other vectors.
     """
     if workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}", options=("workers",))
@@ -172,11 +174,11 @@ def regress(
     if folder.exists() and not (folder / RESULTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: must be a new folder, or have the {RESULTS} of a regression")
     partial = failed or only is not None and (folder / RESULTS).is_file()
-    before = load_results(folder) if partial else Results("", ())
+    command = setup.command("--output", str(folder))
+    before = _results_before(folder, command) if partial else Results("", ())
     found, causes = {case.name: case for case in before.cases}, dict(before.causes)
     passed = {case.name for case in before.cases if case.passes} if failed else ()
     wanted = [case for case in cases if only in (None, case.name) and case.name not in passed]
-    command = setup.command("--output", str(folder))
 
     def results() -> Results:
         return Results(command, tuple(found[case.name] for case in cases if case.name in found), causes)
@@ -195,6 +197,22 @@ def regress(
             for place in (BUILDS, RUNS) if results().passes else (BUILDS,):
                 shutil.rmtree(folder / place, ignore_errors=True)
     return results()
+
+
+def _results_before(folder: Path, command: str) -> Results:
+    """Return the results in a folder; raise InputError where a case of theirs has other vectors than a command's."""
+    before = load_results(folder)
+    found, wanted = _vectors_of(before.command), _vectors_of(command)
+    if found != wanted:
+        raise InputError(f"{folder / RESULTS}: must be of {wanted}, whose cases are to stay, it is of {found}")
+    return before
+
+
+def _vectors_of(command: str) -> str:
+    """Return what decides the vectors of a case in the command of a regression: its source, and most options."""
+    words = shlex.split(command)
+    pairs = zip(words[4::2], words[5::2], strict=False)
+    return shlex.join([*words[3:4], *(word for pair in pairs if pair[0] not in _FREE for word in pair)])
 
 
 @contextmanager
