@@ -197,3 +197,9 @@ def test_results_without_a_case_do_not_pass_and_any_text_is_xml(tmp_path):
     (wrong,) = ElementTree.parse(tmp_path / "junit.xml").getroot().iter("error")
     assert wrong.attrib["message"] == "exit code -11: ?[31m<&>?" and wrong.text == "? ]]>\n\nx"
     assert load_results(tmp_path).cases == (case,)
+
+
+def test_other_images_have_another_name():
+    one, other = tuple(range(0, 900, 3)), (0, *range(5, 890, 4), 897)
+    assert [regression._short(images) for images in ((3,), (0, 1, 2), (0, 5, 9))] == ["3", "0-2", "0,5,9"]
+    assert regression._short(one).startswith("0..897-") and regression._short(one) != regression._short(other)

@@ -137,12 +137,17 @@ def _build_key(bench: Bench) -> str:
 
 
 def _short(images: tuple[int, ...]) -> str:
-    """Return images, ascending, as a name: `0-7`, `3`, `0,5,9`, or `0..900` where that would be long."""
+    """Return images, ascending, as a name of their own: `0-7`, `3`, `0,5,9`, or `0..900-1f2e3d4c` where it would be long.
+
+    The digest tells images apart that begin and end alike: results of others must not pass for theirs.
+    """
     first, last = images[0], images[-1]
     if images == tuple(range(first, last + 1)):
         return str(first) if first == last else f"{first}-{last}"
     text = ",".join(map(str, images))
-    return text if len(text) <= _LONGEST_NAME else f"{first}..{last}"
+    if len(text) <= _LONGEST_NAME:
+        return text
+    return f"{first}..{last}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def regress(
