@@ -137,7 +137,7 @@ def _build_key(bench: Bench) -> str:
 
 
 def _short(images: tuple[int, ...]) -> str:
-    """Return images, ascending, as a name of their own: `0-7`, `3`, `0,5,9`, or `0..900-1f2e3d4c` where it would be long.
+    """Return images, ascending, as a name of their own: `0-7`, `3`, `0,5,9`, or `0..900-1f2e3d4c` where that is long.
 
     The digest tells images apart that begin and end alike: results of others must not pass for theirs.
     """
