@@ -212,7 +212,7 @@ def test_activity_is_that_of_plain_passes(flow, tmp_path):
     assert sum(int(x["toggles"]) for x in lines if x["codes"] == "real") == sum(
         x.toggles.sum() for x in activity.buses.values()
     )
-    saif = write_activity(activity, tmp_path / "a.saif")
+    saif = write_activity(activity, tmp_path / "a.SAIF")
     assert saif.count("(TC ") == len(lines) // 2 and saif.count("(") == saif.count(")")
     data = json.loads(write_activity(activity, tmp_path / "a.json"))
     assert data["real"]["activation"]["hamming"] == activity.buses["activation"].hamming

@@ -118,7 +118,7 @@ class Activity:
 
 def write_activity(activity: Activity, path: Path) -> str:
     """Return the text of a file of an activity: CSV or SAIF by its suffix `.csv` or `.saif`, or else JSON."""
-    written = {".csv": activity.to_csv, ".saif": activity.to_saif}.get(path.suffix)
+    written = {".csv": activity.to_csv, ".saif": activity.to_saif}.get(path.suffix.lower())
     return written() if written else json.dumps(activity.to_json())
 
 
