@@ -146,8 +146,8 @@ def describe_plan(folder: Path, plan: Plan, source: Source, part: Part) -> Itera
     constants = codes.nbytes - codes.image_bytes * codes.image_count
     size, whole = (part.count * each.image_bytes + shards * constants for each in (codes, psums))
     yield (
-        f"{folder}: {part.count} images of {part.name}, {len(plan.layers)} layers of {plan.network}: "
-        f"{shards} shards of up to {plan.shard_images} images"
+        f"{folder}: images of {part.name}: {part.count}, layers of {plan.network}: {len(plan.layers)}, "
+        f"shards of up to {plan.shard_images} images: {shards}"
     )
     packed = "" if plan.packed is None else f", less by {plan.packed}"
     yield f"codes: {bytes_text(size)}{packed}; with psums it would be {bytes_text(whole)}"
