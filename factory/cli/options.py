@@ -56,6 +56,14 @@ PeActivation = Annotated[
         "--pe-activation", help="How a PE reads an activation: `unsigned` or `signed`; default: the dataflow's."
     ),
 ]
+Simulator = Annotated[
+    str | None,
+    typer.Option("--simulator", metavar="[icarus|verilator]", help="Default: the first that is installed."),
+]
+Dut = Annotated[
+    list[Path] | None,
+    typer.Option("--dut", metavar="FILE", help="Your device under test; default: the reference array."),
+]
 Rows = Annotated[int, typer.Option("--rows", help="Rows of the array: input channels of a tile.")]
 Cols = Annotated[int, typer.Option("--cols", help="Columns of the array: output channels of a tile.")]
 

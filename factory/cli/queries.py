@@ -42,12 +42,8 @@ def simulate(
         str | None,
         typer.Option(help="Which images, layers and tiles of a dataset.", show_default="smoke; of a store: everything"),
     ] = None,
-    simulator: Annotated[
-        str | None, typer.Option(metavar="[icarus|verilator]", help="Default: the first that is installed.")
-    ] = None,
-    dut: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Your device under test; default: the reference array.")
-    ] = None,
+    simulator: options.Simulator = None,
+    dut: options.Dut = None,
     workers: Annotated[int, typer.Option(help="Simulations that run at once.")] = 1,
     scheduler: Annotated[
         str | None,

@@ -186,12 +186,8 @@ def waves(
 
 def simulate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An export made with --testbench.")],
-    simulator: Annotated[
-        str | None, typer.Option(metavar="[icarus|verilator]", help="Default: the first that is installed.")
-    ] = None,
-    dut: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="Your device under test; default: the reference array.")
-    ] = None,
+    simulator: options.Simulator = None,
+    dut: options.Dut = None,
     stall: Annotated[int | None, typer.Option(metavar="SEED", help="Stall every handshake at random.")] = None,
     dump: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write what the device gives, for `factory diagnose`.")
