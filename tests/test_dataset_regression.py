@@ -203,3 +203,12 @@ def test_other_images_have_another_name():
     one, other = tuple(range(0, 900, 3)), (0, *range(5, 890, 4), 897)
     assert [regression._short(images) for images in ((3,), (0, 1, 2), (0, 5, 9))] == ["3", "0-2", "0,5,9"]
     assert regression._short(one).startswith("0..897-") and regression._short(one) != regression._short(other)
+
+
+@pytest.mark.parametrize("command, what", [(3, "command 3"), ("factory 'dataset", "No closing quotation")])
+def test_results_of_no_command_are_one_line(tmp_path, command, what):
+    Results("factory", ()).save(tmp_path)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"command": command}))
+    with pytest.raises(InputError, match=f"must be results of .*: {what}$"):
+        load_results(tmp_path)

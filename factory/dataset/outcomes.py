@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -147,6 +148,9 @@ def load_results(folder: Path) -> Results:
         record: Any = json.loads(path.read_bytes())
         if record["schema"] != SCHEMA:
             raise ValueError(f"schema {record['schema']}")
+        if not isinstance(record["command"], str):
+            raise ValueError(f"command {record['command']!r}")
+        shlex.split(record["command"])  # ValueError where it is none: what is to stay is told by its words
         cases = [{name: value for name, value in case.items() if name != "bucket"} for case in record["cases"]]
         return Results(
             record["command"],
