@@ -60,7 +60,7 @@ def simulate(
     ] = None,
     include: Annotated[str, typer.Option(help="What is written and compared.")] = "activation,weight,out",
     pe_activation: options.PeActivation = None,
-    psum_bits: Annotated[int | None, typer.Option(help="Width of the array's adders; default: the source's.")] = None,
+    psum_bits: options.SourcePsumBits = None,
     overflow: Annotated[
         str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
     ] = "wrap",

@@ -74,7 +74,7 @@ def export(
     pe_activation: options.PeActivation = None,
     rows: Annotated[int | None, typer.Option(help="Rows of the array; default: the store's.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the array; default: the store's.")] = None,
-    psum_bits: Annotated[int | None, typer.Option(help="Width of the array's adders; default: the store's.")] = None,
+    psum_bits: options.SourcePsumBits = None,
     overflow: Annotated[
         str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
     ] = "wrap",

@@ -65,7 +65,7 @@ class Setup:
 
     def __post_init__(self):
         if not 0.001 <= self.limit <= _LONGEST:
-            raise InputError(f"limit must be 0.001 to {_LONGEST} seconds, not {self.limit:g}", options=("limit",))
+            raise InputError(f"limit must be 0.001 to {_LONGEST} seconds, not {self.limit:g}")
         check_range("batch", self.batch, 1, _MOST_BATCH)
         if self.stall is not None:
             check_range("stall", self.stall, 0, MOST_SEED)
@@ -106,9 +106,7 @@ def cases_of(setup: Setup, source: Store | OpenDataset) -> list[Case]:
     """
     options, found = _of_split(setup, source), []
     signed = options.pe_activation
-    for spec in source.network.select(options.layer_names):
-        if spec.name not in source.layers and "all" in options.layer_names:
-            continue
+    for spec in source.network.select(options.layer_names, source.layers, f"{source.path}: "):
         own = replace(options, layers=spec.name, pe_activation=signed or ("signed" if spec.signed else None))
         images = plan_export(source, own).images
         for first in range(0, len(images), setup.batch):
@@ -167,7 +165,7 @@ def regress(
     `runs/<case>`. Raise InputError where nothing can be simulated, or the results that would stay are of other vectors.
     """
     if workers < 1:
-        raise InputError(f"workers must be at least 1, not {workers}", options=("workers",))
+        raise InputError(f"workers must be at least 1, not {workers}")
     folder, dut = folder.resolve(), tuple(path.resolve() for path in setup.dut)
     simulator = find_simulator(setup.simulator).name
     setup = replace(setup, source=setup.source.resolve(), simulator=simulator, dut=dut)
@@ -175,7 +173,7 @@ def regress(
         cases = cases_of(setup, source)
     if only is not None and only not in {case.name for case in cases}:
         names = " ".join(case.name for case in cases[:_MOST_NAMES])
-        raise InputError(f"only must be a case such as {names}, not {only}", options=("only",))
+        raise InputError(f"only must be a case such as {names}, not {only}")
     if folder.exists() and not (folder / RESULTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: must be a new folder, or have the {RESULTS} of a regression")
     partial = failed or only is not None and (folder / RESULTS).is_file()

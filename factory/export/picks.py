@@ -82,9 +82,9 @@ def _check(source: ExportSource, picks: PickedTiles, options: ExportOptions) -> 
         raise InputError(f"dataflow must be {picks.dataflow}, the selection's, not {options.dataflow}")
     if (picks.rows, picks.cols) != (source.array.rows, source.array.cols):
         of = f"{source.array.rows} x {source.array.cols}, as {source.path.name} is"
-        raise InputError(f"selection must be of {of}, not of {picks.rows} x {picks.cols}", options=("selection",))
+        raise InputError(f"selection must be of {of}, not of {picks.rows} x {picks.cols}")
     if not picks.picks:
-        raise InputError("selection must have at least one pick, it has none", options=("selection",))
+        raise InputError("selection must have at least one pick, it has none")
 
 
 def _check_replaceable(directory: Path) -> None:
