@@ -1,6 +1,5 @@
 """The `factory` command: its sub-commands, and errors turned into exit codes."""
 
-import _thread
 import re
 import signal
 import sys
@@ -82,7 +81,8 @@ def _note_interrupts() -> list[int]:
 
     def again(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(0.05, _thread.interrupt_main).start()  # after the callback
+            main = threading.main_thread().ident
+            threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()  # after the callback; ends a wait
         else:
             sys.__unraisablehook__(unraisable)
 
