@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from factory.dataset.engine import connected
@@ -171,35 +171,67 @@ def regress(
     setup = replace(setup, source=setup.source.resolve(), simulator=simulator, dut=dut)
     with open_source(setup.source) as source:
         cases = cases_of(setup, source)
+    _check_asked(cases, only, folder)
+    board = _Board(folder, setup.command("--output", str(folder)), cases)
+    if partial := failed or only is not None and (folder / RESULTS).is_file():
+        board.keep(_results_before(folder, board.command))
+    wanted = [case for case in cases if only in (None, case.name) and not (failed and board.passed(case))]
+    with _executor(workers, scheduler) as executor:
+        board.clear(BUILDS, *(() if partial else (RUNS,)))
+        folder.mkdir(parents=True, exist_ok=True)
+        board.results.save(folder)  # what is ended here has nothing of an earlier one
+        try:
+            for result in _run_all(setup, folder, wanted, executor, progress):
+                board.add(result)
+            board.causes |= _causes(setup, folder, board.results, wanted, executor)
+        finally:
+            board.results.save(folder)
+            board.clear(BUILDS, *((RUNS,) if board.results.passes else ()))
+    return board.results
+
+
+def _check_asked(cases: Sequence[Case], only: str | None, folder: Path) -> None:
+    """Raise InputError where there is no case called `only`, or a regression cannot be written to a folder."""
     if only is not None and only not in {case.name for case in cases}:
         names = " ".join(case.name for case in cases[:_MOST_NAMES])
         raise InputError(f"only must be a case such as {names}, not {only}")
     if folder.exists() and not (folder / RESULTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: must be a new folder, or have the {RESULTS} of a regression")
-    partial = failed or only is not None and (folder / RESULTS).is_file()
-    command = setup.command("--output", str(folder))
-    before = _results_before(folder, command) if partial else Results("", ())
-    found, causes = {case.name: case for case in before.cases}, dict(before.causes)
-    passed = {case.name for case in before.cases if case.passes} if failed else ()
-    wanted = [case for case in cases if only in (None, case.name) and case.name not in passed]
 
-    def results() -> Results:
-        return Results(command, tuple(found[case.name] for case in cases if case.name in found), causes)
 
-    with _executor(workers, scheduler) as executor:
-        for place in (BUILDS,) if partial else (BUILDS, RUNS):
-            shutil.rmtree(folder / place, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        results().save(folder)  # what is ended here has nothing of an earlier one
-        try:
-            for case in _run_all(setup, folder, wanted, executor, progress):
-                found[case.name] = replace(case, rerun=f"{command} --only {shlex.quote(case.name)}")
-            causes |= _causes(setup, folder, results(), wanted, executor)
-        finally:
-            results().save(folder)
-            for place in (BUILDS, RUNS) if results().passes else (BUILDS,):
-                shutil.rmtree(folder / place, ignore_errors=True)
-    return results()
+@dataclass
+class _Board:
+    """A regression's folder while its cases end: what came of each, by name, and the causes of buckets."""
+
+    folder: Path
+    command: str
+    cases: Sequence[Case]
+    found: dict[str, CaseResult] = field(default_factory=dict)
+    causes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def results(self) -> Results:
+        """What there is by now, in the order of the cases."""
+        ended = (self.found[case.name] for case in self.cases if case.name in self.found)
+        return Results(self.command, tuple(ended), self.causes)
+
+    def keep(self, before: Results) -> None:
+        """Take the results of an earlier run, which stay until their cases end again."""
+        self.found, self.causes = {case.name: case for case in before.cases}, dict(before.causes)
+
+    def passed(self, case: Case) -> bool:
+        """Return whether a case has passed."""
+        return case.name in self.found and self.found[case.name].passes
+
+    def add(self, result: CaseResult) -> None:
+        """Take what came of a case, with the command that runs it again."""
+        rerun = f"{self.command} --only {shlex.quote(result.name)}"
+        self.found[result.name] = replace(result, rerun=rerun)
+
+    def clear(self, *places: str) -> None:
+        """Remove folders in the regression's."""
+        for place in places:
+            shutil.rmtree(self.folder / place, ignore_errors=True)
 
 
 def _results_before(folder: Path, command: str) -> Results:
