@@ -67,8 +67,12 @@ class Case:
     @cached_property
     def wrong(self) -> Bool[np.ndarray, "file line lane"]:
         """Where a value was given, or x, and is not what it must be; padding is not looked at."""
-        differs = ((self.state == GIVEN) & (self.given != self.expected)) | (self.state == UNDEFINED)
-        return differs & ~self.group.padding
+        return self.differs | (self.state == UNDEFINED) & ~self.group.padding
+
+    @cached_property
+    def differs(self) -> Bool[np.ndarray, "file line lane"]:
+        """Where a value is known and is not what it must be."""
+        return (self.state == GIVEN) & (self.given != self.expected) & ~self.group.padding
 
     @cached_property
     def right(self) -> Bool[np.ndarray, "file line lane"]:

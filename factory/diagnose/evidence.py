@@ -66,7 +66,7 @@ class First:
 def count(case: Case, extra: int) -> Counts:
     """Return what the words of a case are."""
     state = np.where(case.group.padding & (case.state != ASIDE), GIVEN, case.state)
-    differs = (case.wrong & (case.state == GIVEN)).any(axis=2)
+    differs = case.differs.any(axis=2)
     missing, undefined = (state == MISSING).any(axis=2), (state == UNDEFINED).any(axis=2)
     undefined &= ~missing
     wrong = differs & ~missing & ~undefined

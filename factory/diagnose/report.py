@@ -10,7 +10,6 @@ import numpy as np
 
 from factory.diagnose.case import Case
 from factory.diagnose.diagnosis import Diagnosis
-from factory.diagnose.dump import GIVEN
 from factory.diagnose.evidence import Counts, First
 from factory.diagnose.rank import Finding
 
@@ -127,7 +126,7 @@ def _cause_lines(found: Diagnosis) -> Iterator[str]:
 def picture(case: Case) -> list[str]:
     """Return lanes x time as text: a line for each lane, or a few, a character for some words."""
     files, lines, lanes = case.expected.shape
-    kinds = np.where(case.wrong & (case.state == GIVEN), 2, 0) + np.where(case.wrong & (case.state != GIVEN), 1, 0)
+    kinds = np.where(case.differs, 2, 0) + np.where(case.wrong & ~case.differs, 1, 0)
     kinds = np.where(case.absent, 3, kinds).reshape(files * lines, lanes)
     times = np.linspace(0, files * lines, min(files * lines, _COLUMNS) + 1).astype(int)
     groups = np.linspace(0, lanes, min(lanes, _LANES) + 1).astype(int)

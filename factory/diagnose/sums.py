@@ -16,6 +16,7 @@ from factory.dataflow import PIXELS, KnownLayer
 from factory.dataflow.pixels import activate
 from factory.dataflow.sums import arranged
 from factory.diagnose.case import Case, Guess, at_place, changed
+from factory.diagnose.dump import GIVEN
 from factory.memfile import POSTS
 
 _MOST_PASSES = 144
@@ -131,7 +132,7 @@ class FaultyAdder(Adder):
 def adders(case: Case) -> Iterator[Guess]:
     """Every addition wraps where it must saturate or the reverse, at the adders' width or the one that is needed."""
     bits = case.mapping.adder.bits
-    given = case.given[case.state == 0]
+    given = case.given[case.state == GIVEN]
     largest = max(int(given.max(initial=0)), -int(given.min(initial=0)) - 1)
     widths = sorted({bits, max(2, largest.bit_length() + 1), max(2, largest.bit_length())})
     for width, overflow in product(widths, ("wrap", "saturate")):
@@ -154,7 +155,7 @@ def _clamped(held: Field, above: int, below: int, sums: np.ndarray) -> np.ndarra
 def adder_bits(case: Case) -> Iterator[Guess]:
     """One bit of every sum inside the array is stuck, so that later sums are wrong too."""
     bits = case.mapping.adder.bits
-    given = case.given[case.wrong & (case.state == 0)]
+    given = case.given[case.differs]
     held = Field(bits, True)
     for bit, stuck in product(range(bits if given.size else 0), (1, 0)):
         mask = 1 << bit
@@ -208,8 +209,7 @@ def _sums(case: Case, **operands: LabelledArray) -> LabelledArray | None:
 
 def _dropped_bits(case: Case) -> list[int]:
     """Return the bits whose multiples the wrong values are off by, half of them by odd ones."""
-    at = case.wrong & (case.state == 0)
-    shown = at & (case.given != 0) & (case.expected != 0)  # a ReLU hides the others
+    shown = case.differs & (case.given != 0) & (case.expected != 0)  # a ReLU hides the others
     off = (case.given - case.expected)[shown] & ((1 << case.mapping.adder.bits) - 1)
     return [
         bit

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int64
 from factory.arithmetic.bits import Field
 from factory.dataflow import CYCLE, PIXELS
 from factory.diagnose.case import Case, Guess, kernel_orders, moved, permuted
-from factory.diagnose.dump import UNDEFINED
+from factory.diagnose.dump import GIVEN
 
 _LATE = 8
 _PAIRS = 6
@@ -136,10 +136,10 @@ def _delayed(case: Case, name: str, delays: np.ndarray, choices: int) -> Iterato
 
 def stuck_bit(case: Case) -> Iterator[Guess]:
     """One bit of every value is always 0, always 1, or inverted; only bits that the given values do not disprove."""
-    bits, given = case.lane_bits, case.given[case.wrong & (case.state != UNDEFINED)]
+    bits, given = case.lane_bits, case.given[case.differs]
     if not given.size:
         return
-    differing = given ^ case.expected[case.wrong & (case.state != UNDEFINED)]
+    differing = given ^ case.expected[case.differs]
     for bit in range(bits):
         mask = 1 << bit
         ones = int(np.count_nonzero(given & mask))
@@ -172,7 +172,7 @@ def bits_reordered(case: Case) -> Iterator[Guess]:
 
 def narrow(case: Case) -> Iterator[Guess]:
     """A result is cut, or clamped, to fewer bits, the number being what the given values need."""
-    given = case.given[case.wrong & (case.state != UNDEFINED)]
+    given = case.given[case.differs]
     if not given.size:
         return
     largest = max(int(given.max(initial=0)), -int(given.min(initial=0)) - 1)
@@ -228,7 +228,7 @@ def handshake(case: Case) -> Iterator[Guess]:
     """Words are lost or taken twice: what comes are the right words, in their order, but not each one once."""
     lanes = case.expected.shape[2]
     words, given = case.expected.reshape(-1, lanes), case.given.reshape(-1, lanes)
-    known = (case.state.reshape(-1, lanes) == 0).all(axis=1)
+    known = (case.state.reshape(-1, lanes) == GIVEN).all(axis=1)
     if case.on_top or not 2 <= len(words) <= _MOST_ALIGNED:
         return
     files, lines, _ = case.expected.shape

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from factory.diagnose import Case, Diagnosis
-from factory.diagnose.dump import GIVEN
 from factory.diagnose.golden import Group, groups
 from factory.fileplan import read_plan
 from factory.plot.style import BLUE, EDGE, FAINT, GREEN, GREY, INK, ORANGE, PAPER, RED, SKY, bare, drawn, new_figure
@@ -101,9 +100,7 @@ def _lane(axes: Axes, left: int, width: int, bits: UInt8[np.ndarray, "word bit"]
 def kinds_of(case: Case) -> UInt8[np.ndarray, "time lane"]:
     """Return what each value of a dump is, as a place in `KINDS`: words in their order down, lane 0 first."""
     kinds = np.zeros(case.expected.shape, np.uint8)
-    for place, where in enumerate(
-        (case.wrong & (case.state == GIVEN), case.wrong & (case.state != GIVEN), case.absent, case.group.padding), 1
-    ):
+    for place, where in enumerate((case.differs, case.wrong & ~case.differs, case.absent, case.group.padding), 1):
         kinds[where] = place
     return kinds.reshape(-1, kinds.shape[-1])
 
