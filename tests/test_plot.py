@@ -16,7 +16,7 @@ from factory.coverage import PickedTiles
 from factory.coverage import coverage as count_coverage
 from factory.coverage.pick import Pick
 from factory.diagnose import diagnose
-from factory.plot.files import KINDS, kinds_of
+from factory.diagnose.evidence import KINDS, kinds_of
 from factory.plot.layers import side_by_side, value_counts
 from factory.plot.streams import crossing
 from factory.plot.style import RED, svg_text
@@ -130,7 +130,7 @@ def test_a_word_s_bits_are_the_file_s(shown):
 def test_a_mismatch_is_drawn_where_it_is(shown):
     found = diagnose(shown.export, [shown.dump / "line" / "image0" / "out.txt"])
     kinds = kinds_of(found.case)
-    assert np.count_nonzero(kinds == list(KINDS).index("wrong")) == np.count_nonzero(found.case.wrong) > 0
+    assert np.count_nonzero(kinds == KINDS.index("wrong")) == np.count_nonzero(found.case.wrong) > 0
     (image,) = plot.mismatches(found).axes[0].images
     assert np.array_equal(image.get_array(), kinds.T)
     right = diagnose(shown.export, [shown.export])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
 from factory.arithmetic.labelled import Address, LabelledArray
 from factory.dataflow import PIXELS
@@ -13,6 +14,9 @@ from factory.diagnose.case import Case
 from factory.diagnose.dump import ASIDE, GIVEN, MISSING, UNDEFINED
 from factory.diagnose.golden import Group
 from factory.memfile.named import BIT
+
+KINDS = ("right", "wrong", "undefined", "missing", "padding")
+"""What a value of a dump can be."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,15 @@ def count(case: Case, extra: int) -> Counts:
     numbers = [int(np.count_nonzero(mask)) for mask in (wrong, undefined, missing)]
     expected = wrong.size - int(np.count_nonzero((state == ASIDE).all(axis=2)))
     return Counts(expected, expected - sum(numbers), *numbers, extra)
+
+
+def kinds_of(case: Case) -> UInt8[np.ndarray, "time lane"]:
+    """Return what each value of a dump is, as a place in `KINDS`: words in their order down, lane 0 first."""
+    kinds = np.zeros(case.expected.shape, np.uint8)
+    masks = case.differs, case.wrong & ~case.differs, case.absent, case.group.padding
+    for place, where in enumerate(masks, 1):
+        kinds[where] = place
+    return kinds.reshape(-1, kinds.shape[-1])
 
 
 def first_wrong(case: Case) -> First | None:

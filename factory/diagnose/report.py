@@ -10,11 +10,13 @@ import numpy as np
 
 from factory.diagnose.case import Case
 from factory.diagnose.diagnosis import Diagnosis
-from factory.diagnose.evidence import Counts, First
+from factory.diagnose.evidence import Counts, First, kinds_of
 from factory.diagnose.rank import Finding
 
 WIDTH = 80
 _COLUMNS, _LANES = 64, 32
+_SYMBOLS = ".#x-."
+"""Of values of each of `KINDS`."""
 _MOST_GROUPS, _MOST_LABELS, _MOST_SAME = 12, 8, 4
 
 
@@ -125,10 +127,9 @@ def _cause_lines(found: Diagnosis) -> Iterator[str]:
 
 def picture(case: Case) -> list[str]:
     """Return lanes x time as text: a line for each lane, or a few, a character for some words."""
-    files, lines, lanes = case.expected.shape
-    kinds = np.where(case.differs, 2, 0) + np.where(case.wrong & ~case.differs, 1, 0)
-    kinds = np.where(case.absent, 3, kinds).reshape(files * lines, lanes)
-    times = np.linspace(0, files * lines, min(files * lines, _COLUMNS) + 1).astype(int)
+    kinds = kinds_of(case)
+    count, lanes = kinds.shape
+    times = np.linspace(0, count, min(count, _COLUMNS) + 1).astype(int)
     groups = np.linspace(0, lanes, min(lanes, _LANES) + 1).astype(int)
     return [
         f"{low:>4} " + "".join(_symbol(kinds[a:b, low:high]) for a, b in zip(times, times[1:], strict=False))
@@ -137,11 +138,9 @@ def picture(case: Case) -> list[str]:
 
 
 def _symbol(kinds: np.ndarray) -> str:
-    """Return one character for some values: 0 right, 1 undefined, 2 wrong, 3 missing."""
-    if not kinds.any():
-        return "."
-    (most, *others) = np.unique(kinds).tolist()
-    return "+" if others else ".x#-"[most]
+    """Return one character for values of some `KINDS`; padding is drawn as what is right."""
+    symbols = {_SYMBOLS[kind] for kind in np.unique(kinds).tolist()}
+    return "+" if len(symbols) > 1 else symbols.pop()
 
 
 def to_json(found: Diagnosis) -> dict[str, Any]:

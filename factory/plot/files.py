@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
-from factory.diagnose import Case, Diagnosis
+from factory.diagnose import Diagnosis
+from factory.diagnose.evidence import KINDS, kinds_of
 from factory.diagnose.golden import Group, groups
 from factory.fileplan import read_plan
 from factory.plot.style import BLUE, EDGE, FAINT, GREEN, GREY, INK, ORANGE, PAPER, RED, SKY, bare, drawn, new_figure
@@ -24,7 +25,7 @@ _MOST_DIGITS = 96
 """Bits of a word up to which they are digits; of a wider one the ones are dark bars."""
 _TINTS = (SKY, ORANGE, GREEN, GREY)
 """Lanes beside each other have different colours."""
-KINDS = {"right": EDGE, "wrong": RED, "undefined": ORANGE, "missing": INK, "padding": PAPER}
+_KINDS = dict(zip(KINDS, (EDGE, RED, ORANGE, INK, PAPER), strict=True))
 _COLUMNS = 4096
 
 
@@ -97,14 +98,6 @@ def _lane(axes: Axes, left: int, width: int, bits: UInt8[np.ndarray, "word bit"]
                       fontsize=min(8.0, 560 / bits.shape[1]), family="DejaVu Sans Mono")  # fmt: skip
 
 
-def kinds_of(case: Case) -> UInt8[np.ndarray, "time lane"]:
-    """Return what each value of a dump is, as a place in `KINDS`: words in their order down, lane 0 first."""
-    kinds = np.zeros(case.expected.shape, np.uint8)
-    for place, where in enumerate((case.differs, case.wrong & ~case.differs, case.absent, case.group.padding), 1):
-        kinds[where] = place
-    return kinds.reshape(-1, kinds.shape[-1])
-
-
 @drawn
 def mismatches(found: Diagnosis) -> Figure:
     """Draw a diagnosed dump as lane x time: which values are right, wrong, undefined or missing, and the first wrong.
@@ -122,7 +115,7 @@ def mismatches(found: Diagnosis) -> Figure:
     image = padded.reshape(-1, each, kinds.shape[1]).max(axis=1).T
     figure = new_figure(1.15 + min(2.4, 0.17 * len(image)))
     axes = figure.add_subplot()
-    axes.imshow(image, ListedColormap(list(KINDS.values())), vmin=-0.5, vmax=len(KINDS) - 0.5, aspect="auto",
+    axes.imshow(image, ListedColormap(list(_KINDS.values())), vmin=-0.5, vmax=len(_KINDS) - 0.5, aspect="auto",
                 extent=(-0.5, len(padded) - 0.5, len(image) - 0.5, -0.5))  # fmt: skip
     group = found.case.group
     axes.set_title(f"{group.where}, {group.where.role}: lane ↓ × words of the files in their order →")
@@ -134,7 +127,7 @@ def mismatches(found: Diagnosis) -> Figure:
         axes.plot(time, lane, marker="o", markersize=11, fillstyle="none", color=BLUE, markeredgewidth=1.8)
         axes.annotate("first", (time, lane), (9, -11), textcoords="offset points", color=BLUE, weight="bold")
     there = np.unique(kinds).tolist()
-    handles = [Patch(facecolor=colour, edgecolor=EDGE, label=name) for n, (name, colour) in enumerate(KINDS.items())
+    handles = [Patch(facecolor=colour, edgecolor=EDGE, label=name) for n, (name, colour) in enumerate(_KINDS.items())
                if n in there]  # fmt: skip
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.28 if len(image) > 4 else -0.5), ncols=5)
     return figure
