@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped, UInt8
 
 from factory.arithmetic.labelled import Address, LabelledArray, Selection, axes
+from factory.dataflow import LayerMapping
 from factory.diagnose.dump import GivenWords
 from factory.fileplan import ExportPlan, FileSet, LayerFiles, layer_files
 from factory.memfile import Layout, Memory, Profile
@@ -64,9 +65,7 @@ class Group:
             own.name, own.role, "all.txt", (), tuple(outer), (last,), own.lane_bits, own.signed, code=own.code,
             edge=own.edge,
         )  # fmt: skip
-        layer = layer_files((layout,), self.layer.mapping, self.plan.profile.post, self._levels)
-        (files,) = (*layer.own, *layer.of_image)
-        return replace(self, layer=layer, files=files, own=self)
+        return replace(self.laid_out(layout, self.layer.mapping), own=self)
 
     @property
     def shown(self) -> Group:
@@ -77,10 +76,6 @@ class Group:
     def root_group(self) -> Group:
         """The export's own files of the same values."""
         return self if self.own is None else self.own.root_group
-
-    @property
-    def _levels(self) -> int:
-        return self.files.placement.sizes["level"]
 
     @property
     def memory(self) -> Memory:
@@ -132,18 +127,15 @@ class Group:
         found = self.vector(arranged)
         if BIT not in found.axes:
             return found
-        at = found.axes.index(BIT)
-        worth = (1 << np.arange(found.size(BIT))).reshape([-1 if axis == BIT else 1 for axis in found.axes])
-        bits = (found.values.astype(np.int64) * worth).sum(axis=at)
-        return LabelledArray(self._decoded(bits), found.axes[:at] + found.axes[at + 1 :], found.labels)
+        bits = np.moveaxis(found.values.astype(np.int64), found.axes.index(BIT), -1)
+        return _without_bits(found, self._decoded((bits << np.arange(found.size(BIT))).sum(axis=-1)))
 
     def states(self, arranged: UInt8[np.ndarray, "file line lane"]) -> LabelledArray:
         """Return the worst state of each value's bits."""
         found = self.vector(arranged)
         if BIT not in found.axes:
             return found
-        at = found.axes.index(BIT)
-        return LabelledArray(found.values.max(axis=at), found.axes[:at] + found.axes[at + 1 :], found.labels)
+        return _without_bits(found, found.values.max(axis=found.axes.index(BIT)))
 
     def _decoded(self, bits: Int64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
         try:
@@ -163,12 +155,6 @@ class Group:
         decoded = fields if BIT in self.files.placement.axes else self._decoded(fields)
         return GivenWords(decoded, state[:, places].max(axis=2), given.extra)
 
-    def labelled(self, values: Integer[np.ndarray, "*shape"]) -> LabelledArray:
-        """Return values of the vector's shape with its axes and labels."""
-        labels = self.files.placement.labels
-        kept = {axis: tuple(map(int, labels[axis])) for axis in self.axes if axis in labels}
-        return LabelledArray(values, self.axes, kept)
-
     def arrange(self, vector: LabelledArray) -> Int64[np.ndarray, "file line lane"]:
         """Return a vector, whatever the order of its axes, in the order of the bits, as the field holds it."""
         order = [vector.axes.index(axis) for axis in self.axes]
@@ -183,9 +169,11 @@ class Group:
         """Return the same layout of the part of the layer that has some labels alone."""
         mapping = self.layer.mapping
         selection = Selection({axis: tuple(kept.get(axis, labels)) for axis, labels in mapping.selection.items()})
-        layer = layer_files(
-            (self.files.layout,), replace(mapping, selection=selection), self.plan.profile.post, self._levels
-        )
+        return self.laid_out(self.files.layout, replace(mapping, selection=selection))
+
+    def laid_out(self, layout: Layout, mapping: LayerMapping) -> Group:
+        """Return the files of a layout of the same role, of the layer or of a part of it."""
+        layer = layer_files((layout,), mapping, self.plan.profile.post, self.files.placement.sizes["level"])
         (files,) = (*layer.own, *layer.of_image)
         return replace(self, layer=layer, files=files)
 
@@ -193,6 +181,11 @@ class Group:
     def padding(self) -> Bool[np.ndarray, "file line lane"]:
         """Where the files hold zeros that stand for nothing, `(file, line, lane)`."""
         return (self.files.places < 0).reshape(self.shape)
+
+
+def _without_bits(found: LabelledArray, values: Shaped[np.ndarray, "*shape"]) -> LabelledArray:
+    """Return values of a vector whose bits had an axis."""
+    return LabelledArray(values, tuple(axis for axis in found.axes if axis != BIT), found.labels)
 
 
 def groups(root: Path, plan: ExportPlan) -> Iterator[Group]:
@@ -205,12 +198,10 @@ def groups(root: Path, plan: ExportPlan) -> Iterator[Group]:
 def in_profile(group: Group, profile: Profile) -> Group:
     """Return the words of a group as the files of another profile hold them."""
     role = group.files.role.name
-    layouts = [layout for layout in profile.layouts if layout.role == role]
-    if not layouts:
+    layout = next((layout for layout in profile.layouts if layout.role == role), None)
+    if layout is None:
         raise InputError(f"profile {profile.name} must have a layout of role {role}, it has none", options=("profile",))
-    layer = layer_files(tuple(layouts[:1]), group.layer.mapping, group.plan.profile.post, group._levels)
-    (files,) = (*layer.own, *layer.of_image)
-    return replace(group, layer=layer, files=files, own=group)
+    return replace(group.laid_out(layout, group.layer.mapping), own=group)
 
 
 def operands(group: Group) -> dict[str, LabelledArray] | None:

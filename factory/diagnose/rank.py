@@ -18,7 +18,7 @@ from math import comb, log2
 
 import numpy as np
 
-from factory.diagnose.case import Case, Guess
+from factory.diagnose.case import Case, Guess, changed
 from factory.diagnose.dump import GIVEN, UNDEFINED
 from factory.diagnose.hypotheses import Hypothesis
 
@@ -126,13 +126,14 @@ class _Region:
 
 
 def _region(case: Case) -> _Region:
-    wrong = case.group.vector(case.wrong.astype(np.int8)).values.astype(bool)
+    vector = case.group.vector(case.wrong.astype(np.int8))
+    wrong = vector.values.astype(bool)
     mask, bits = np.ones(wrong.shape, bool), 0.0
     for axis, size in enumerate(wrong.shape):
         kept = wrong.any(axis=tuple(at for at in range(wrong.ndim) if at != axis))
         bits += 1 + log2(comb(size, int(kept.sum())))  # whether the axis has a part, and which
         mask &= kept.reshape([-1 if at == axis else 1 for at in range(wrong.ndim)])
-    return _Region(case.group.place(case.group.labelled(mask.astype(np.int8))).astype(bool), bits)
+    return _Region(case.group.place(changed(vector, mask.astype(np.int8))).astype(bool), bits)
 
 
 def _worth(case: Case) -> np.ndarray:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64
 
 from factory.arithmetic.bits import Field
 from factory.dataflow import CYCLE, PIXELS
-from factory.diagnose.case import Case, Guess, kernel_orders, moved, permuted
+from factory.diagnose.case import Case, Guess, changed, kernel_orders, moved, permuted
 from factory.diagnose.dump import GIVEN
 
 _LATE = 8
@@ -73,7 +73,7 @@ def exchanged(case: Case) -> Iterator[Guess]:
         if axis in whole.axes and whole.size(axis) == height * width and height == width > 1:
             order = np.arange(height * width).reshape(height, width).T.reshape(-1)
             values = permuted(whole, axis, order)
-            yield Guess("y and x of the map", case.group.arrange(case.group.labelled(values)), 2)
+            yield Guess("y and x of the map", case.group.arrange(changed(whole, values)), 2)
 
 
 def lines_reversed(case: Case) -> Iterator[Guess]:
