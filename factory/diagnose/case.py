@@ -214,9 +214,9 @@ def permuted(array: LabelledArray, axis: str, order: np.ndarray) -> np.ndarray:
     return array.values.take(order, axis=array.axes.index(axis))
 
 
-def at_place(array: LabelledArray, axis: str, place: int) -> tuple:
-    """Return the index of one place on an axis."""
-    return (slice(None),) * array.axes.index(axis) + (place,)
+def at_places(array: LabelledArray, places: Mapping[str, int]) -> tuple:
+    """Return the index of one place on each of some axes."""
+    return tuple(places.get(axis, slice(None)) for axis in array.axes)
 
 
 def kernel_orders(mapping: LayerMapping) -> Iterator[tuple[str, np.ndarray]]:

@@ -41,14 +41,13 @@ def stale_weights(case: Case) -> Iterator[Guess]:
         yield Guess(f"of the {axis} {word}, {_ENDS[fill]}", case.values(weight=values), choices)
     outer = [axis for axis in ("ot", "it", "ic", "kij") if axis in weight.axes]
     order = [weight.axes.index(axis) for axis in outer]
-    rest = [at for at in range(weight.values.ndim) if at not in order]
-    stream = weight.values.transpose(*order, *rest)
+    stream = np.moveaxis(weight.values, order, range(len(order)))
     flat = stream.reshape(-1, *stream.shape[len(order) :])
     for fill in ("zero", "wraps"):
         rolled = np.roll(flat, 1, axis=0)
         if fill == "zero":
             rolled[0] = 0
-        back = rolled.reshape(stream.shape).transpose(np.argsort([*order, *rest]))
+        back = np.moveaxis(rolled.reshape(stream.shape), range(len(order)), order)
         values = case.values(weight=changed(weight, back))
         yield Guess(f"of the pass before, {' '.join(outer)} in this order, {_ENDS[fill]}", values, choices)
 
@@ -140,17 +139,15 @@ def _delays(lane: str, count: int) -> Iterator[tuple[str, np.ndarray]]:
 
 def _delayed(codes: LabelledArray, lane: str, time: list[str], delays: np.ndarray) -> np.ndarray:
     """Return the codes with each lane's delayed along the axes of time, 0 where there is none."""
-    order = [codes.axes.index(axis) for axis in time]
-    at = codes.axes.index(lane)
-    rest = [place for place in range(codes.values.ndim) if place not in (*order, at)]
-    moved_first = codes.values.transpose(at, *order, *rest)
-    flat = moved_first.reshape(len(delays), -1, *moved_first.shape[1 + len(order) :])
+    order = [codes.axes.index(axis) for axis in (lane, *time)]
+    moved_first = np.moveaxis(codes.values, order, range(len(order)))
+    flat = moved_first.reshape(len(delays), -1, *moved_first.shape[len(order) :])
     late = np.zeros_like(flat)
     for place, by in enumerate(delays.tolist()):
         length = flat.shape[1]
         if abs(by) < length:
             late[place, max(by, 0) : length + min(by, 0)] = flat[place, max(-by, 0) : length - max(by, 0)]
-    return late.reshape(moved_first.shape).transpose(np.argsort([at, *order, *rest]))
+    return np.moveaxis(late.reshape(moved_first.shape), range(len(order)), order)
 
 
 def padding_codes(case: Case) -> Iterator[Guess]:

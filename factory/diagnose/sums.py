@@ -15,9 +15,10 @@ from factory.arithmetic.labelled import LabelledArray
 from factory.dataflow import PIXELS, KnownLayer
 from factory.dataflow.pixels import activate
 from factory.dataflow.sums import arranged
-from factory.diagnose.case import Case, Guess, at_place, changed
+from factory.diagnose.case import Case, Guess, at_places, changed
 from factory.diagnose.dump import GIVEN
 from factory.memfile import POSTS
+from factory.spec import Range
 
 _MOST_PASSES = 144
 _MOST_CODES = 32
@@ -35,20 +36,14 @@ def _pass_axes(case: Case) -> list[str]:
 def _masked(weight: LabelledArray, places: Mapping[str, int], times: int) -> LabelledArray:
     """Return the weights with those at some places multiplied."""
     values = weight.values.astype(np.int16)
-    index = [slice(None)] * values.ndim
-    for axis, place in places.items():
-        index[weight.axes.index(axis)] = place
-    values[tuple(index)] *= times
+    values[at_places(weight, places)] *= times
     return changed(weight, values)
 
 
 def _only(weight: LabelledArray, places: Mapping[str, int]) -> LabelledArray:
     """Return the weights of some places alone, 0 elsewhere."""
-    index = [slice(None)] * weight.values.ndim
-    for axis, place in places.items():
-        index[weight.axes.index(axis)] = place
-    kept = np.zeros_like(weight.values)
-    kept[tuple(index)] = weight.values[tuple(index)]
+    index, kept = at_places(weight, places), np.zeros_like(weight.values)
+    kept[index] = weight.values[index]
     return changed(weight, kept)
 
 
@@ -76,9 +71,9 @@ def restarted(case: Case) -> Iterator[Guess]:
             (sums,) = case.group.files.role.values(case.vectors(), "")
             values = sums.values.copy()
             for place in range(weight.size(axis)):
-                alone = case.vectors(weight=_only(weight, {axis: place}))
+                alone, index = case.vectors(weight=_only(weight, {axis: place})), at_places(sums, {axis: place})
                 (part,) = case.group.files.role.values(alone, "")
-                values[at_place(sums, axis, place)] = part.values[at_place(sums, axis, place)]
+                values[index] = part.values[index]
             yield Guess(f"by each {axis}", case.group.arrange(changed(sums, values)), 3)
         else:
             yield Guess(f"by each {axis}", case.values(weight=_only(weight, {axis: -1})), 3)
@@ -133,8 +128,8 @@ def adders(case: Case) -> Iterator[Guess]:
     """Every addition wraps where it must saturate or the reverse, at the adders' width or the one that is needed."""
     bits = case.mapping.adder.bits
     given = case.given[case.state == GIVEN]
-    largest = max(int(given.max(initial=0)), -int(given.min(initial=0)) - 1)
-    widths = sorted({bits, max(2, largest.bit_length() + 1), max(2, largest.bit_length())})
+    needed = Range(int(given.min(initial=0)), int(given.max(initial=0))).bits
+    widths = sorted({bits, max(2, needed), max(2, needed - 1)})
     for width, overflow in product(widths, ("wrap", "saturate")):
         adder = Adder(width, overflow)
         if adder != case.mapping.adder:

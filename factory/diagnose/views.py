@@ -12,12 +12,13 @@ from factory.arithmetic.bits import Field
 from factory.dataflow import CYCLE, PIXELS
 from factory.diagnose.case import Case, Guess, changed, kernel_orders, moved, permuted
 from factory.diagnose.dump import GIVEN
+from factory.spec import Range
 
 _LATE = 8
 _PAIRS = 6
 _JUMP = 8
 _MOST_ALIGNED = 1 << 14
-_FILLS = ("zero", "wraps", "stays")
+_FILLS = {"zero": "0 at the end", "wraps": "round the end", "stays": "the end stays"}
 
 
 def _wrong_lanes(case: Case) -> list[int]:
@@ -175,13 +176,12 @@ def narrow(case: Case) -> Iterator[Guess]:
     given = case.given[case.differs]
     if not given.size:
         return
-    largest = max(int(given.max(initial=0)), -int(given.min(initial=0)) - 1)
-    least = largest.bit_length() + 1
-    for bits in range(least, min(least + 2, case.lane_bits)):
+    needed = Range(int(given.min(initial=0)), int(given.max(initial=0))).bits
+    for bits in range(needed, min(needed + 2, case.lane_bits)):
         held = Field(bits, True)
         yield Guess(f"wrapped to {bits} bits", held.wrap(case.expected)[0].astype(np.int64), 2 * case.lane_bits)
         yield Guess(f"clamped to {bits} bits", held.saturate(case.expected), 2 * case.lane_bits)
-    for bits in range(largest.bit_length(), min(largest.bit_length() + 2, case.lane_bits)):
+    for bits in range(needed - 1, min(needed + 1, case.lane_bits)):
         if bits:
             values = Field(bits, False).saturate(case.expected)
             yield Guess(f"clamped to {bits} bits, unsigned", values, 2 * case.lane_bits)
@@ -207,8 +207,7 @@ def places_moved(case: Case) -> Iterator[Guess]:
         for by, word in ((1, "before"), (-1, "after")):
             for fill in _FILLS:
                 values = moved(named, axis, by, fill)
-                ends = {"zero": "0 at the end", "wraps": "round the end", "stays": "the end stays"}[fill]
-                yield Guess(f"those of the {axis} {word}, {ends}", values.reshape(case.expected.shape), choices)
+                yield Guess(f"those of the {axis} {word}, {_FILLS[fill]}", values.reshape(case.expected.shape), choices)
         for label in range(named.size(axis) if named.size(axis) <= _LATE else 0):
             order = np.full(named.size(axis), label)
             values = permuted(named, axis, order)
