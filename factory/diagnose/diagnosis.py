@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from factory.diagnose.waveform import Waveform, dumped
 from factory.fileplan import read_plan
 from factory.memfile import load_profile
 from factory.spec import InputError
-from factory.store import Store, open_store
+from factory.store import Store, opened
 
 _OTHERS = 8
 _MOST_VALUES = 300_000
@@ -115,22 +114,25 @@ def diagnose(
         raise InputError(f"{empty}a dump must be given{wanted_names}")
     if not cases:
         return Diagnosis(directory, tuple(compared))
-    opened = nullcontext(store) if store is None or isinstance(store, Store) else open_store(store)
-    with opened as source:
+    with opened(store) as source:
         (case, notes), *more = [_with_operands(case, source) for case in cases]
     case = replace(case, others=dict(_others(case, wanted)))
-    causes = ()
-    if case.wrong.any():
-        kept = smaller(case, _MOST_VALUES)
-        alike = [other for other, said in more if said == notes]
-        causes = rank([case.part(kept)[0] if kept else case, *alike], hypotheses, top)
-        if kept:
-            axes = ", ".join(f"{axis} {' '.join(map(str, labels))}" for axis, labels in kept.items())
-            notes += (f"causes were tried on a part of it: {axes}",)
+    alike = [other for other, said in more if said == notes]
+    causes, tried = _explained(case, alike, hypotheses, top) if case.wrong.any() else ((), ())
     axes = by_axis(case)
     return Diagnosis(
-        directory, tuple(compared), case, first_wrong(case), axes, causes, notes, only_on_border(case, axes)
+        directory, tuple(compared), case, first_wrong(case), axes, causes, notes + tried, only_on_border(case, axes)
     )
+
+
+def _explained(
+    case: Case, alike: Sequence[Case], hypotheses: Sequence[Hypothesis], top: int
+) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """Return the causes of a case and of others like it, and a note where a part of it must do."""
+    kept = smaller(case, _MOST_VALUES)
+    causes = rank([case.part(kept)[0] if kept else case, *alike], hypotheses, top)
+    axes = ", ".join(f"{axis} {' '.join(map(str, labels))}" for axis, labels in kept.items())
+    return causes, (f"causes were tried on a part of it: {axes}",) if kept else ()
 
 
 def _case(given: Given) -> tuple[Case, int]:

@@ -44,7 +44,7 @@ def _lines(found: Diagnosis) -> Iterator[str]:
         yield from _first_lines(found.first)
     yield ""
     kind = "wrong" if case.wrong.any() else "missing"
-    yield from _wrapped(f"where the {_number(int(np.count_nonzero(case.looked_at)))} {kind} values of {name} are:")
+    yield from _wrapped(f"where the {np.count_nonzero(case.looked_at):,} {kind} values of {name} are:")
     yield from _axis_lines(found)
     yield ""
     yield from _cause_lines(found)
@@ -55,14 +55,10 @@ def _lines(found: Diagnosis) -> Iterator[str]:
 
 
 def _counted(name: str, counts: Counts) -> str:
-    parts = [f"{_number(counts.expected)} words expected, {_number(counts.given)} given"]
+    parts = [f"{counts.expected:,} words expected, {counts.given:,} given"]
     kinds = ("equal", "wrong", "undefined", "missing", "extra")
-    parts += [f"{_number(getattr(counts, kind))} {kind}" for kind in kinds if kind != "extra" or counts.extra]
+    parts += [f"{getattr(counts, kind):,} {kind}" for kind in kinds if kind != "extra" or counts.extra]
     return f"{name}: {', '.join(parts)}"
-
-
-def _number(value: int) -> str:
-    return f"{value:,}"
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
@@ -113,9 +109,9 @@ def _cause_lines(found: Diagnosis) -> Iterator[str]:
     yield "causes, the best first:"
     for place, cause in enumerate(found.causes, 1):
         yield from _wrapped(f"{place}. {cause.name}", "  ")
-        against = f", and would change {_number(cause.contradicted)} right ones" if cause.contradicted else ""
+        against = f", and would change {cause.contradicted:,} right ones" if cause.contradicted else ""
         of = f" of {cause.groups} layers or images" if cause.groups > 1 else ""
-        text = f"explains {_number(cause.explained)} of {_number(cause.wrong)} values{of}{against}"
+        text = f"explains {cause.explained:,} of {cause.wrong:,} values{of}{against}"
         yield from _wrapped(text, "     ")
         for hypothesis in cause.hypotheses:
             yield from _wrapped(f"check: {hypothesis.check}", "     ")

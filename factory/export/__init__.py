@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, nullcontext, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import Any
@@ -19,7 +19,7 @@ from factory.fileplan import ExportOptions as ExportOptions
 from factory.manifest import MANIFEST as MANIFEST
 from factory.manifest import first_unlisted, is_export
 from factory.spec import ComparisonError, InputError, Progress
-from factory.store import open_store
+from factory.store import opened
 
 MOST_WORKERS = 8
 SPOOL_BYTES = 1 << 24
@@ -46,7 +46,7 @@ def export(
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, not {workers}")
     options = options or ExportOptions(**given)
-    with nullcontext(store) if not isinstance(store, (str, Path)) else open_store(store) as source:
+    with opened(store) as source:
         plan = plan_export(source, options)
         threads = min(workers or os.cpu_count() or 1, MOST_WORKERS, plan.group_count)
         with (

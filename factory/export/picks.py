@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from factory.export.planning import ExportSource
 from factory.fileplan import PE_ACTIVATIONS
 from factory.manifest import is_export
 from factory.spec import InputError, Progress
-from factory.store import open_store
+from factory.store import opened
 
 _CHOSEN = ("layers", "images", "flags", "rows", "cols")
 _WHOLE = ("tiles", "kij")
@@ -55,7 +54,7 @@ def export_picks(
     if given:
         raise InputError(f"{given[0]} must not be given with selection, which says it", options=(given[0], "selection"))
     picks = picks if isinstance(picks, PickedTiles) else read_picks(Path(picks))
-    with nullcontext(store) if not isinstance(store, (str, Path)) else open_store(store) as source:
+    with opened(store) as source:
         _check(source, picks, options)
         with whole_directory(Path(out_dir), force, _check_replaceable) as root:
             done = []

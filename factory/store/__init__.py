@@ -6,6 +6,7 @@ from factory.store.reader import StoredImages as StoredImages
 from factory.store.reader import StoredLayer as StoredLayer
 from factory.store.reader import layers_html as layers_html
 from factory.store.reader import open_store as open_store
+from factory.store.reader import opened as opened
 from factory.store.variables import COMPRESSIONS as COMPRESSIONS
 from factory.store.variables import KEPT as KEPT
 from factory.store.variables import SCHEMA as SCHEMA

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -231,6 +232,11 @@ def open_store(path: str | Path) -> Store:
     except BaseException:
         file.close()
         raise
+
+
+def opened(store: Any) -> AbstractContextManager[Any]:
+    """Return a block in which a store is open: that of a path is closed after it, anything else stays as it is."""
+    return open_store(store) if isinstance(store, (str, Path)) else nullcontext(store)
 
 
 def _open_file(path: Path) -> h5py.File:
