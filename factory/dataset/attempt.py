@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from factory.spec import InputError, is_alive
+from factory.store.writer import reach_disk
 
 ATTEMPTS = "attempts"
 
@@ -24,22 +25,12 @@ ATTEMPTS = "attempts"
 def publish(target: Path, files: Sequence[Path]) -> None:
     """Move files to their place, the last one once the others are on the disk there."""
     target.mkdir(exist_ok=True)
-    for path in files:
-        reach_disk(path)
+    reach_disk(*files)
     for path in files[:-1]:
         path.replace(target / path.name)
     reach_disk(target)
     files[-1].replace(target / files[-1].name)
     reach_disk(target)
-
-
-def reach_disk(path: Path) -> None:
-    """Wait until a file's contents, or a folder's names, are on the disk."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def file_sha256(path: Path) -> str:

@@ -79,11 +79,11 @@ def create_store(path: Path, plan: StorePlan) -> Iterator[StoreWriter]:
                     writer.finish()
             with _input_errors(path):
                 (partial / _PROGRESS).unlink()  # nothing resumes a file whose metadata is being changed
-                _reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
+                reach_disk(partial / _STORE, partial)  # a power cut leaves no `complete` before the data
                 mark_complete(partial / _STORE)
-                _reach_disk(partial / _STORE)
+                reach_disk(partial / _STORE)
                 (partial / _STORE).replace(path)
-                _reach_disk(path.parent)
+                reach_disk(path.parent)
                 shutil.rmtree(partial, ignore_errors=True)
         except Exception:
             shutil.rmtree(partial, ignore_errors=True)
@@ -198,7 +198,7 @@ class StoreWriter:
         with _input_errors(self._path):
             self._seal()
             if not _boot():
-                _reach_disk(*self._partial.iterdir(), self._partial)
+                reach_disk(*self._partial.iterdir(), self._partial)
             _record(self._partial, self._plan, done)
         self.done = done
 
@@ -318,7 +318,7 @@ def _boot() -> str:
     return path.read_text().strip() if path.exists() else ""
 
 
-def _reach_disk(*paths: Path) -> None:
+def reach_disk(*paths: Path) -> None:
     """Wait until the contents of files, and the names in folders, are on the disk."""
     for path in paths:
         file = os.open(path, os.O_RDONLY)
