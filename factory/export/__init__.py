@@ -11,7 +11,6 @@ from typing import Any
 from factory.export.atomic import whole_directory
 from factory.export.manifest_writer import ExportSummary as ExportSummary
 from factory.export.manifest_writer import ManifestWriter
-from factory.export.planning import ExportSource as ExportSource
 from factory.export.planning import layer_vectors
 from factory.export.planning import plan_export as plan_export
 from factory.export.write import write_new, write_plan
@@ -19,6 +18,7 @@ from factory.fileplan import ExportOptions as ExportOptions
 from factory.manifest import MANIFEST as MANIFEST
 from factory.manifest import first_unlisted, is_export
 from factory.spec import ComparisonError, InputError, Progress
+from factory.store import LayerStore as ExportSource
 from factory.store import opened
 
 MOST_WORKERS = 8

@@ -18,12 +18,12 @@ from typing import IO, Any
 
 import factory
 from factory.dataflow import ROLES, LayerVectors
-from factory.export.planning import ExportSource
 from factory.export.write import WrittenGroup, WrittenSet
 from factory.fileplan import ExportPlan, FileSet, LayerFiles
 from factory.manifest import SCHEMA
 from factory.memfile import FORMATS, Layout
 from factory.memfile.named import BIT
+from factory.store import LayerStore
 from factory.tables import html_table
 
 _PIECE = 1 << 20
@@ -55,7 +55,7 @@ class ManifestWriter:
     The text of the groups goes to `spool`, because there can be more files than memory holds the names of.
     """
 
-    source: ExportSource
+    source: LayerStore
     plan: ExportPlan
     vectors: Mapping[str, LayerVectors]
     spool: IO[bytes]
@@ -118,7 +118,7 @@ def _listing(written: WrittenSet) -> bytes:
     return "".join(f"{file.sha256}  {folder}{file.name}\n" for file in written.written).encode()
 
 
-def _head(source: ExportSource, plan: ExportPlan) -> dict[str, Any]:
+def _head(source: LayerStore, plan: ExportPlan) -> dict[str, Any]:
     profile, array = plan.profile, plan.array
     fields = {name: field.to_record() for name, field in profile.fields.items()}
     read = {f"{name}_{key}": value for name, record in fields.items() for key, value in record.items()}

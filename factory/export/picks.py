@@ -11,11 +11,10 @@ from factory.coverage import PickedTiles, read_picks
 from factory.coverage.pick import SELECTION
 from factory.export import ExportOptions, export
 from factory.export.atomic import whole_directory
-from factory.export.planning import ExportSource
 from factory.fileplan import PE_ACTIVATIONS
 from factory.manifest import is_export
 from factory.spec import InputError, Progress
-from factory.store import opened
+from factory.store import LayerStore, opened
 
 _CHOSEN = ("layers", "images", "flags", "rows", "cols")
 _WHOLE = ("tiles", "kij")
@@ -33,7 +32,7 @@ class PicksSummary:
 
 
 def export_picks(
-    store: ExportSource | str | Path,
+    store: LayerStore | str | Path,
     out_dir: str | Path,
     picks: PickedTiles | str | Path,
     options: ExportOptions | None = None,
@@ -75,7 +74,7 @@ def export_picks(
     return PicksSummary(Path(out_dir), len(done), files, words, tuple(warnings))
 
 
-def _check(source: ExportSource, picks: PickedTiles, options: ExportOptions) -> None:
+def _check(source: LayerStore, picks: PickedTiles, options: ExportOptions) -> None:
     """Raise InputError unless the picks can be of a source."""
     if options.dataflow not in (None, picks.dataflow):
         raise InputError(f"dataflow must be {picks.dataflow}, the selection's, not {options.dataflow}")

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
 from factory.arithmetic.bits import Field
-from factory.dataflow import ROLES, LayerSource, LayerVectors, axes_of
+from factory.dataflow import ROLES, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
 from factory.export.flags import with_flags
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
 from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
-from factory.spec import GIVEN, ConvLayer, InputError, LayerSet, Network, SystolicArray
+from factory.spec import GIVEN, ConvLayer, InputError, Network
+from factory.store import LayerStore
 
 _LONGEST_NAME = 30
 
 
-@runtime_checkable
-class ExportSource(Protocol):
-    """The layers and images of one network on one array; `factory.store.Store` is one.
-
-    `images.source_index` int64 `(image,)` are the images' places in their own source.
-    """
-
-    path: Path
-    network: LayerSet
-    array: SystolicArray
-    layers: Mapping[str, Any]
-    images: Any
-
-    @property
-    def image_count(self) -> int:
-        """Number of images."""
-
-    @property
-    def image_source(self) -> str:
-        """Name of what the images were taken from."""
-
-    @property
-    def weights_sha256(self) -> str:
-        """The sha256 (hex) of the contents of the weights."""
-
-    def layer(self, name: str) -> LayerSource:
-        """Return the layer called `name`; raise InputError where there is none."""
-
-
-def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
+def plan_export(source: LayerStore, options: ExportOptions) -> ExportPlan:
     """Return the plan of an export; raise InputError where the options do not fit the source."""
     specs = _chosen_layers(source, options)
     images = parse_indices(options.image_places, source.image_count, "image")
@@ -81,14 +51,14 @@ def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
     )
 
 
-def _chosen_layers(source: ExportSource, options: ExportOptions) -> tuple[ConvLayer, ...]:
+def _chosen_layers(source: LayerStore, options: ExportOptions) -> tuple[ConvLayer, ...]:
     """Return the selected layers, in the network's order; `all` is every layer of the source."""
     chosen = source.network.select(options.layer_names, source.layers, f"{source.path}: ")
     return tuple(source.layer(spec.name).spec for spec in chosen)
 
 
 def _plan_layer(
-    source: ExportSource,
+    source: LayerStore,
     spec: ConvLayer,
     options: ExportOptions,
     profile: Profile,
@@ -152,7 +122,7 @@ def _long_names(layers: list[LayerFiles], images: tuple[int, ...]) -> list[str]:
     ]
 
 
-def _is_tiled(plan: ExportPlan, source: ExportSource, layer: str) -> bool:
+def _is_tiled(plan: ExportPlan, source: LayerStore, layer: str) -> bool:
     """Return whether a source's own tiles of a layer are the very tiles that the plan's array takes."""
     same = (plan.array.rows, plan.array.cols) == (source.array.rows, source.array.cols)
     operands = [role for role in ROLES.values() if role.operand is not None]
@@ -160,7 +130,7 @@ def _is_tiled(plan: ExportPlan, source: ExportSource, layer: str) -> bool:
     return same and all(axes) and source.layer(layer).weight_tile is not None
 
 
-def layer_vectors(plan: ExportPlan, source: ExportSource) -> dict[str, LayerVectors]:
+def layer_vectors(plan: ExportPlan, source: LayerStore) -> dict[str, LayerVectors]:
     """Return each layer's vectors, of which nothing is read or computed before it is asked for."""
     return {
         layer.name: LayerVectors(

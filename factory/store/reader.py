@@ -107,7 +107,10 @@ class StoredLayer:
 
 @runtime_checkable
 class LayerStore(Protocol):
-    """What is read as a store is: one, or a dataset of several."""
+    """What is read as a store is: one, or a dataset of several.
+
+    An export asks no more of its `layers` than a `factory.dataflow.LayerSource` has.
+    """
 
     path: Path
     network: LayerSet
