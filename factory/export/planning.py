@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from factory.arithmetic.bits import Field
 from factory.dataflow import ROLES, LayerVectors, axes_of
 from factory.dataflow.vectors import TILE_AXES
-from factory.export.flags import with_flags
 from factory.fileplan import ExportOptions, ExportPlan, LayerFiles, layer_files
 from factory.fileplan.options import parse_indices
 from factory.memfile import Layout, Profile
@@ -23,7 +23,7 @@ def plan_export(source: LayerStore, options: ExportOptions) -> ExportPlan:
     specs = _chosen_layers(source, options)
     images = parse_indices(options.image_places, source.image_count, "image")
     if options.flags is not None:
-        specs, images = with_flags(source, options.flags, specs, images)
+        specs, images = _with_flags(source, options.flags, specs, images)
     profile, warnings = _fitted(options.configured(source.array), specs, options)
     layouts = profile.select(options.included)
     layers = []
@@ -55,6 +55,33 @@ def _chosen_layers(source: LayerStore, options: ExportOptions) -> tuple[ConvLaye
     """Return the selected layers, in the network's order; `all` is every layer of the source."""
     chosen = source.network.select(options.layer_names, source.layers, f"{source.path}: ")
     return tuple(source.layer(spec.name).spec for spec in chosen)
+
+
+def _with_flags(
+    source: LayerStore, flags: str, specs: tuple[ConvLayer, ...], images: tuple[int, ...]
+) -> tuple[tuple[ConvLayer, ...], tuple[int, ...]]:
+    """Return the layers that have one of the flags, and the images that have one, of those that are chosen."""
+    patterns = {name: getattr(layer, "pattern", None) for name, layer in source.layers.items()}
+    of_layers = {name: pattern.flags for name, pattern in patterns.items() if pattern}
+    of_images = {place: pattern.flags for place, pattern in enumerate(getattr(source.images, "patterns", ()))}
+    known = sorted({flag for held in (*of_layers.values(), *of_images.values()) for flag in held})
+    words = [word.strip() for word in flags.split(",") if word.strip()]
+    wrong = [word for word in words if word not in known]
+    if wrong or not words:
+        raise InputError(f"flags must be of {' '.join(known) or 'a synthetic store'}, not {flags}")
+    chosen = _having(words, of_layers, [spec.name for spec in specs])
+    places = _having(words, of_images, images)
+    if not chosen or not places:
+        none = "image" if chosen else "layer"
+        raise InputError(f"flags must select at least one of the chosen {none}s, {flags} selects none")
+    return tuple(spec for spec in specs if spec.name in chosen), tuple(places)
+
+
+def _having(words: list[str], flags: Mapping[Any, tuple[str, ...]], chosen: Sequence[Any]) -> list[Any]:
+    """Return those of `chosen` that have one of the words; all of them where no word is a flag of their kind."""
+    if not any(set(words) & set(held) for held in flags.values()):
+        return list(chosen)
+    return [key for key in chosen if set(words) & set(flags[key])]
 
 
 def _plan_layer(
