@@ -151,7 +151,7 @@ def audit(
         weight = layer.weight[:]
         read = (*bounds, spec.zero_point) if as_is else _read_bounds(*bounds, spec.zero_point, pe)
         sums = _worst_case(spec, array, weight, *read, psum_bits)
-        reachable = Range(int(bounds[0].min()), int(bounds[1].max()))
+        reachable = Range.of(*bounds)
         unfit = int((~pe.fits(np.arange(reachable.low, reachable.high + 1))).sum())
         observed = _observe(layer, pe) if stored and observe else None
         audits.append(LayerAudit(spec.name, psum_bits, pe, reachable, unfit, *sums, observed))

@@ -148,7 +148,7 @@ class _Measure:
         """Return the measure of a stored layer."""
         spec, array, weight = layer.spec, layer.array, layer.weight[...]
         least, most = running_extremes(spec, array, weight, layer.activation_low, layer.activation_high)
-        widths = range(LEAST_WIDTH, Range(int(least.min()), int(most.max())).bits)
+        widths = range(LEAST_WIDTH, Range.of(least, most).bits)
         lanes = split_channels(weight.reshape(*weight.shape[:2], -1), 1, array.rows).transpose(1, 3, 2, 0)
         return cls(spec, array, np.ascontiguousarray(lanes), np.dtype(layer.psum.dtype), widths)
 

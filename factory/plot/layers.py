@@ -144,7 +144,7 @@ def histograms(
             (held.psum[image, it] for image in images for it in range(held.psum.shape[1])),
             (held.accumulator[image] for image in images),
         ),
-        (audited.activation, Range(int(weights.min()), int(weights.max())), audited.psum, audited.accumulator),
+        (audited.activation, Range.of(weights), audited.psum, audited.accumulator),
         strict=True,
     ):
         _histogram(axes, *value_counts(parts, span), span)

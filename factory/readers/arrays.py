@@ -17,6 +17,7 @@ from factory.spec import (
     CodedNetwork,
     ConvLayer,
     InputError,
+    Range,
     by_axis,
     check_layer_name,
     read_toml,
@@ -265,9 +266,7 @@ def _spec(
 
 def code_bits(values: np.ndarray, signed: bool) -> int:
     """Return the bits of the narrowest field that holds the values, 8 at most: what is wider is refused later."""
-    low, high = int(values.min()), int(values.max())
-    bits = max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0) + signed
-    return min(max(bits, 1), _MOST_BITS)
+    return min(max(Range.of(values).bits - 1 + signed, 1), _MOST_BITS)
 
 
 def _padding(

@@ -187,8 +187,8 @@ def _coded_layer(name: str, found: ModuleCodes) -> tuple[CodedLayer, list[str]]:
 
 def _bits(name: str, codes: Codes, signed: bool) -> int:
     """Return the quantizer's bits, or as many as its codes take in two's complement where they are more."""
-    found = Range(int(codes.values.min()), int(codes.values.max()))
-    bits = max(codes.bits, found.bits if signed else found.bits - 1)
+    found = Range.of(codes.values)
+    bits = max(codes.bits, found.bits - 1 + signed)
     if bits > MOST_BITS:
         raise InputError(f"{name} must have at most {MOST_BITS} bits, not {bits}: {found.low}..{found.high}")
     return bits

@@ -26,6 +26,11 @@ class Range:
     low: int
     high: int
 
+    @classmethod
+    def of(cls, *values: Integer[np.ndarray, ...]) -> Range:
+        """Return the narrowest range that holds the values of some arrays, none of which is empty."""
+        return cls(min(int(x.min()) for x in values), max(int(x.max()) for x in values))
+
     @property
     def bits(self) -> int:
         """Bits of the narrowest two's complement field that holds the range."""
@@ -115,4 +120,4 @@ def accumulator_ranges(
 def accumulator_range(spec: ConvLayer, weight: Weights, low: Codes, high: Codes, border: int | None = None) -> Range:
     """Return the exact range of the accumulators of all output channels, as `accumulator_ranges` takes it."""
     least, most = accumulator_ranges(spec, weight, low, high, border)
-    return Range(int(least.min()), int(most.max()))
+    return Range.of(least, most)

@@ -16,7 +16,7 @@ from factory.readers.onnx.formula import batch_norm, evaluate, step
 from factory.readers.onnx.graph import Node
 from factory.readers.onnx.layers import Capture
 from factory.readers.onnx.moves import by_reference
-from factory.spec import InputError
+from factory.spec import InputError, Range
 
 Real = Float32[np.ndarray, "*shape"]
 _ERF = np.vectorize(math.erf, otypes=[np.float64])
@@ -107,9 +107,9 @@ def clip(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, 
     x, bounds = real(values[0]), [*values[1:], None, None]
     if str(x.dtype) in ("int8", "uint8") and bounds[0] is not None and bounds[1] is not None:
         low, high = int(real(bounds[0]).item()), int(real(bounds[1]).item())
-        bits = max(high.bit_length(), (-1 - low).bit_length() if low < 0 else 0) + (x.dtype.kind == "i")
-        clipped = np.clip(x, low, high)
-        return (Codes(clipped, None, np.zeros((), np.int64), max(bits, 1), x.dtype.kind == "i", "integers"),)
+        clipped, signed = np.clip(x, low, high), x.dtype.kind == "i"
+        bits = max(Range(low, high).bits - 1 + signed, 1)
+        return (Codes(clipped, None, np.zeros((), np.int64), bits, signed, "integers"),)
     for bound, name, limit in ((bounds[0], "min", np.maximum), (bounds[1], "max", np.minimum)):
         given = node.attribute(name, None) if bound is None else real(bound)
         x = x if given is None else limit(x, np.asarray(given, x.dtype))
