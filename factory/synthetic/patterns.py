@@ -160,32 +160,36 @@ MAPS: Mapping[str, tuple[str, str, MapCodes]] = MappingProxyType({
 
 def row_weights(array: SystolicArray) -> Iterator[tuple[Pattern, WeightCodes]]:
     """Yield the weights of one row alone, for each row."""
-    for row in range(array.rows):
-        note = (
-            f"a weight that is loaded into another row than {row}, or moves on from it: outputs follow other channels"
-        )
-        yield Pattern(f"row-{row}", ("one-hot", "row"), note), partial(_of_row, row)
+    note = "a weight that is loaded into another row than {}, or moves on from it: outputs follow other channels"
+    return _one_hot("row", array.rows, note)
 
 
 def col_weights(array: SystolicArray) -> Iterator[tuple[Pattern, WeightCodes]]:
     """Yield the weights of one column alone, for each column."""
-    for col in range(array.cols):
-        note = f"a weight that is loaded into another column than {col}: other output channels are not 0"
-        yield Pattern(f"col-{col}", ("one-hot", "col"), note), partial(_of_col, col)
+    note = "a weight that is loaded into another column than {}: other output channels are not 0"
+    return _one_hot("col", array.cols, note)
 
 
 def kij_weights(spec: ConvLayer) -> Iterator[tuple[Pattern, WeightCodes]]:
     """Yield the weights of one kernel position alone, for each."""
-    for kij in range(spec.kij_count):
-        note = f"kernel position {kij} taken for another, added twice or left out: the map is shifted, doubled or 0"
-        yield Pattern(f"kij-{kij}", ("one-hot", "kij"), note), partial(_of_kij, kij)
+    note = "kernel position {} taken for another, added twice or left out: the map is shifted, doubled or 0"
+    return _one_hot("kij", spec.kij_count, note)
 
 
 def row_maps(array: SystolicArray) -> Iterator[tuple[Pattern, MapCodes]]:
     """Yield the activations of one row alone, for each row."""
-    for row in range(array.rows):
-        note = f"an activation that enters another row than {row}, or a clock late: outputs follow other weights"
-        yield Pattern(f"row-{row}", ("one-hot", "row"), note), partial(_of_row, row)
+    note = "an activation that enters another row than {}, or a clock late: outputs follow other weights"
+    return _one_hot("row", array.rows, note)
+
+
+def _one_hot(axis: str, count: int, note: str) -> Iterator[tuple[Pattern, Callable]]:
+    """Yield the codes of one place alone on an axis of places, for each; its number fills the braces of the note."""
+    for place in range(count):
+        yield Pattern(f"{axis}-{place}", ("one-hot", axis), note.format(place)), partial(_only_at, axis, place)
+
+
+def _only_at(axis: str, place: int, at: WeightPlaces | MapPlaces) -> np.ndarray:
+    return at.only(getattr(at, axis) == place)
 
 
 def border_maps(spec: ConvLayer, array: SystolicArray) -> Iterator[tuple[Pattern, MapCodes]]:
@@ -239,18 +243,6 @@ def _magnitudes(at: MapPlaces) -> np.ndarray:
 
 def _blinking(at: MapPlaces) -> np.ndarray:
     return np.where((at.ic == 0) & (at.pixel % 2 == 1), np.sign(at.peak), 0)
-
-
-def _of_row(row: int, at: WeightPlaces | MapPlaces) -> np.ndarray:
-    return at.only(at.row == row)
-
-
-def _of_col(col: int, at: WeightPlaces) -> np.ndarray:
-    return at.only(at.col == col)
-
-
-def _of_kij(kij: int, at: WeightPlaces) -> np.ndarray:
-    return at.only(at.kij == kij)
 
 
 def _at_border(number: int, at: MapPlaces) -> np.ndarray:
