@@ -56,7 +56,6 @@ def capture(
     from factory.fileplan import ExportOptions
     from factory.readers.arrays import LayerDescription
     from factory.spec import InputError
-    from factory.tables import bytes_text
 
     single = LayerDescription(weight=weight, activation=activation, output=expected, weight_axes=weight_axes)
     given = single if single != LayerDescription() else None
@@ -80,4 +79,4 @@ def capture(
             progress=progress,
             say=print,
         )
-    print(f"{path}  {bytes_text(path.stat().st_size)}")
+    options.print_written(path)

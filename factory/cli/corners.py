@@ -64,7 +64,6 @@ def corners(
     """Write a store of corner cases, or of seeded random codes: weight patterns times activation patterns."""
     from factory.build.synthetic import corners
     from factory.synthetic import Draw
-    from factory.tables import bytes_text
 
     drawn = {"count": count, "density": density, "like": None if like is None else _layer_of(like)}
     drawn = {name: value for name, value in drawn.items() if value is not None}
@@ -94,7 +93,7 @@ def corners(
             signed=signed,
             **sides,
         )
-    print(f"{path}  {bytes_text(path.stat().st_size)}")
+    options.print_written(path)
 
 
 def _check_alone(given: Mapping[str, object]) -> None:

@@ -67,6 +67,13 @@ Dut = Annotated[
     list[Path] | None,
     typer.Option("--dut", metavar="FILE", help="Your device under test; default: the reference array."),
 ]
+Overflow = Annotated[
+    str,
+    typer.Option(
+        "--overflow", metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit."
+    ),
+]
+Stall = Annotated[int | None, typer.Option("--stall", metavar="SEED", help="Stall every handshake at random.")]
 Rows = Annotated[int, typer.Option("--rows", help="Rows of the array: input channels of a tile.")]
 Cols = Annotated[int, typer.Option("--cols", help="Columns of the array: output channels of a tile.")]
 
@@ -118,6 +125,13 @@ def training_meter() -> Iterator[Callable[[object], None]]:
                 bar(record.step, record.steps, f"{text} {record.images_per_second:.0f} images/s, {left} left in all")
 
         yield report
+
+
+def print_written(path: Path) -> None:
+    """Print which file was written, and how large it is."""
+    from factory.tables import bytes_text
+
+    print(f"{path}  {bytes_text(path.stat().st_size)}")
 
 
 def open_source(path: Path | None) -> Store | TrainedNetwork:

@@ -61,10 +61,8 @@ def simulate(
     include: Annotated[str, typer.Option(help="What is written and compared.")] = "activation,weight,out",
     pe_activation: options.PeActivation = None,
     psum_bits: options.SourcePsumBits = None,
-    overflow: Annotated[
-        str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
-    ] = "wrap",
-    stall: Annotated[int | None, typer.Option(metavar="SEED", help="Stall every handshake at random.")] = None,
+    overflow: options.Overflow = "wrap",
+    stall: options.Stall = None,
     batch: Annotated[int, typer.Option(help="Images of a layer that one process simulates.")] = 8,
     limit: Annotated[float, typer.Option(help="Seconds after which a simulation is ended.")] = 3600,
     failed: Annotated[

@@ -40,9 +40,8 @@ def report(
     """Write one HTML page to look at: the network, layers, tiles, streams, memory words, mismatches, results."""
     from factory.report import ReportOptions
     from factory.report import report as write
-    from factory.tables import bytes_text
 
     chosen = ReportOptions(layers, images, tuple(dump or ()), split)
     with options.progress_bar() as progress:
         path = write(sources, output, chosen, progress)
-    print(f"{path}  {bytes_text(path.stat().st_size)}")
+    options.print_written(path)

@@ -37,12 +37,11 @@ def build(
     force: options.Force = False,
 ) -> None:
     """Compute codes, psums and accumulators of images, and write them to an HDF5 store."""
-    from factory.build import build, default_store
-    from factory.tables import bytes_text
+    from factory.build import build
 
     with options.progress_bar() as progress:
         path = build(
-            output or default_store(),
+            output,
             weights=weights,
             images=images,
             split=split,
@@ -54,7 +53,7 @@ def build(
             force=force,
             progress=progress,
         )
-    print(f"{path}  {bytes_text(path.stat().st_size)}")
+    options.print_written(path)
 
 
 def show(

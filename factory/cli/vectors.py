@@ -75,9 +75,7 @@ def export(
     rows: Annotated[int | None, typer.Option(help="Rows of the array; default: the store's.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the array; default: the store's.")] = None,
     psum_bits: options.SourcePsumBits = None,
-    overflow: Annotated[
-        str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
-    ] = "wrap",
+    overflow: options.Overflow = "wrap",
     relu: Annotated[
         bool | None, typer.Option("--relu/--no-relu", help="ReLU on the outputs.", show_default="relu")
     ] = None,
@@ -188,7 +186,7 @@ def simulate(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="An export made with --testbench.")],
     simulator: options.Simulator = None,
     dut: options.Dut = None,
-    stall: Annotated[int | None, typer.Option(metavar="SEED", help="Stall every handshake at random.")] = None,
+    stall: options.Stall = None,
     dump: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write what the device gives, for `factory diagnose`.")
     ] = None,
