@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from factory.audit import LayerAudit
-from factory.coverage import POINTS, Activity, Coverage, PickedTiles
+from factory.coverage import POINTS, Activity, Coverage, PickedTiles, PointCoverage
 from factory.dataflow import DATAFLOWS, EDGES, EdgeSchedule, LayerMapping, LayerVectors, operand_fields
 from factory.dataflow.edges import edge_toggles, edge_traffic
 from factory.lower import lower
@@ -206,18 +206,27 @@ def coverage_table(coverage: Coverage, width: int = 0) -> str:
     for name, point in total.points.items():
         counts = point.counts
         numbers = (counts.bins, counts.hit, counts.unreachable, counts.missing)
-        meaning = POINTS[name].meaning if name in POINTS else ""
-        rows.append((name, *numbers, f"{math.floor(1000 * counts.share) / 10:.1f} %", meaning))
+        rows.append((name, *numbers, f"{math.floor(1000 * counts.share) / 10:.1f} %", meaning_of(name)))
         lines += [f"unreachable: {name}: {bins.sum()}: {reason}" for reason, bins in point.reasons.items()]
         if counts.missing:
-            first = list(islice(point.labels(point.missing), _FIRST_BINS))
-            shown = "; ".join(" ".join(f"{axis} {label}" for axis, label in bin.items()) for bin in first)
-            lines.append(f"missing: {name}: {shown}{'; ...' if counts.missing > len(first) else ''}")
+            lines.append(f"missing: {name}: {first_missing(point, _FIRST_BINS, '...')}")
     array = coverage.array
     on = f"{coverage.source}: {coverage.dataflow} on {array.rows} x {array.cols}, adders of {array.psum_bits} bits, "
     of = f"layers: {len(coverage.layers)}, images: {total.images}"
     groups = (("point",), ("bins", "hit", "unreachable", "missing", "of reachable"), ("what",))
     return "\n".join([on + of, table(groups, rows, width), *(wrapped(line, width) for line in lines)])
+
+
+def meaning_of(point: str) -> str:
+    """Return what a cover point counts; nothing for one of another version's."""
+    return POINTS[point].meaning if point in POINTS else ""
+
+
+def first_missing(point: PointCoverage, most: int, more: str) -> str:
+    """Return the first bins that are missing as text, which ends with `more` where there are others."""
+    first = list(islice(point.labels(point.missing), most))
+    shown = [" ".join(f"{axis} {label}" for axis, label in bin.items()) for bin in first]
+    return "; ".join([*shown, more] if point.counts.missing > len(first) else shown)
 
 
 def selection_table(selection: PickedTiles, width: int = 0) -> str:

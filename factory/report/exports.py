@@ -12,7 +12,7 @@ from factory.diagnose.golden import groups
 from factory.fileplan import ExportPlan, read_plan
 from factory.manifest import open_manifest
 from factory.plot.files import word_figure
-from factory.report.page import Pictures, Section, facts
+from factory.report.page import Pictures, Section, card, facts
 from factory.spec import Progress
 from factory.tables import bytes_text, html_table
 
@@ -44,7 +44,7 @@ def export_sections(
     shown = rows[:_MOST_ROWS]
     rest = f'<p class="faint">and {len(rows) - len(shown)} more</p>' if len(rows) > len(shown) else ""
     sections = [
-        Section("files", "Files", f'{cards}{warned}<div class="card wide">{html_table(headings, shown)}</div>{rest}'),
+        Section("files", "Files", f"{cards}{warned}{card(html_table(headings, shown), 'wide')}{rest}"),
         Section("words", "Memory words", _words(directory, plan, pictures)),
     ]
     if dumps:
@@ -62,7 +62,7 @@ def _words(directory: Path, plan: ExportPlan, pictures: Pictures) -> str:
             continue
         seen.add(name)
         drawn = pictures.html(word_figure(group), f"word-{name}", f"bits of a word of {name}, by lane")
-        cards.append(f'<div class="card"><h3>{escape(name)}</h3>{drawn}</div>')
+        cards.append(card(f"<h3>{escape(name)}</h3>{drawn}"))
     text = "Bits of the first words of each kind of file, the most significant at the left, coloured by lane."
     return f'<p class="faint">{text}</p>' + "\n".join(cards)
 
@@ -74,7 +74,7 @@ def _mismatch(found: Diagnosis, pictures: Pictures) -> str:
         for x in found.compared
     ]  # fmt: skip
     counted = html_table(("where", "role", "words", "equal", "wrong", "undefined", "missing"), rows)
-    parts = [f'<div class="card wide">{counted}</div>']
+    parts = [card(counted, "wide")]
     if found.case is None:
         return "<p>Every word is right.</p>" + parts[0]
     parts.insert(0, f"<p><b>{_verdict(found)}</b></p>")
@@ -84,9 +84,7 @@ def _mismatch(found: Diagnosis, pictures: Pictures) -> str:
             f'<p>First: {escape(str(first.address))}: <b>{first.address.role} must be {first.must}, not {have}</b><br>'
             f"<code>{escape(first.path)}</code>, line {first.line}, bits {first.high} to {first.low}</p>"
         ))  # fmt: skip
-    parts.append(
-        f'<div class="card">{pictures.html(plot.mismatches(found), "mismatch", "which values are wrong")}</div>'
-    )
+    parts.append(card(pictures.html(plot.mismatches(found), "mismatch", "which values are wrong")))
     if found.causes:
         causes = "".join(
             f"<li><b>{escape(x.name)}</b><br>explains {x.explained:,} of {x.wrong:,} values<br>"

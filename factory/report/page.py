@@ -49,9 +49,14 @@ def facts(values: Mapping[str, object]) -> str:
     return f'<dl class="facts">{"".join(cards)}</dl>'
 
 
+def card(html: str, kind: str = "") -> str:
+    """Return a part of a section on a card; `kind` is a class beside, such as `wide`."""
+    return f'<div class="{f"card {kind}".strip()}">{html}</div>'
+
+
 def provenance_table(origins: Iterable[tuple[str, str]]) -> str:
     """Return where all of a page comes from as a table."""
-    return f'<div class="card wide">{html_table(("what", "value"), origins)}</div>'
+    return card(html_table(("what", "value"), origins), "wide")
 
 
 def page(title: str, lead: str, sections: Iterable[Section], absent: Iterable[str], data: Mapping[str, Any]) -> str:

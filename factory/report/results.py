@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
-from itertools import islice
 from pathlib import Path
 
 from factory import plot
-from factory.coverage import POINTS, Coverage, read_coverage, read_picks
+from factory.coverage import Coverage, read_coverage, read_picks
 from factory.dataset.outcomes import RESULTS, Results, load_results
-from factory.report.page import Pictures, Section, facts
+from factory.report.page import Pictures, Section, card, facts
+from factory.summary import first_missing, meaning_of
 from factory.tables import html_table
 
 _MOST_CASES = 50
@@ -28,38 +28,32 @@ def coverage_section(path: Path, pictures: Pictures) -> Section:
         "images": f"{total.images:,}",
         "array": f"{found.dataflow}, {array.rows} × {array.cols}, adders of {array.psum_bits} bits",
     })  # fmt: skip
-    parts = [cards, _card(pictures.html(plot.coverage(found), "coverage", "bins of each cover point that were hit"))]
+    parts = [cards, card(pictures.html(plot.coverage(found), "coverage", "bins of each cover point that were hit"))]
     if "pair" in total.points:
-        parts.append(_card(pictures.html(plot.pairs(found), "pairs", "pairs that each processing element multiplied")))
+        parts.append(card(pictures.html(plot.pairs(found), "pairs", "pairs that each processing element multiplied")))
     return Section("coverage", "Coverage", "\n".join([*parts, _bins(found)]))
-
-
-def _card(html: str) -> str:
-    return f'<div class="card">{html}</div>'
 
 
 def _bins(found: Coverage) -> str:
     """Return what is missing of each point, and why the rest cannot be hit."""
-    rows = []
-    for name, point in found.total.points.items():
-        first = list(islice(point.labels(point.missing), _FIRST_BINS))
-        missing = "; ".join(" ".join(f"{axis} {label}" for axis, label in bin.items()) for bin in first)
-        more = "; …" if point.counts.missing > len(first) else ""
-        reasons = "; ".join(f"{bins.sum():,}: {reason}" for reason, bins in point.reasons.items())
-        rows.append((name, POINTS[name].meaning if name in POINTS else "", missing + more, reasons))
-    return f'<div class="card wide text">{html_table(("point", "what", "missing", "unreachable"), rows)}</div>'
+    rows = [
+        (name, meaning_of(name), first_missing(point, _FIRST_BINS, "…"),
+         "; ".join(f"{bins.sum():,}: {reason}" for reason, bins in point.reasons.items()))
+        for name, point in found.total.points.items()
+    ]  # fmt: skip
+    return card(html_table(("point", "what", "missing", "unreachable"), rows), "wide text")
 
 
 def selection_section(path: Path, pictures: Pictures) -> Section:
     """Return what a page shows of tiles that `factory coverage --pick --selection` wrote."""
     picked = read_picks(path)
-    curve = _card(pictures.html(plot.selection_curve(picked), "selection", "coverage after each picked tile"))
+    curve = card(pictures.html(plot.selection_curve(picked), "selection", "coverage after each picked tile"))
     rows = [
         (pick.layer, pick.image, " ".join(f"{axis} {label}" for axis, label in pick.tiles.items()), cost, pick.new)
         for pick, (cost, _) in zip(picked.picks, picked.curve, strict=True)
     ]
     table = html_table(("layer", "image", "tile", picked.cost, "new bins"), rows[:_MOST_CASES])
-    return Section("selection", "Selection", f'{curve}<div class="card wide">{table}</div>')
+    return Section("selection", "Selection", f"{curve}{card(table, 'wide')}")
 
 
 def has_schema(start: str) -> Callable[[Path], bool]:
@@ -82,7 +76,7 @@ def regression_section(folder: Path, pictures: Pictures) -> Section:
     counts = {state: f"{count:,}" for state, count in results.counts.items()}
     cards = facts({"cases": f"{len(results.cases):,}", **counts, "words compared": f"{words:,}"})
     board = pictures.html(plot.board(states_of(results)), "board", "cases by layer and images, and how each ended")
-    return Section("regression", "Regression", f'{cards}<div class="card">{board}</div>{_failures(results)}')
+    return Section("regression", "Regression", f"{cards}{card(board)}{_failures(results)}")
 
 
 def states_of(results: Results) -> list[tuple[str, str, str]]:
@@ -94,9 +88,7 @@ def _failures(results: Results) -> str:
     if not results.failed:
         return "<p>Every case passed.</p>"
     rows = [(bucket.cases, bucket.name, bucket.cause or "unknown", bucket.first) for bucket in results.buckets]
-    parts = [
-        f'<div class="card wide">{html_table(("cases", "what they have in common", "cause", "first"), rows)}</div>'
-    ]
+    parts = [card(html_table(("cases", "what they have in common", "cause", "first"), rows), "wide")]
     for case in results.failed[:_MOST_CASES]:
         parts.append(
             f"<details><summary>{escape(case.name)}: {escape(case.state)}</summary><p>{escape(case.first)}<br>"

@@ -8,7 +8,7 @@ from html import escape
 import factory
 from factory import plot
 from factory.audit import LayerAudit, audit
-from factory.report.page import Pictures, Section, facts
+from factory.report.page import Pictures, Section, card, facts
 from factory.spec import Progress
 from factory.store import LayerStore, Store
 from factory.summary import kernel_text, summarize
@@ -27,7 +27,7 @@ def store_sections(
     network = pictures.html(
         plot.network(store.network, store.array), "network", f"graph of the layers of {store.network.name}"
     )
-    tables = f'<div class="card">{network}</div><div class="card wide">{_layer_table(store)}</div>'
+    tables = card(network) + card(_layer_table(store), "wide")
     return [
         Section("network", "Network", _store_facts(store) + tables),
         Section("layers", "Layers", _layers(store, layers, images, audits, pictures, progress)),
@@ -106,7 +106,7 @@ def _edges(store: LayerStore, layers: Sequence[str], image: int, pictures: Pictu
         f"What crosses the array's edges in one weight-stationary pass of {name}, image {image}: the first tiles, the "
         "middle kernel position. An empty cell is a cycle in which nothing is valid."
     )
-    return f'<p class="faint">{escape(text)}</p><div class="card">{drawn}</div>'
+    return f'<p class="faint">{escape(text)}</p>{card(drawn)}'
 
 
 def _layer_text(store: LayerStore, name: str) -> str:
