@@ -9,6 +9,7 @@ import numpy as np
 
 from factory.coverage import Coverage, PickedTiles, PointCoverage
 from factory.plot.style import BLUE, EDGE, FAINT, GREEN, GREY, INK, ORANGE, PAPER, RED, drawn, new_figure
+from factory.simulate import PASS
 from factory.spec import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PARTS = {"hit": BLUE, "unreachable": GREY, "missing": RED}
-PASS, NOT_RUN = "pass", "not run"
 
 
 @drawn
@@ -144,7 +144,7 @@ def board(states: Sequence[tuple[str, str, str]]) -> Figure:
 def _cell(axes: Axes, x: int, y: int, state: str) -> None:
     from matplotlib.patches import Rectangle
 
-    colour = {PASS: GREEN, NOT_RUN: EDGE}.get(state, RED)
+    colour = GREEN if state == PASS else RED
     axes.add_patch(Rectangle((x + 0.04, y + 0.08), 0.92, 0.84, facecolor=colour, edgecolor=PAPER, linewidth=0))
     if state != PASS:
         axes.text(x + 0.5, y + 0.5, state[:1].upper(), ha="center", va="center", color=PAPER, weight="bold")
