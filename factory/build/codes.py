@@ -35,7 +35,6 @@ def store_codes(
     compression: str | None = None,
     keep: str = "psums",
     force: bool = False,
-    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Compute the psums and accumulators of coded layers, and write all to a store; return its path.
@@ -73,7 +72,7 @@ def store_codes(
             for integer, layer in zip(integers, network.layers, strict=True)
         ]
         layers = [(prepare_tiled(layer.tiled), given) for layer, given in zip(planned, codes, strict=True)]
-        fill_store(writer, plan, CodeBatches(layers), batch, progress)
+        fill_store(writer, plan, CodeBatches(layers), None, progress)
     return path
 
 

@@ -89,11 +89,11 @@ def drawn(draw: Callable[Given, Made]) -> Callable[Given, Made]:
     return in_style
 
 
-def new_figure(height: float, width: float = WIDTH) -> Figure:
-    """Return an empty figure, in inches, that no window shows, but a notebook, with or without pyplot."""
+def new_figure(height: float) -> Figure:
+    """Return an empty figure, `height` inches high, that no window shows, but a notebook, with or without pyplot."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(WIDTH, height))
     figure._repr_png_ = lambda: png_bytes(figure, "figure")
     return figure
 

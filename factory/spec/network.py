@@ -293,10 +293,7 @@ class SystolicArray:
 
     def __post_init__(self):
         for field in ("rows", "cols"):
-            if getattr(self, field) < 1:
-                raise InputError(f"{field} must be at least 1, not {getattr(self, field)}")
-            if getattr(self, field) > MOST_LANES:
-                raise InputError(f"{field} must be at most {MOST_LANES}, not {getattr(self, field)}")
+            check_range(field, getattr(self, field), 1, MOST_LANES)
         if not 2 <= self.psum_bits <= 32:
             raise InputError(f"psum_bits must be 2 to 32, not {self.psum_bits}")
 
@@ -307,7 +304,3 @@ class SystolicArray:
     def output_tiles(self, channels: int) -> int:
         """Number of `ot` that hold `channels` output channels."""
         return -(-channels // self.cols)
-
-    def pixel_tiles(self, pixels: int) -> int:
-        """Number of `pt` that hold `pixels` output pixels (OS: `rows` pixels a tile)."""
-        return -(-pixels // self.rows)
