@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from factory.fileplan import ExportPlan, FileSet, LayerFiles, read_plan
-from factory.spec import InputError, Progress
-from factory.spec.whole import write_whole
+from factory.spec import InputError, Progress, write_whole
 
 CLOCK_NS = 10
 """Nanoseconds of a cycle; the clock rises in the middle of it."""

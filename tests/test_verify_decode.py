@@ -9,7 +9,8 @@ from factory.arithmetic.bits import Field
 from factory.memfile import FORMATS, Memory, WordFormat, encode
 from factory.memfile.formats import header
 from factory.spec import ComparisonError
-from factory.verify.decode import RADIX, WordRule, check_name, decode
+from factory.verify.decode import check_name, decode
+from factory.verify.rule import RADIX, WordRule
 
 
 def rule(format="bin", header="none", **fields) -> WordRule:

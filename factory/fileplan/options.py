@@ -17,8 +17,6 @@ from factory.spec import ConvLayer, InputError, SystolicArray, parse_ranges
 FILES = ("tile", "layer")
 PE_ACTIVATIONS = ("unsigned", "signed")
 _INCLUDE = "activation,weight,out"
-
-
 DEFAULT_PROFILE = "notebook"
 
 
@@ -82,7 +80,6 @@ class ExportOptions:
                 f"address_base must be given with include {stated[0]}, not with {','.join(self.included)}",
                 options=("address_base", "include"),
             )
-
         crossing = [role.include for role in ROLES.values() if role.edge]
         for name, known in (("content", ("value", "address")), ("skew", SKEWS)):
             if getattr(self, name) not in (None, *known):

@@ -188,9 +188,8 @@ class LayerCodes:
             from factory.engine import selected_psums
 
             def codes(first: int, stop: int) -> np.ndarray:
-                own = images[
-                    first:stop
-                ]  # one read for each run: of small maps a read an image took longer than all else
+                # one read for each run: of small maps a read an image took longer than all else
+                own = images[first:stop]
                 runs = np.split(own, np.flatnonzero(np.diff(own) > 1) + 1)
                 return np.concatenate([self.activation[run[0] : run[-1] + 1] for run in runs])
 

@@ -14,9 +14,7 @@ from jaxtyping import Int64, Integer, UInt8
 from factory.spec import ComparisonError
 from factory.verify.lines import check_line, first_lines, read_numbers
 from factory.verify.named import NamedAxes
-from factory.verify.rule import RADIX as RADIX
-from factory.verify.rule import TWOS_COMPLEMENT as TWOS_COMPLEMENT
-from factory.verify.rule import WordRule as WordRule
+from factory.verify.rule import RADIX, WordRule
 
 MOST_ALIGNED = 1 << 16
 PADDING = -1

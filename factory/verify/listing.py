@@ -17,9 +17,9 @@ from jaxtyping import Integer
 from factory.manifest import MANIFEST, SCHEMA, Manifest
 from factory.spec import ComparisonError, Progress
 from factory.verify.dataflows import ROLE_RULES, RoleRule
-from factory.verify.decode import RADIX, TWOS_COMPLEMENT, LayoutRecord, WordRule, decode
+from factory.verify.decode import LayoutRecord, decode
 from factory.verify.named import BIT, needed_axes
-from factory.verify.rule import ADDRESSES
+from factory.verify.rule import ADDRESSES, RADIX, TWOS_COMPLEMENT, WordRule
 
 MOST_LANE_BITS = 32
 

@@ -16,8 +16,8 @@ from factory.spec import ComparisonError, ConvLayer, InputError, SystolicArray
 from factory.store import StoredLayer
 from factory.verify import reference
 from factory.verify.dataflows import DATAFLOW_RULES, ROLE_RULES, CodeField, DataflowRule, RoleRule, Values
-from factory.verify.decode import TWOS_COMPLEMENT
 from factory.verify.named import NamedAxes
+from factory.verify.rule import TWOS_COMPLEMENT
 
 EXACT_BITS = 62
 """Bits of adders that hold every sum."""
