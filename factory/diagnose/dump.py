@@ -222,11 +222,34 @@ def _is_decimal(grid: UInt8[np.ndarray, "token digit"], kind: _Kind, memory: Mem
 def _tokens(text: bytes, memory: Memory, radix: int) -> GivenWords:
     body = _COMMENTS.sub(b" ", text).replace(b"_", b"")
     tokens = body.split()
-    ats = [at for at, token in enumerate(tokens) if token.startswith(b"@")]
     digits = np.array([token for token in tokens if not token.startswith(b"@")], dtype="S")
     if not digits.size:
         return nothing_given(memory)
-    positions = np.arange(len(digits))
+    positions = _positions(tokens, text, memory)
+    if not body[-1:].isspace() and _is_cut(digits, memory):
+        digits, positions = digits[:-1], positions[:-1]
+    prefixed = bool(np.char.startswith(np.char.lower(digits), b"0x").all())
+    if prefixed:
+        digits = np.char.replace(np.char.lower(digits), b"0x", b"")
+    bitwise = _bitwise(digits, prefixed, memory, radix)
+    if bitwise is None:
+        values = _decimals(digits, text)
+        if radix != 10 and any(re.match(rb"[+-]?0\d", token) for token in digits.tolist()):
+            raise InputError(_EITHER)
+    if memory.word.lanes > 1 and (bitwise is None or not bitwise[1].whole):
+        several = next((line for line in body.splitlines() if len(line.split()) > 1 and b"@" not in line), None)
+        if several is not None:
+            place = _place(text, several.split()[0])
+            raise InputError(f"{place}: must be one value of a lane a line, not {_shown(several.strip())}")
+    if bitwise is None:
+        return _fill_lanes(memory, *values, positions)
+    return _fill(memory, _words(*bitwise, memory), positions)
+
+
+def _positions(tokens: list[bytes], text: bytes, memory: Memory) -> Int64[np.ndarray, " word"]:
+    """Return where each word lies: one after the other, from each address among them on."""
+    ats = [at for at, token in enumerate(tokens) if token.startswith(b"@")]
+    positions = np.arange(len(tokens) - len(ats))
     for count, at in enumerate(ats):
         if not re.fullmatch(rb"@[0-9a-fA-F]+", tokens[at]):
             raise InputError(f"{_place(text, tokens[at])}: must be an address such as @1f, not {_shown(tokens[at])}")
@@ -235,35 +258,27 @@ def _tokens(text: bytes, memory: Memory, radix: int) -> GivenWords:
             wrong = f"not {_shown(tokens[at])}"
             raise InputError(f"{_place(text, tokens[at])}: addresses must begin with {memory.base:x}, {wrong}")
         positions[first:] += address - positions[first] if first < len(positions) else 0
-    if not body[-1:].isspace() and _is_cut(digits, memory):
-        digits, positions = digits[:-1], positions[:-1]
-    hexadecimal = bool(np.char.startswith(np.char.lower(digits), b"0x").all())
-    if hexadecimal:
-        digits = np.char.replace(np.char.lower(digits), b"0x", b"")
+    return positions
+
+
+def _bitwise(
+    digits: np.ndarray, prefixed: bool, memory: Memory, radix: int
+) -> tuple[UInt8[np.ndarray, "token digit"], _Kind] | None:
+    """Return tokens of digits that are bits, padded to one width, and what they are; None of decimal numbers."""
     lengths = np.char.str_len(digits)
-    kind = None
-    if hexadecimal or not (lengths.min() < lengths.max() and _all_decimal(digits)):
-        longest = int(lengths.max())
-        lane = memory.word.field.bits
-        wide = next((n for n in (-(-lane // 4), -(-memory.word.width // 4)) if n >= longest), longest)
-        padded = np.char.rjust(digits, wide if hexadecimal or lengths.min() < longest else longest, b"0")
-        grid = np.frombuffer(padded.tobytes(), np.uint8).reshape(len(padded), padded.dtype.itemsize)
-        kind = _kind(grid, memory)
-        if kind is not None and not hexadecimal and _is_decimal(grid, kind, memory, radix):
-            kind = None
-        if hexadecimal and kind is None:
-            raise InputError(f"hex numbers must be at most {-(-memory.word.width // 4)} digits, not {longest}")
-    values = None if kind is not None else _decimals(digits, text)
-    if kind is None and radix != 10 and any(re.match(rb"[+-]?0\d", token) for token in digits.tolist()):
-        raise InputError(_EITHER)
-    if memory.word.lanes > 1 and (kind is None or not kind.whole):
-        several = next((line for line in body.splitlines() if len(line.split()) > 1 and b"@" not in line), None)
-        if several is not None:
-            place = _place(text, several.split()[0])
-            raise InputError(f"{place}: must be one value of a lane a line, not {_shown(several.strip())}")
-    if kind is not None:
-        return _fill(memory, _words(grid, kind, memory), positions)
-    return _fill_lanes(memory, *values, positions)
+    longest, even = int(lengths.max()), lengths.min() == lengths.max()
+    if not (prefixed or even) and _all_decimal(digits):
+        return None
+    widths = (-(-memory.word.field.bits // 4), -(-memory.word.width // 4))
+    width = longest if even and not prefixed else next((n for n in widths if n >= longest), longest)
+    padded = np.char.rjust(digits, width, b"0")
+    grid = np.frombuffer(padded.tobytes(), np.uint8).reshape(len(padded), padded.dtype.itemsize)
+    kind = _kind(grid, memory)
+    if kind is None and prefixed:
+        raise InputError(f"hex numbers must be at most {widths[1]} digits, not {longest}")
+    if kind is None or not prefixed and _is_decimal(grid, kind, memory, radix):
+        return None
+    return grid, kind
 
 
 def _is_cut(tokens: np.ndarray, memory: Memory) -> bool:
