@@ -208,13 +208,7 @@ class OpenDataset:
         }
         return replace(first, **constant | by_image)
 
-    def layer(self, name: str) -> StoredLayer:
-        """Return the layer called `name`; raise InputError that lists the layers there are."""
-        if name not in self.layers:
-            raise InputError(f"{self.path}: layer must be one of {' '.join(self.layers)}, not {name}")
-        return self.layers[name]
-
-    vector = Store.vector
+    layer, vector = Store.layer, Store.vector
 
     def facts(self, layer: str, progress: Progress | None = None) -> TileFacts:
         """Return the facts of every tile of a layer on every image."""
