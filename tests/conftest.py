@@ -51,6 +51,14 @@ def cifar() -> Path:
     return _folder("FACTORY_CIFAR", "CIFAR-10's binary files")
 
 
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory):
+    """Return what reports and figures are of, as `helpers_report.Shown` names it; no test changes it."""
+    from helpers_report import make_shown
+
+    return make_shown(tmp_path_factory.mktemp("shown"))
+
+
 @pytest.fixture(autouse=True)
 def _untyped(request):
     """Leave the checks of shapes and dtypes out of a test that is marked `untyped`: it calls thousands of functions."""

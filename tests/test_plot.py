@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from helpers_report import make_shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
@@ -22,11 +21,6 @@ from factory.plot.streams import crossing
 from factory.plot.style import RED, svg_text
 from factory.spec import InputError, Range, SystolicArray, part1, resnet
 from factory.store import open_store
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    return make_shown(tmp_path_factory.mktemp("shown"))
 
 
 @pytest.fixture(scope="module")

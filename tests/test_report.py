@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_report import make_shown, unchecked
+from helpers_report import unchecked
 
 from factory.arithmetic.labelled import LabelledArray
 from factory.coverage import coverage, pick_from
@@ -28,11 +28,6 @@ from factory.store import open_store
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "image", "path", "use"}
 KINDS = {"i1": "<i1", "u1": "<u1", "i2": "<i2", "i4": "<i4"}
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    return make_shown(tmp_path_factory.mktemp("shown"))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Reports in a real browser: they load without an error, what is chosen is shown, and the pointer tells values."""
 
 import pytest
-from helpers_report import browser_paths, make_shown, unchecked
+from helpers_report import browser_paths, unchecked
 
 from factory.report import report
 from factory.store import open_store
@@ -28,11 +28,6 @@ def browser(tmp_path_factory):
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(paths[1]))
     yield driver
     driver.quit()
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    return make_shown(tmp_path_factory.mktemp("shown"))
 
 
 @pytest.fixture(scope="module")
