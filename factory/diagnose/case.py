@@ -164,10 +164,7 @@ class Case:
         tiling = self.mapping.dataflow.pixel_tiling
         if tiling is None or tiling.outer not in array.axes:
             return array
-        at = array.axes.index(tiling.outer)
-        shape = array.values.shape
-        values = array.values.reshape(*shape[:at], -1, *shape[at + 2 :]).take(range(pixels), axis=at)
-        return LabelledArray(values, (*array.axes[:at], PIXELS, *array.axes[at + 2 :]), array.labels)
+        return array.join(tiling.outer, tiling.inner, PIXELS, pixels)
 
     def from_sums(self, sums: LabelledArray, activate: Callable[[np.ndarray], np.ndarray]) -> Words:
         """Return what the files would hold of other accumulators; `activate` is applied where the words follow it."""
@@ -179,11 +176,9 @@ class Case:
 
 def _cut(array: LabelledArray, kept: Mapping[str, tuple[int, ...]]) -> LabelledArray:
     """Return the labels of some axes that are kept."""
-    values = array.values
     for axis in [axis for axis in array.axes if axis in kept]:
-        at = [array.label(axis).index(label) for label in kept[axis]]
-        values = values.take(at, axis=array.axes.index(axis))
-    return LabelledArray(values, array.axes, {axis: kept.get(axis, labels) for axis, labels in array.labels.items()})
+        array = array.keep(axis, [array.label(axis).index(label) for label in kept[axis]])
+    return array
 
 
 def _picked(whole: Group, part: Group, kept: Mapping[str, tuple[int, ...]], words: np.ndarray) -> np.ndarray:
