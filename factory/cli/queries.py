@@ -40,7 +40,10 @@ def simulate(
     source: Annotated[Path, typer.Argument(metavar="DIR|STORE", help="The folder of a finished dataset, or a store.")],
     split: Annotated[
         str | None,
-        typer.Option(help="Which images, layers and tiles of a dataset.", show_default="smoke; of a store: everything"),
+        typer.Option(
+            help="Which images, layers and tiles of a dataset; `coverage`: the fewest tiles that hit all.",
+            show_default="smoke; of a store: everything",
+        ),
     ] = None,
     simulator: options.Simulator = None,
     dut: options.Dut = None,

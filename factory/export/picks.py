@@ -48,10 +48,7 @@ def export_picks(
     something, for picks of another store, and as `export` does.
     """
     options = options or ExportOptions()
-    given = [name for name in _CHOSEN if getattr(options, name) is not None]
-    given += [name for name in _WHOLE if getattr(options, name) != "all"]
-    if given:
-        raise InputError(f"{given[0]} must not be given with selection, which says it", options=(given[0], "selection"))
+    check_unselective(options, "selection")
     picks = picks if isinstance(picks, PickedTiles) else read_picks(Path(picks))
     with opened(store) as source:
         _check(source, picks, options)
@@ -72,6 +69,14 @@ def export_picks(
     warnings = dict.fromkeys(warning for summary in done for warning in summary.warnings)
     files, words = (sum(getattr(summary, name) for summary in done) for name in ("files", "words"))
     return PicksSummary(Path(out_dir), len(done), files, words, tuple(warnings))
+
+
+def check_unselective(options: ExportOptions, by: str) -> None:
+    """Raise InputError for options that select something, which is said `by` another option."""
+    given = [name for name in _CHOSEN if getattr(options, name) is not None]
+    given += [name for name in _WHOLE if getattr(options, name) != "all"]
+    if given:
+        raise InputError(f"{given[0]} must not be given with {by}, which says it", options=("selection", "split"))
 
 
 def _check(source: LayerStore, picks: PickedTiles, options: ExportOptions) -> None:
