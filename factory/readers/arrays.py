@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 
 from factory.arithmetic.integer import exact_accumulators
 from factory.readers.values import read_named, read_values, whole_numbers
@@ -167,35 +167,42 @@ def _coded_layer(
         _canonical(arrays[array], array, getattr(said, f"{array}_axes"), forms, f"{source}: {name}.{array}")
         for array in _OPERANDS
     )
-    for scale in ("weight_scale", "activation_scale"):
-        value = getattr(said, scale)
-        if value is not None and not value > 0:
-            raise InputError(f"{source}: {name}: {scale} must be more than 0, not {value}")
+    _check_scales(f"{source}: {name}", said)
     if min(weight.size, activation.size) == 0:
         raise InputError(f"{source}: {name}: weight and activation must not be empty")
     if output is not None:
         output = _canonical(output, "output", said.output_axes, forms, f"{source}: {name}.output")
     size = None if output is None else output.shape[-2:]
     spec = _spec(f"{source}: {name}", name, weight, activation, size, is_product, said)
-    bias = arrays.get("bias")
-    if bias is not None:
-        low, high = int(bias.min(initial=0)), int(bias.max(initial=0))
-        if bias.size != spec.out_channels or low < _INT32.min or high > _INT32.max:
-            found = f"{bias.shape} of {low} to {high}"
-            raise InputError(f"{source}: {name}.bias must be {spec.out_channels} numbers of 32 bits, not {found}")
-        bias = bias.reshape(-1).astype(np.int32)
     layer = CodedLayer(
         spec=spec,
         weight=dense(weight, spec.groups).astype(np.int8),
         activation=activation.astype(np.int16),
         origin=f"captured {source}",
-        bias=bias,
+        bias=_bias(arrays.get("bias"), spec.out_channels, f"{source}: {name}.bias"),
         weight_scale=None if said.weight_scale is None else np.array([said.weight_scale], np.float32),
         activation_scale=said.activation_scale,
     )
     if output is not None:
         check_output(layer, output, f"{source}: {name}.output")
     return layer, _note(layer, output is not None)
+
+
+def _check_scales(where: str, said: LayerDescription) -> None:
+    for scale in ("weight_scale", "activation_scale"):
+        value = getattr(said, scale)
+        if value is not None and not value > 0:
+            raise InputError(f"{where}: {scale} must be more than 0, not {value}")
+
+
+def _bias(values: Int64[np.ndarray, ...] | None, channels: int, what: str) -> Int32[np.ndarray, " oc"] | None:
+    """Return a bias of 32 bits for each output channel, where there is one."""
+    if values is None:
+        return None
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if values.size != channels or low < _INT32.min or high > _INT32.max:
+        raise InputError(f"{what} must be {channels} numbers of 32 bits, not {values.shape} of {low} to {high}")
+    return values.reshape(-1).astype(np.int32)
 
 
 def _canonical(

@@ -282,39 +282,52 @@ def plan_store(
     if compression not in (None, *COMPRESSIONS):
         raise InputError(f"compression must be one of {' '.join(COMPRESSIONS)}, not {compression}")
     groups: dict[str, dict] = {"": _root_attributes(origin, array, images, compression, keep), "images": {}}
-    axes = {"images": dict(image=images.count)}
-    texts = dict(origin=images.each or (PICTURE,) * images.count)
-    texts |= {name: [_pattern(pattern)[name] for pattern in images.patterns] for name in IMAGE_PATTERN}
-    constants = {f"images/{name}": np.array(text).astype("S") for name, text in texts.items() if text}
-    image_dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
-    image_dtypes |= {path.removeprefix("images/"): text.dtype for path, text in constants.items()}
-    image_axes = {name: axes for name, axes in IMAGE_AXES.items() if name in image_dtypes}
-    if images.shape is None:
-        del image_axes["pixels"]
-    else:
-        axes["images"] |= dict(zip(IMAGE_AXES["pixels"][1:], images.shape, strict=True))
-    variables = _variables("images", image_axes, axes["images"], image_dtypes)
+    pixels = () if images.shape is None else zip(IMAGE_AXES["pixels"][1:], images.shape, strict=True)
+    axes = {"images": dict(image=images.count) | dict(pixels)}
+    constants = _image_texts(images)
+    variables = _image_variables(images, axes["images"], constants)
     for planned in layers:
-        tiled, layer, psum, spec = planned.tiled, planned.tiled.layer, planned.tiled.psum, planned.tiled.layer.spec
-        group = layer_path(spec.name)
+        tiled, spec = planned.tiled, planned.tiled.layer.spec
+        group, contents = layer_path(spec.name), _layer_contents(planned, array)
         groups[group] = layer_attributes(planned)
         axes[group] = axis_sizes(spec, array, images.count)
-        if layer.threshold is not None:
-            axes[group] |= dict(level=layer.threshold.shape[1])
-        contents = dict(
-            weight=layer.weight, weight_tile=tiled.weight_tile,
-            row_count=lane_counts(spec.in_channels, array.rows), col_count=lane_counts(spec.out_channels, array.cols),
-            activation_low=layer.activation_low, activation_high=layer.activation_high,
-            threshold=layer.threshold, direction=layer.direction,
-            bias=planned.bias, weight_step=planned.weight_step,
-        )  # fmt: skip
+        if tiled.layer.threshold is not None:
+            axes[group] |= dict(level=tiled.layer.threshold.shape[1])
         present = [name for name in OPTIONAL if contents[name] is not None]
-        layer_variables = _variables(group, variable_axes(spec, keep, present), axes[group], layer_dtypes(layer, psum))
+        dtypes = layer_dtypes(tiled.layer, tiled.psum)
+        layer_variables = _variables(group, variable_axes(spec, keep, present), axes[group], dtypes)
         for variable in layer_variables:
             if not variable.by_image:
                 constants[variable.path] = _exactly(variable, contents[variable.path.rpartition("/")[2]])
         variables += layer_variables
     return StorePlan(groups, axes, tuple(variables), constants, compression, images.first)
+
+
+def _image_texts(images: ImageOrigin) -> dict[str, np.ndarray]:
+    """Return what each image is and is made for, by path: all that is known of images before they are there."""
+    texts = dict(origin=images.each or (PICTURE,) * images.count)
+    texts |= {name: [_pattern(pattern)[name] for pattern in images.patterns] for name in IMAGE_PATTERN}
+    return {f"images/{name}": np.array(text).astype("S") for name, text in texts.items() if text}
+
+
+def _image_variables(images: ImageOrigin, sizes: Mapping[str, int], texts: Mapping[str, np.ndarray]) -> list[Variable]:
+    dtypes = dict(pixels=np.dtype("u1"), label=np.dtype("<i2"), source_index=np.dtype("<i8"))
+    dtypes |= {path.removeprefix("images/"): text.dtype for path, text in texts.items()}
+    if images.shape is None:
+        del dtypes["pixels"]
+    return _variables("images", {name: axes for name, axes in IMAGE_AXES.items() if name in dtypes}, sizes, dtypes)
+
+
+def _layer_contents(planned: PlannedLayer, array: SystolicArray) -> dict[str, np.ndarray | None]:
+    """Return the contents of a layer's variables that no image changes; None where it has none."""
+    layer, spec = planned.tiled.layer, planned.tiled.layer.spec
+    return dict(
+        weight=layer.weight, weight_tile=planned.tiled.weight_tile,
+        row_count=lane_counts(spec.in_channels, array.rows), col_count=lane_counts(spec.out_channels, array.cols),
+        activation_low=layer.activation_low, activation_high=layer.activation_high,
+        threshold=layer.threshold, direction=layer.direction,
+        bias=planned.bias, weight_step=planned.weight_step,
+    )  # fmt: skip
 
 
 def _root_attributes(
