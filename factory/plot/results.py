@@ -63,6 +63,8 @@ def pairs(found: Coverage, layer: str | None = None) -> Figure:
     Each square is one processing element, rows down and columns to the right; in it weights go down and activations
     to the right. Darker is more often; grey is proved unreachable, red is missing.
     """
+    from matplotlib.colors import to_rgb
+
     point = _points(found, layer)["pair"]
     operands = ("weight", "activation")
     lanes = [axis for axis in point.axes if axis not in operands]
@@ -71,7 +73,7 @@ def pairs(found: Coverage, layer: str | None = None) -> Figure:
     hits, missing, unreachable = (values.transpose(order) for values in arrays)
     rows, cols, weights, activations = hits.shape
     colours = _hit_colours(hits)
-    colours[unreachable], colours[missing] = _rgb(EDGE), _rgb(RED)
+    colours[unreachable], colours[missing] = to_rgb(EDGE), to_rgb(RED)
     sheet = np.full((rows, weights + 1, cols, activations + 1, 4), 0.0)
     sheet[:, :weights, :, :activations, :3] = colours.transpose(0, 2, 1, 3, 4)
     sheet[:, :weights, :, :activations, 3] = 1
@@ -94,12 +96,6 @@ def _hit_colours(hits: np.ndarray) -> np.ndarray:
 
     share = np.log1p(hits) / max(1.0, float(np.log1p(hits.max())))
     return colormaps["Blues"](0.2 + 0.8 * share)[..., :3]
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    from matplotlib.colors import to_rgb
-
-    return to_rgb(colour)
 
 
 @drawn

@@ -107,10 +107,8 @@ def placed(figure: Figure, left: float, top: float, width: float, height: float)
 
 def bare(axes: Axes) -> None:
     """Leave an axes' ticks and lines out."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def colours(name: str) -> list[str]:

@@ -75,13 +75,9 @@ def regression_section(folder: Path, pictures: Pictures) -> Section:
     words = sum(case.compared for case in results.cases)
     counts = {state: f"{count:,}" for state, count in results.counts.items()}
     cards = facts({"cases": f"{len(results.cases):,}", **counts, "words compared": f"{words:,}"})
-    board = pictures.html(plot.board(states_of(results)), "board", "cases by layer and images, and how each ended")
+    states = [(case.layer, case.name.rpartition("/")[2], case.state) for case in results.cases]
+    board = pictures.html(plot.board(states), "board", "cases by layer and images, and how each ended")
     return Section("regression", "Regression", f"{cards}{card(board)}{_failures(results)}")
-
-
-def states_of(results: Results) -> list[tuple[str, str, str]]:
-    """Return the layer, the images and the state of each case."""
-    return [(case.layer, case.name.rpartition("/")[2], case.state) for case in results.cases]
 
 
 def _failures(results: Results) -> str:
