@@ -134,7 +134,7 @@ def print_written(path: Path) -> None:
     print(f"{path}  {bytes_text(path.stat().st_size)}")
 
 
-def open_source(path: Path | None) -> Store | TrainedNetwork:
+def open_store_or_weights(path: Path | None) -> Store | TrainedNetwork:
     """Open a store or load a weights file; None: the default store where it is there, else the shipped weights."""
     from factory.build import default_store
     from factory.checkpoint import load_weights, shipped_weights

@@ -73,7 +73,7 @@ def show(
     from factory.summary import cycle_table, layer_table, pattern_table, summarize
     from factory.tables import styled, terminal_width
 
-    source, width = options.open_source(path), terminal_width()
+    source, width = options.open_store_or_weights(path), terminal_width()
     if cycles or toggles:
         with options.progress_bar() as progress:
             found = cycle_table(source, width, toggles, progress)
@@ -132,7 +132,7 @@ def audit(
     if pe_activation not in (None, "unsigned", "signed"):
         raise InputError(f"pe_activation must be one of unsigned signed, not {pe_activation}")
     signed = None if pe_activation is None else pe_activation == "signed"
-    audits = audit(options.open_source(path), psum_bits, activation_bits, signed)
+    audits = audit(options.open_store_or_weights(path), psum_bits, activation_bits, signed)
     print(styled(audit_table(audits, terminal_width())))
     for item in audits:
         if item.warning:

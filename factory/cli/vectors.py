@@ -135,14 +135,16 @@ def export(
         if split is not None or path.is_dir():
             from factory.dataset import open_dataset
             from factory.dataset.covering import covering_tiles
+            from factory.dataset.plan import SMOKE
 
+            name = split or SMOKE
             with open_dataset(path) as dataset:
-                if picks := covering_tiles(dataset, split or "smoke", chosen, progress):
+                if picks := covering_tiles(dataset, name, chosen, progress):
                     summary = export_picks(
                         dataset, output, picks, chosen, force=force, workers=workers, progress=progress
                     )
                     return _said(summary, f"exports: {summary.exports}")
-                chosen = dataset.record.plan.split(split or "smoke").of(chosen)
+                chosen = dataset.record.plan.split(name).of(chosen)
                 summary = export(dataset, output, chosen, force=force, workers=workers, progress=progress)
         else:
             summary = export(path, output, chosen, force=force, workers=workers, progress=progress)

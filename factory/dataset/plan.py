@@ -17,7 +17,8 @@ from factory.spec import InputError, SystolicArray, check_range, parse_ranges, t
 
 SCHEMA = "factory-dataset/1"
 MOST_SHARD_IMAGES = 1 << 20
-FULL, COVERAGE = "full", "coverage"
+FULL, COVERAGE, SMOKE = "full", "coverage", "smoke"
+"""Splits that have a name by their nature: every image, the fewest tiles that hit all, what is taken by default."""
 _PLACES = ("weights", "source")
 """Fields that say where something lies on this machine, which decides no bit."""
 _SPLIT_NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,63}", re.ASCII)

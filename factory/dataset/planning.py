@@ -17,17 +17,16 @@ from factory.build.sources import Source, open_pictures, open_stored
 from factory.build.synthetic import corners
 from factory.checkpoint import shipped_weights
 from factory.dataset.folder import SOURCES, read_plan, write_plan
-from factory.dataset.plan import FULL, MOST_SHARD_IMAGES, Part, Plan, Split
+from factory.dataset.plan import FULL, MOST_SHARD_IMAGES, SMOKE, Part, Plan, Split
 from factory.spec import InputError, SystolicArray, check_range, read_toml, typed_values, whole_folder
 from factory.store import COMPRESSIONS, KEPT, is_store, plan_store
-from factory.synthetic import Draw, random_words
+from factory.synthetic import MOST_SEED, Draw, random_words
 from factory.tables import bytes_text
 
 TOML = "plan.toml"
-_SMOKE, _CORNER, _RANDOM = "smoke", "corner", "random-"
+_CORNER, _RANDOM = "corner", "random-"
 _SMOKE_IMAGES = 8
 _SOURCES = ("images", "source", "corners", "random")
-_MOST_SEED = 2**63 - 1
 _PRODUCTS = 20e9
 """Products of codes that one processor with AVX-512 adds up in a second: measured, a guess for any other."""
 
@@ -217,7 +216,7 @@ def _weights(weights: str) -> str:
 
 def _splits(options: PlanOptions, count: int) -> Iterator[Split]:
     """Yield the splits that are described, after `smoke` and the one that a synthetic dataset has by its nature."""
-    natural = {_SMOKE: f"0:{min(_SMOKE_IMAGES, count)}"}
+    natural = {SMOKE: f"0:{min(_SMOKE_IMAGES, count)}"}
     if options.corners or options.random >= 0:
         natural[_CORNER if options.corners else f"{_RANDOM}{options.random}"] = "all"
     for name, value in (natural | dict(options.splits)).items():
@@ -238,8 +237,8 @@ def _splits(options: PlanOptions, count: int) -> Iterator[Split]:
 def _drawn(name: str, wanted: int, count: int) -> str:
     """Return `wanted` of `count` images as ranges, drawn by the seed in the name: those of the least random words."""
     seed = name.removeprefix(_RANDOM)
-    if not seed.isdecimal() or int(seed) > _MOST_SEED:
-        raise InputError(f"split {name}: its name must end with a seed, 0 to {_MOST_SEED}")
+    if not seed.isdecimal() or int(seed) > MOST_SEED:
+        raise InputError(f"split {name}: its name must end with a seed, 0 to {MOST_SEED}")
     check_range(f"split {name}: images", wanted, 1, count)
     places = np.argsort(random_words(int(seed), count), kind="stable")[:wanted]
     return ",".join(map(str, sorted(places.tolist())))

@@ -16,7 +16,7 @@ from pathlib import Path
 from factory.dataset.covering import covering_tiles, exports_of
 from factory.dataset.engine import connected
 from factory.dataset.outcomes import RESULTS, CaseResult, Results, load_results
-from factory.dataset.plan import FULL, Split
+from factory.dataset.plan import FULL, SMOKE, Split
 from factory.dataset.reading import OpenDataset, open_source
 from factory.diagnose import diagnose
 from factory.export import export, plan_export
@@ -37,7 +37,6 @@ from factory.testbench import Bench, bench_files, bench_of, write_given
 
 VECTORS, GIVEN, RUNS, BUILDS = "vectors", "given", "runs", "builds"
 _SAID = 20
-_SMOKE = "smoke"
 _LONGEST_NAME = 60
 _LONGEST, _MOST_BATCH = 10**7, 1 << 20
 _MOST_NAMES = 8
@@ -124,7 +123,7 @@ def _of_split(
     """Yield the options with what they leave open taken from the split, and what tells them apart in names of cases."""
     options = setup.options
     if isinstance(source, OpenDataset):
-        name = setup.split or _SMOKE
+        name = setup.split or SMOKE
         if picks := covering_tiles(source, name, options, progress):
             for own in exports_of(picks, options):
                 yield own.tiles.replace("=", "").replace(",", "-") + "/", own

@@ -11,7 +11,7 @@ import numpy as np
 from factory.spec import InputError
 
 TEXTS = (".txt", ".csv", ".dat", ".mem")
-ARRAYS = (".npy", *TEXTS)
+SUFFIXES = (".npy", *TEXTS)
 _FIELD = re.compile(r"[\s,;]+")
 _MOST = 2.0**63
 _COMMENT = re.compile(r"(#|//).*")
@@ -22,8 +22,8 @@ def read_values(path: Path) -> np.ndarray:
 
     Fields of a text are parted by blanks or commas; what follows `#` or `//` in a line is a comment.
     """
-    if path.suffix not in ARRAYS:
-        raise InputError(f"{path}: must be one of {' '.join(ARRAYS)}, not {path.suffix or 'a file without a suffix'}")
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: must be one of {' '.join(SUFFIXES)}, not {path.suffix or 'a file without a suffix'}")
     try:
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
@@ -61,7 +61,7 @@ def read_named(path: Path) -> dict[str, np.ndarray]:
     Raise InputError where there are none, or the source is none of these.
     """
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in ARRAYS)
+        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
         named = {file.name.removesuffix(file.suffix): file for file in files}
         if len(named) != len(files):
             twice = next(file for file in files if named[file.name.removesuffix(file.suffix)] != file)

@@ -2,6 +2,7 @@
 
 from factory.synthetic.corners import corner_network as corner_network
 from factory.synthetic.corners import dense_network as dense_network
+from factory.synthetic.seeded import MOST_SEED as MOST_SEED
 from factory.synthetic.seeded import Draw as Draw
 from factory.synthetic.seeded import random_network as random_network
 from factory.synthetic.seeded import random_words as random_words

@@ -30,7 +30,7 @@ from factory.synthetic.shapes import base_layer, check_base, spread
 
 _GOLDEN, _MIX = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _HALF = np.uint64(32)
-_MOST_SEED, _MOST_COUNT = 2**63 - 1, 1 << 20
+MOST_SEED, _MOST_COUNT = 2**63 - 1, 1 << 20
 _ANY = "what no pattern foresees; outputs differ"
 _ZEROS = "zeros that are skipped together with what is beside them; outputs differ"
 _REAL = "what only real codes meet, such as sums that grow; outputs differ"
@@ -93,7 +93,7 @@ class Draw:
     like: tuple[Path, str] | None = None
 
     def __post_init__(self):
-        check_range("seed", self.seed, 0, _MOST_SEED)
+        check_range("seed", self.seed, 0, MOST_SEED)
         check_range("count", self.count, 1, _MOST_COUNT)
         if not 0 <= self.density <= 1:
             raise InputError(f"density must be 0 to 1, not {self.density}")
