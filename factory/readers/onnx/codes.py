@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -89,6 +89,22 @@ def element_bits(dtype: np.dtype, what: str) -> tuple[int, bool]:
     if str(dtype) not in INTEGERS:
         raise InputError(f"{what} must be quantized to integers, not {dtype}")
     return INTEGERS[str(dtype)]
+
+
+def element_range(dtype: np.dtype, what: str) -> tuple[int, int]:
+    """Return the least and the largest code of an integer element type; raise InputError for another."""
+    return field_range(*element_bits(dtype, what))
+
+
+def optional(values: Sequence[Value], at: int) -> Value:
+    """Return the input of a node at a place; None where it has none there."""
+    return values[at] if at < len(values) else None
+
+
+def own_zero_point(values: Sequence[Value], at: int, like: Codes) -> Value:
+    """Return the zero point at a place of a node's inputs; a 0 of the type of other codes where there is none."""
+    given = optional(values, at)
+    return np.zeros((), like.code.dtype) if given is None else given
 
 
 def checked_scale(scale: Value, what: str, axis_shape: tuple[int, ...] | None = None) -> Float32[np.ndarray, "*any"]:

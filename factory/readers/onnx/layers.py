@@ -15,10 +15,12 @@ from factory.readers.onnx.codes import Codes, Value, real
 from factory.readers.onnx.geometry import convolution_spec, product_spec
 from factory.readers.onnx.graph import Node
 from factory.readers.onnx.sums import (
+    as_map,
     exact_convolution,
     exact_matmul,
     float_convolution,
     float_matmul,
+    from_map,
 )
 from factory.spec import ConvLayer, InputError
 
@@ -134,18 +136,13 @@ def convolve(node: Node, x: Operand, weight: Operand, capture: Capture) -> Sums:
         scale = _scale(x, weight, 0)
     except _NoLayerError as reason:
         capture.skip(node, str(reason))
-        sums = float_convolution(_as_map(real(x.value)), _as_map(real(weight.value)), spec)
-        return Sums(sums if axes == 4 else sums[:, :, 0], False, None, beside)
-    kernels = weight.value.moved(_as_map)
+        sums = float_convolution(as_map(real(x.value)), as_map(real(weight.value)), spec)
+        return Sums(from_map(sums, axes), False, None, beside)
+    kernels = weight.value.moved(as_map)
     with capture.keeping(node):
-        _keep(spec, x, x.value.moved(_as_map), weight, kernels, capture)
-    sums = exact_convolution(_as_map(x.value.centred()), kernels.centred(), spec)
-    return Sums(sums if axes == 4 else sums[:, :, 0], True, scale, beside)
-
-
-def _as_map(array: np.ndarray) -> np.ndarray:
-    """Return an array of one spatial axis as one with maps of height 1."""
-    return array if array.ndim == 4 else array[:, :, None]
+        _keep(spec, x, x.value.moved(as_map), weight, kernels, capture)
+    sums = exact_convolution(as_map(x.value.centred()), kernels.centred(), spec)
+    return Sums(from_map(sums, axes), True, scale, beside)
 
 
 def multiply(node: Node, left: Operand, right: Operand, capture: Capture) -> Sums:

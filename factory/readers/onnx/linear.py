@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from factory.arithmetic.bits import field_range
 from factory.readers.onnx.codes import (
     Codes,
     Value,
@@ -14,8 +13,9 @@ from factory.readers.onnx.codes import (
     as_codes,
     checked_scale,
     checked_zero_point,
-    element_bits,
+    element_range,
     integers,
+    optional,
     real,
 )
 from factory.readers.onnx.formula import evaluate, requantize, step, whole
@@ -30,7 +30,7 @@ _Sums = Callable[[Node, Operand, Operand, Capture], Sums]
 
 def conv(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """Conv: real values of QDQ and QONNX graphs."""
-    return (_real(node, _operands(node, values, (0, 1)), _optional(values, 2), convolve, capture),)
+    return (_real(node, _operands(node, values, (0, 1)), optional(values, 2), convolve, capture),)
 
 
 def matmul(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
@@ -41,7 +41,7 @@ def matmul(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value
 def gemm(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """Gemm, as `conv`."""
     left, right = _gemm_operands(node, values, (0, 1))
-    return (_real(node, (left, right), _optional(values, 2), multiply, capture),)
+    return (_real(node, (left, right), optional(values, 2), multiply, capture),)
 
 
 def _real(node: Node, operands: tuple[Operand, Operand], bias: Value, sums_of: _Sums, capture: Capture) -> np.ndarray:
@@ -77,7 +77,7 @@ def _in_units(bias: Value, sums: Sums) -> bool:
 def qlinear_conv(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """QLinearConv: x, its scale and zero point, w, its own, y's own, and a bias."""
     x, weight = _quantized(node, values, 0, ()), _quantized(node, values, 3, along(0, _axes(values[3])))
-    sums = _with_bias(node, convolve(node, x, weight, capture), _optional(values, 8), capture)
+    sums = _with_bias(node, convolve(node, x, weight, capture), optional(values, 8), capture)
     return (_requantized(sums, values[6], values[7]),)
 
 
@@ -94,31 +94,29 @@ def qgemm(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value,
     operands[0] = _quantized(node, values, 0, ()).value
     operands[3] = _quantized(node, values, 3, along(0 if transposed else 1, 2)).value
     left, right = _gemm_operands(node, operands, (0, 3))
-    sums = _with_bias(node, multiply(node, left, right, capture), _optional(values, 6), capture)
-    if _optional(values, 7) is None:
+    sums = _with_bias(node, multiply(node, left, right, capture), optional(values, 6), capture)
+    if optional(values, 7) is None:
         return (evaluate((step("multiply", sums.scale.reshape(sums.beside)),), sums.value),)
     return (_requantized(sums, values[7], values[8]),)
 
 
 def conv_integer(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """ConvInteger: x, w, and their zero points; the sums as int32."""
-    weight = integers(values[1], _optional(values, 3), node.inputs[1], INTEGER, along(0, _axes(values[1])))
-    return _integer(node, (_integer_operand(node, values, 0), Operand(node.inputs[1], weight)), convolve, capture)
+    return _integer(node, values, 0, convolve, capture)
 
 
 def matmul_integer(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """MatMulInteger: A, B, and their zero points; the sums as int32."""
-    right = integers(values[1], _optional(values, 3), node.inputs[1], INTEGER, along(-1, _axes(values[1])))
-    return _integer(node, (_integer_operand(node, values, 0), Operand(node.inputs[1], right)), multiply, capture)
+    return _integer(node, values, -1, multiply, capture)
 
 
-def _integer_operand(node: Node, values: Sequence[Value], at: int) -> Operand:
-    shape = along(-2, _axes(values[at]))
-    return Operand(node.inputs[at], integers(values[at], _optional(values, 2), node.inputs[at], INTEGER, shape))
-
-
-def _integer(node: Node, operands: tuple[Operand, Operand], sums_of: _Sums, capture: Capture) -> tuple[Value, ...]:
-    sums = sums_of(node, *operands, capture)
+def _integer(node: Node, values: Sequence[Value], axis: int, sums_of: _Sums, capture: Capture) -> tuple[Value, ...]:
+    """Return the exact sums of two operands and their zero points, lists of which lie along -2 and along `axis`."""
+    x, weight = (
+        Operand(node.inputs[at], integers(values[at], optional(values, at + 2), node.inputs[at], INTEGER, shape))
+        for at, shape in ((0, along(-2, _axes(values[0]))), (1, along(axis, _axes(values[1]))))
+    )
+    sums = sums_of(node, x, weight, capture)
     if not sums.exact:
         raise InputError("both operands must have one zero point")
     return (sums.value.astype(np.int32),)
@@ -164,15 +162,11 @@ def _requantized(sums: Sums, scale: Value, zero_point: Value) -> np.ndarray:
     if not sums.exact or sums.scale is None:
         raise InputError("both operands must have one scale and one zero point, or some of output channels")
     dtype = real(zero_point).dtype
-    bits, signed = element_bits(dtype, "the output")
+    ends = element_range(dtype, "the output")
     multiplier = sums.scale.reshape(sums.beside) / checked_scale(scale, "the scale of the output")
     points = checked_zero_point(zero_point, "the zero point of the output")
-    return whole(requantize(multiplier, points, *field_range(bits, signed)), sums.value, dtype)
+    return whole(requantize(multiplier, points, *ends), sums.value, dtype)
 
 
 def _axes(value: Value) -> int:
     return 0 if value is None else len(value.shape)
-
-
-def _optional(values: Sequence[Value], at: int) -> Value:
-    return values[at] if at < len(values) else None

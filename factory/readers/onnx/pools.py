@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Shaped
 
-from factory.arithmetic.bits import field_range
 from factory.readers.onnx.codes import (
     Codes,
     Value,
     as_codes,
     checked_scale,
     checked_zero_point,
-    element_bits,
+    element_range,
+    own_zero_point,
     real,
 )
 from factory.readers.onnx.floats import total
@@ -23,7 +23,7 @@ from factory.readers.onnx.geometry import Window, window
 from factory.readers.onnx.graph import Node
 from factory.readers.onnx.layers import Capture
 from factory.readers.onnx.linear import QLINEAR
-from factory.readers.onnx.sums import bordered, windows
+from factory.readers.onnx.sums import as_map, bordered, from_map, windows
 from factory.spec import InputError
 
 Map = Shaped[np.ndarray, "image channel *map"]
@@ -42,7 +42,7 @@ def max_pool(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Val
         result = None
         for each in _windows(wide, slid, lowest):
             result = each if result is None else np.maximum(result, each)
-        return _from_map(result, array).astype(array.dtype)
+        return from_map(result, array.ndim).astype(array.dtype)
 
     x = values[0]
     if isinstance(x, Codes):
@@ -85,9 +85,7 @@ def qlinear_average_pool(node: Node, values: Sequence[Value], capture: Capture) 
     slid = _window(node, codes)
     sums, scale = _summed(codes, slid)
     formula = (*scale, step("divide", _counts(node, codes, slid)))
-    return (
-        whole((*formula, *quantize_linear(out_scale, points, *field_range(*element_bits(dtype, "y")))), sums, dtype),
-    )
+    return (whole((*formula, *quantize_linear(out_scale, points, *element_range(dtype, "y"))), sums, dtype),)
 
 
 def qlinear_global_average_pool(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
@@ -95,7 +93,7 @@ def qlinear_global_average_pool(node: Node, values: Sequence[Value], capture: Ca
     codes, out_scale, points, dtype = _quantized(node, values)
     axes = tuple(range(2, len(codes.shape)))
     count = np.float32(np.prod([codes.shape[axis] for axis in axes]))
-    formula = requantize(codes.scale / (out_scale * count), points, *field_range(*element_bits(dtype, "y")))
+    formula = requantize(codes.scale / (out_scale * count), points, *element_range(dtype, "y"))
     return (whole(formula, codes.centred().sum(axis=axes, keepdims=True), dtype),)
 
 
@@ -104,7 +102,7 @@ def _quantized(node: Node, values: Sequence[Value]) -> tuple[Codes, np.ndarray, 
     if node.attribute("channels_last", 0):
         raise InputError("channels_last must be 0")
     x = as_codes(values[0], values[1], values[2], node.inputs[0], QLINEAR)
-    points = np.zeros((), x.code.dtype) if len(values) < 5 or values[4] is None else values[4]
+    points = own_zero_point(values, 4, x)
     return (
         x,
         checked_scale(values[3], "the scale of y"),
@@ -124,12 +122,7 @@ def _window(node: Node, x: Value) -> Window:
 
 
 def _windows(array: Map, slid: Window, border: float | int) -> Iterator[Pooled]:
-    as_map = array if array.ndim == 4 else array[:, :, None]
-    return windows(bordered(as_map, slid.padding, border), slid.kernel, slid.stride, slid.dilation, slid.out)
-
-
-def _from_map(result: np.ndarray, like: np.ndarray) -> np.ndarray:
-    return result if like.ndim == 4 else result[:, :, 0]
+    return windows(bordered(as_map(array), slid.padding, border), slid.kernel, slid.stride, slid.dilation, slid.out)
 
 
 def _summed(x: Value, slid: Window) -> tuple[np.ndarray, Formula]:
@@ -138,7 +131,7 @@ def _summed(x: Value, slid: Window) -> tuple[np.ndarray, Formula]:
     result = np.zeros((), array.dtype)
     for each in _windows(array, slid, 0):
         result = result + each
-    return _from_map(result, array), (step("multiply", x.scale),) if _one_grid(x) else ()
+    return from_map(result, array.ndim), (step("multiply", x.scale),) if _one_grid(x) else ()
 
 
 def _counts(node: Node, x: Value, slid: Window) -> np.ndarray:
@@ -148,4 +141,4 @@ def _counts(node: Node, x: Value, slid: Window) -> np.ndarray:
             raise InputError("an average pool must not count a border that ceil_mode makes wider")
         return np.asarray(np.float32(slid.kernel[0] * slid.kernel[1]))
     ones = np.ones((1, 1, *x.shape[2:]), np.int64)
-    return _from_map(sum(_windows(ones, slid, 0)), ones).astype(np.float32)
+    return from_map(sum(_windows(ones, slid, 0)), ones.ndim).astype(np.float32)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from factory.arithmetic.bits import field_range
 from factory.readers.onnx.codes import (
     Codes,
     Value,
     as_codes,
     checked_scale,
     checked_zero_point,
-    element_bits,
+    element_range,
+    own_zero_point,
     real,
 )
 from factory.readers.onnx.floats import UNARY, softmax_of
@@ -26,16 +26,18 @@ from factory.readers.onnx.linear import QLINEAR
 def add(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """QLinearAdd: `saturate(round((a * scale of a + b * scale of b) / scale of c) + zero point)`, a and b centred."""
     left, right = _codes(node, values, 0), _codes(node, values, 3)
-    return (_quantized(evaluate((step("add", right.real()),), left.real()), values[6], _given(values, 7, left)),)
+    return (
+        _quantized(evaluate((step("add", right.real()),), left.real()), values[6], own_zero_point(values, 7, left)),
+    )
 
 
 def multiply(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
     """QLinearMul: the exact product of both centred codes, times one multiplier."""
     left, right = _codes(node, values, 0), _codes(node, values, 3)
     multiplier = left.scale * right.scale / checked_scale(values[6], "the scale of c")
-    points = _given(values, 7, left)
-    bits = element_bits(points.dtype, "c")
-    formula = requantize(multiplier, checked_zero_point(points, "the zero point of c"), *field_range(*bits))
+    points = own_zero_point(values, 7, left)
+    ends = element_range(points.dtype, "c")
+    formula = requantize(multiplier, checked_zero_point(points, "the zero point of c"), *ends)
     return (whole(formula, left.centred() * right.centred(), points.dtype),)
 
 
@@ -51,7 +53,7 @@ def unary(op: str) -> Callable[[Node, Sequence[Value], Capture], tuple[Value, ..
 
     def evaluate_op(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:
         x = _codes(node, values, 0)
-        return (_quantized(UNARY[op](node, x.real()), values[3], _given(values, 4, x)),)
+        return (_quantized(UNARY[op](node, x.real()), values[3], own_zero_point(values, 4, x)),)
 
     return evaluate_op
 
@@ -66,12 +68,8 @@ def _codes(node: Node, values: Sequence[Value], at: int) -> Codes:
     return as_codes(values[at], values[at + 1], values[at + 2], node.inputs[at], QLINEAR)
 
 
-def _given(values: Sequence[Value], at: int, like: Codes) -> np.ndarray:
-    return values[at] if at < len(values) and values[at] is not None else np.zeros((), like.code.dtype)
-
-
 def _quantized(x: np.ndarray, scale: Value, zero_point: Value) -> np.ndarray:
     points = real(zero_point)
-    low, high = field_range(*element_bits(points.dtype, "the output"))
+    low, high = element_range(points.dtype, "the output")
     grid = checked_scale(scale, "the scale of the output"), checked_zero_point(points, "the zero point of the output")
     return whole(quantize_linear(*grid, low, high), x, points.dtype)

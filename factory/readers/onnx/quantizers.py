@@ -16,7 +16,8 @@ from factory.readers.onnx.codes import (
     as_codes,
     checked_scale,
     checked_zero_point,
-    element_bits,
+    element_range,
+    optional,
     real,
 )
 from factory.readers.onnx.formula import ROUNDING, Step, evaluate, quant, quantize_linear, step, whole
@@ -40,7 +41,7 @@ def quantize_linear_node(node: Node, values: Sequence[Value], capture: Capture) 
     """QuantizeLinear: an array of integers."""
     constant_grid(node, (1, 2), capture)
     x = real(values[0])
-    zero_point = values[2] if len(values) > 2 else None
+    zero_point = optional(values, 2)
     dtype = np.dtype(np.uint8) if zero_point is None else zero_point.dtype
     if zero_point is None and node.attribute("output_dtype", 0):
         from onnx import helper
@@ -51,7 +52,7 @@ def quantize_linear_node(node: Node, values: Sequence[Value], capture: Capture) 
     shape = along(node.attribute("axis", 1), x.ndim)
     scale = checked_scale(values[1], f"the scale {node.inputs[1]}", shape)
     points = checked_zero_point(zero_point, "the zero point", shape)
-    low, high = field_range(*element_bits(dtype, node.outputs[0]))
+    low, high = element_range(dtype, node.outputs[0])
     return (whole(quantize_linear(scale, points, low, high), x, np.int64).astype(dtype),)
 
 
@@ -61,7 +62,7 @@ def dequantize_linear(node: Node, values: Sequence[Value], capture: Capture) -> 
     if node.attribute("block_size", 0):
         raise InputError("DequantizeLinear must have no blocks")
     shape = along(node.attribute("axis", 1), len(values[0].shape))
-    zero_point = values[2] if len(values) > 2 else None
+    zero_point = optional(values, 2)
     return (as_codes(values[0], values[1], zero_point, node.inputs[0], QDQ, shape),)
 
 

@@ -13,6 +13,16 @@ _BLOCK = 1 << 22
 """Most weights of a matrix that are held as float64 at once, but for a row."""
 
 
+def as_map(array: Shaped[np.ndarray, "*any"]) -> Shaped[np.ndarray, "image channel y x"]:
+    """Return an array of one spatial axis as one with maps of height 1."""
+    return array if array.ndim == 4 else array[:, :, None]
+
+
+def from_map(result: Shaped[np.ndarray, "image channel y x"], ndim: int) -> Shaped[np.ndarray, "*any"]:
+    """Invert `as_map` for what was made of an array of so many axes."""
+    return result if ndim == 4 else result[:, :, 0]
+
+
 def windows(
     padded: Shaped[np.ndarray, "*channels y x"],
     kernel: tuple[int, int],
