@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32
@@ -94,12 +95,8 @@ def relu(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, 
     """Relu: on codes, the largest of the code and the zero point."""
     x = values[0]
     if isinstance(x, Codes):
-        return (Codes(np.maximum(x.code, x.zero_point.astype(x.code.dtype)), *_grid(x)),)
+        return (replace(x, code=np.maximum(x.code, x.zero_point.astype(x.code.dtype))),)
     return (np.maximum(real(x), real(x).dtype.type(0)),)
-
-
-def _grid(x: Codes) -> tuple:
-    return x.scale, x.zero_point, x.bits, x.signed, x.formula
 
 
 def clip(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value, ...]:

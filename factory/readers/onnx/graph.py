@@ -189,12 +189,17 @@ def varying(nodes: Iterable[Node], inputs: Collection[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def plain_name(text: str, default: str) -> str:
+    """Return a text as a name of letters, digits, _ . and - alone; `default` where nothing is left of it."""
+    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", text).strip("_.-") or default
+
+
 def layer_names(nodes: Iterable[Node]) -> dict[str, str]:
     """Return a name for each node that may be a layer, by its first output: unique, of letters, digits, _ . and -."""
     names: dict[str, str] = {}
     for node in nodes:
         if node.op in LAYERS or node.op in NO_LAYERS:
-            name = re.sub(r"[^A-Za-z0-9_.\-]+", "_", node.name or node.outputs[0]).strip("_.-") or "layer"
+            name = plain_name(node.name or node.outputs[0], "layer")
             taken, count = {IMAGE, GIVEN, *names.values()}, 2
             unique = name
             while unique in taken:

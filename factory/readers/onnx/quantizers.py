@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -108,7 +109,7 @@ def trunc(node: Node, values: Sequence[Value], capture: Capture) -> tuple[Value,
         formula = (*nearest, step("divide", 2.0**shift), Step(rounding))
         codes = whole(formula, real(x), np.int64)
         signed = bool(points.any()) or node.inputs[0] not in capture.never_negative
-        return (_in_range(Codes(codes, scale, points, bits, signed, words), node),)
+        return (_in_range(Codes(codes, scale, points, bits, signed, words), node.outputs[0]),)
     out_scale = checked_scale(values[4], f"the scale {node.inputs[4]}")
     ratio = np.float32(2) ** np.rint(np.log2(out_scale.astype(np.float64) / scale)).astype(np.float32)
     signed = bool(node.attribute("signed", 1))
@@ -142,18 +143,15 @@ def annotated(x: np.ndarray, datatype: str, name: str, formula: str) -> Value:
         return x
     bits, signed = (int(match[2]), match[1] == "INT") if match[2] else (1, False) if datatype == "BINARY" else (2, True)
     one = np.ones((), np.float32)
-    codes = Codes(grid_codes(name, x, one), one, np.zeros((), np.int64), bits, signed, formula)
-    return _in_range(codes, None, name)
+    return _in_range(Codes(grid_codes(name, x, one), one, np.zeros((), np.int64), bits, signed, formula), name)
 
 
-def _in_range(codes: Codes, node: Node | None, name: str = "") -> Codes:
+def _in_range(codes: Codes, name: str) -> Codes:
     low, high = codes.range
     worst = codes.code.min() if codes.code.min() < low else codes.code.max()
     if not low <= worst <= high:
-        what = name or node.outputs[0]
-        raise InputError(f"codes of {what} must be {low} to {high}, not {worst}")
-    kept = codes.code.astype(code_dtype(codes.bits, codes.signed))
-    return Codes(kept, codes.scale, codes.zero_point, codes.bits, codes.signed, codes.formula)
+        raise InputError(f"codes of {name} must be {low} to {high}, not {worst}")
+    return replace(codes, code=codes.code.astype(code_dtype(codes.bits, codes.signed)))
 
 
 def _narrow(bits: int, signed: bool, narrow: int) -> tuple[int, int]:

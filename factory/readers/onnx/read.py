@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 
 import factory
 from factory.readers.onnx.codes import Value
-from factory.readers.onnx.graph import LAYERS, NO_LAYERS, Graph, load_graph
+from factory.readers.onnx.graph import LAYERS, NO_LAYERS, Graph, load_graph, plain_name
 from factory.readers.onnx.layers import Capture
 from factory.readers.onnx.operators import check_operators, evaluate_nodes
 from factory.readers.onnx.quantizers import annotated
@@ -40,7 +39,7 @@ def read_onnx(path: Path, inputs: Mapping[str, np.ndarray] | np.ndarray) -> Code
         raise InputError(f"{path}: a layer must have integer weights and a quantized input: {name}: {reason}{others}")
     count = len(next(iter(arrays.values())))
     return CodedNetwork(
-        re.sub(r"[^A-Za-z0-9_.\-]+", "_", path.stem).strip("_.-") or "onnx",
+        plain_name(path.stem, "onnx"),
         tuple(_layer(name, graph, capture) for name in graph.layers.values() if name in capture.layers),
         tuple(f"{' '.join(arrays)} {image}" for image in range(count)),
         capture.skipped,
