@@ -100,21 +100,17 @@ def kernels_resized(case: Case) -> Iterator[Guess]:
     tiles, (high, wide) = len(mapping.selection["it"]), spec.kernel
     found = {size: None for size in ((high, high), (wide, wide), (wide, high), (high - 1, wide), (high, wide - 1))}
     sizes = [(height, width) for height, width in found if 0 < height * width <= spec.kij_count]
+    first = nij_of_onij(spec)[mapping.pixels][:, 0][:, None, None]  # what each output reads at kernel position 0
     starts = {"": spec.kij_count, ", counted through all it": tiles * spec.kij_count}
     for (height, width), (name, count) in product(sizes, starts.items()):
         if (height, width) == spec.kernel or name and tiles == 1:
             continue
         passes = np.arange(tiles * spec.kij_count).reshape(tiles, spec.kij_count) % count
         ki, kj = np.divmod(passes % (height * width), width)
-        pixels = _first_pixels(case)[:, None, None] + ki * spec.dilation[0] * spec.padded_width + kj * spec.dilation[1]
+        pixels = first + ki * spec.dilation[0] * spec.padded_width + kj * spec.dilation[1]
         taken = passes < height * width * (count // spec.kij_count)
         values = _passes_at(case, pixels, taken)
         yield Guess(f"{height} x {width} for {high} x {wide}{name}", values, 2 * len(sizes))
-
-
-def _first_pixels(case: Case) -> Int64[np.ndarray, " onij"]:
-    """Return the padded pixel that each output pixel reads at kernel position 0."""
-    return nij_of_onij(case.mapping.spec)[case.mapping.pixels][:, 0]
 
 
 def _passes_at(case: Case, pixels: Int64[np.ndarray, "onij it kij"], taken: Bool[np.ndarray, "it kij"]) -> Words:

@@ -11,7 +11,7 @@ from typing import Any
 from factory.dataset.reading import open_source
 from factory.manifest import is_export
 from factory.report.exports import export_provenance, export_sections
-from factory.report.page import Pictures, Section, page, parts, provenance_table, whole
+from factory.report.page import Pictures, Section, card, page, parts, whole
 from factory.report.results import (
     coverage_section,
     has_schema,
@@ -22,6 +22,7 @@ from factory.report.results import (
 from factory.report.stores import own_provenance, store_provenance, store_sections
 from factory.report.tiles import layers_data
 from factory.spec import InputError, Progress, parse_ranges, write_whole
+from factory.tables import html_table
 
 _MOST_IMAGES = 2
 SUFFIX = ".html"
@@ -133,7 +134,7 @@ def report(
     for kind in _ORDER:
         if kind in found:
             _KINDS[kind][1](contents, found[kind])
-    table = provenance_table([*contents.origins, *own_provenance()])
+    table = card(html_table(("what", "value"), [*contents.origins, *own_provenance()]), "wide")
     sections = [*contents.sections, Section("provenance", "Provenance", table)]
     there = {section.id for section in sections}
     absent = [line for name, line in _MAKES.items() if name not in there]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from factory.plot.style import CODES, SIGNED, colours, png_bytes, svg_text
-from factory.tables import html_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,11 +51,6 @@ def facts(values: Mapping[str, object]) -> str:
 def card(html: str, kind: str = "") -> str:
     """Return a part of a section on a card; `kind` is a class beside, such as `wide`."""
     return f'<div class="{f"card {kind}".strip()}">{html}</div>'
-
-
-def provenance_table(origins: Iterable[tuple[str, str]]) -> str:
-    """Return where all of a page comes from as a table."""
-    return card(html_table(("what", "value"), origins), "wide")
 
 
 def page(title: str, lead: str, sections: Iterable[Section], absent: Iterable[str], data: Mapping[str, Any]) -> str:

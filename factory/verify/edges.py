@@ -6,7 +6,7 @@ cycle after the one on its left, and a sum is seen some cycles after the last ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import accumulate, product, repeat
 from math import prod
@@ -19,7 +19,7 @@ from factory.spec import ComparisonError, InputError
 from factory.verify.dataflows import Values
 from factory.verify.reference import Adders
 from factory.verify.rule import ADDRESSES, VALID
-from factory.verify.selected import EXACT_BITS, ExpectedVectors, SelectedLayer
+from factory.verify.selected import EXACT_BITS, ExpectedVectors, SelectedLayer, pick
 
 DEFAULTS: Mapping[str, Any] = {
     "content": "value", "skew": "diagonal", "order": "map", "sequence": [], "gap": 0, "load": 0, "row0_first": False,
@@ -129,7 +129,7 @@ def _numbers(schedule: Mapping[str, Any], layer: SelectedLayer) -> Vectors:
     maps = np.arange(1, spec.nij_count * channels + 1).reshape(-1, channels).T
     weight = np.arange(1, spec.out_channels * spec.kij_count * channels + 1)
     weight = layer.cut_weight(weight.reshape(outputs, *spec.kernel, channels).transpose(0, 3, 1, 2))
-    activation = flow.stream(layer, _rows(maps, layer.inputs))
+    activation = flow.stream(layer, pick(maps, layer.inputs, 0))
     if schedule["order"] == "window":
         activation, weight = _window(layer, activation, weight)
         layer = window_layer(layer)
@@ -138,15 +138,10 @@ def _numbers(schedule: Mapping[str, Any], layer: SelectedLayer) -> Vectors:
     by_map = not any("onij" in axes for axes, _ in found.values())
     pixels = range(layer.spec.nij_count) if by_map else layer.pixels
     sums = np.arange(1, outputs * max(layer.spec.nij_count, spec.onij_count) + 1).reshape(-1, outputs)
-    sums = _rows(sums[list(pixels)].T, layer.outputs)
+    sums = pick(sums[list(pixels)].T, layer.outputs, 0)
     tiles = (len(layer.selection[flow.outputs.axes[0]]), flow.outputs.lanes(layer.array))[: len(flow.outputs.axes)]
     axes = (*flow.outputs.axes, "nij" if by_map else "onij")
     return found | {flow.edges[SOUTH].role: (axes, sums.reshape(*tiles, -1))}
-
-
-def _rows(values: Values, places: Sequence[int]) -> Values:
-    """Return rows of an array by their places, zeros for those beyond its end."""
-    return np.stack([values[place] if place < len(values) else np.zeros_like(values[0]) for place in places])
 
 
 def _window(layer: SelectedLayer, activation: Values, weight: Values) -> tuple[Values, Values]:
@@ -158,7 +153,7 @@ def _window(layer: SelectedLayer, activation: Values, weight: Values) -> tuple[V
     laid = []
     for operand in (maps, kernel):
         rows = operand[: layer.spec.in_channels].swapaxes(0, 1).reshape(ordered.spec.in_channels, -1)
-        laid.append(_rows(rows, ordered.inputs))
+        laid.append(pick(rows, ordered.inputs, 0))
     first = (laid[0][:, None], ("ic", "kij", "onij")) if flow.pixels else (laid[0], ("ic", "nij"))
     return ordered.lay("activation", *first), ordered.lay("weight", laid[1][:, None], ("ic", "kij", "oc"))
 

@@ -173,16 +173,16 @@ class SelectedLayer:
     def cut_weight(self, weight: Integer[np.ndarray, "oc ic ki kj"]) -> Values:
         """Return the selected weight codes."""
         flat = weight.reshape(*weight.shape[:2], -1)[..., list(self.selection["kij"])]
-        return self.lay("weight", _pick(_pick(flat, self.outputs, 0), self.inputs, 1), ("oc", "ic", "kij"))
+        return self.lay("weight", pick(pick(flat, self.outputs, 0), self.inputs, 1), ("oc", "ic", "kij"))
 
     def cut_activation(self, codes: Integer[np.ndarray, "ic y x"]) -> Values:
         """Return the selected activation codes."""
         padded = reference.pad(codes, self.spec).reshape(len(codes), self.spec.nij_count)
-        return self.dataflow.stream(self, _pick(padded, self.inputs, 0))
+        return self.dataflow.stream(self, pick(padded, self.inputs, 0))
 
     def cut_outputs(self, role: str, values: Integer[np.ndarray, "oc ..."], *rest: str) -> Values:
         """Return the selected output channels' values, whose other axes are `rest`."""
-        return self.lay(role, _pick(values, self.outputs, 0), ("oc", *rest))
+        return self.lay(role, pick(values, self.outputs, 0), ("oc", *rest))
 
     def addresses(self) -> Int64[np.ndarray, "onij kij"]:
         """Return `position * nij_count + nij(onij, kij)`, the address that each pixel reads at each `kij`, from 0.
@@ -202,7 +202,7 @@ class SelectedLayer:
         shape = [sizes[axis] for axis in axes]
         if not set(cut.axes) <= set(axes):
             return np.ones(shape, np.int64)
-        columns = _pick(np.ones(spec.out_channels, np.int64), self.outputs, 0)
+        columns = pick(np.ones(spec.out_channels, np.int64), self.outputs, 0)
         return np.broadcast_to(columns.reshape([sizes[axis] if axis in cut.axes else 1 for axis in axes]), shape)
 
     def named_axes(self, role: str, post: str, border: bool) -> NamedAxes:
@@ -243,7 +243,7 @@ class SelectedLayer:
         return joined[(slice(None),) * at + (slice(len(self.pixels)),)]
 
 
-def _pick(values: Integer[np.ndarray, "*shape"], places: Sequence[int], axis: int) -> Values:
+def pick(values: Integer[np.ndarray, "*shape"], places: Sequence[int], axis: int) -> Values:
     """Return the places of an axis, zeros for those beyond its end."""
     moved = np.moveaxis(values, axis, 0)
     picked = np.zeros((len(places), *moved.shape[1:]), np.int64)
