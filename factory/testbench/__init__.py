@@ -16,6 +16,8 @@ from factory.testbench.records import SINKS as SINKS
 from factory.testbench.records import WEIGHT as WEIGHT
 from factory.testbench.records import Bench as Bench
 from factory.testbench.records import Device as Device
+from factory.testbench.records import EdgeDevice as EdgeDevice
+from factory.testbench.records import EdgeJob as EdgeJob
 from factory.testbench.records import Job as Job
 from factory.testbench.records import Load as Load
 from factory.testbench.records import Stream as Stream
