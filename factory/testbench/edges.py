@@ -63,7 +63,9 @@ def _timing(held: Mapping[str, Layout]) -> EdgeSchedule:
 
 
 def _device(plan: ExportPlan, held: Mapping[str, Layout], edge: EdgeSchedule) -> EdgeDevice:
-    entering = {name: Field(held[name].lane_bits - held[name].edge.valid_bits, held[name].signed) for name in EDGES[:-1]}
+    entering = {
+        name: Field(held[name].lane_bits - held[name].edge.valid_bits, held[name].signed) for name in EDGES[:-1]
+    }
     return EdgeDevice(
         rows=plan.array.rows,
         cols=plan.array.cols,
@@ -94,9 +96,7 @@ def _jobs(run: LayerRun) -> Iterator[EdgeJob]:
         labels = {axis: label for axis, (_, label) in zip(outer, places, strict=True)}
         kept = {axis: (label,) for axis, label in labels.items()}
         part = replace(mapping, selection=Selection({**mapping.selection, **kept}))
-        walks = {
-            port: held.walk((*ONCE, (CYCLE, times.cycles(passes))), fixed) for port, held in run.streams.items()
-        }
+        walks = {port: held.walk((*ONCE, (CYCLE, times.cycles(passes))), fixed) for port, held in run.streams.items()}
         file = walks[_SOUTH].base // south.words
         yield EdgeJob(
             where=Address(run.mapping.spec.name, run.image, _SOUTH, labels),

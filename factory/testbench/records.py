@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -18,25 +19,32 @@ POST_OPS = {"none": 0, "relu": 1, "leaky": 2}
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of device: the streams at its ports, those of them that leave it, and SystemVerilog.
+    """A kind of device: its module, the streams at its ports, those of them that leave it, and SystemVerilog.
 
-    `bench` are the files of its testbench, `rtl` those of the device that ships, each in an order in which they compile.
+    `bench` are the files of its testbench, `rtl` those of the device that ships, each in an order in which they
+    compile. `valid` names the stream that says which lanes of another hold something. A device with handshakes can be
+    stalled.
     """
 
+    top: str
     streams: tuple[str, ...]
     sinks: tuple[str, ...]
     bench: tuple[str, ...]
     rtl: tuple[str, ...]
+    valid: Mapping[str, str] = field(default_factory=dict)
+    handshakes: bool = True
 
 
 ARRAY = Kind(
-    STREAMS, SINKS, ("factory_stream_pkg", "factory_stream", "factory_sink", "factory_tb"),
+    "factory_array", STREAMS, SINKS, ("factory_stream_pkg", "factory_stream", "factory_sink", "factory_tb"),
     ("delay", "add", "pe", "mesh", "sfu", "array"),
 )  # fmt: skip
 EDGE_ARRAY = Kind(
+    "factory_edge_array",
     ("west", "west_valid", "north", "north_valid", "south", "south_valid"), ("south", "south_valid"),
     ("factory_stream_pkg", "factory_stream", "edges/factory_tb"),
     ("delay", "add", "edge_lane", "edge_pe", "edge_array"),
+    valid={name: f"{name}_valid" for name in ("west", "north", "south")}, handshakes=False,
 )  # fmt: skip
 
 
@@ -76,6 +84,15 @@ class Device:
     def constants(self) -> tuple[str, ...]:
         """What the testbench's package has beside the parameters."""
         return ()
+
+    def lanes(self, stream: str) -> int:
+        """Return how many lanes a word of a stream has at the device's port."""
+        return {ACT: self.rows * self.simd, WEIGHT: max(self.rows, self.cols) * self.simd}.get(stream, self.cols)
+
+    def field(self, stream: str, bits: int) -> Field:
+        """Return a lane at the port of a stream whose files have lanes of `bits`."""
+        fields = {ACT: Field(self.act_bits, self.act_signed), WEIGHT: Field(self.weight_bits, True)}
+        return fields.get(stream, Field(bits, True))
 
 
 @dataclass(frozen=True)
@@ -119,6 +136,14 @@ class EdgeDevice:
     def constants(self) -> tuple[str, ...]:
         """What the testbench's package has beside the parameters: declarations in SystemVerilog."""
         return (f'LANE = "{self.lane}"',)
+
+    def lanes(self, stream: str) -> int:
+        """Return how many lanes a word of a stream has at the device's port."""
+        return {"west": self.rows, "west_valid": self.rows}.get(stream, self.cols)
+
+    def field(self, stream: str, bits: int) -> Field:
+        """Return a lane at the port of a stream whose files have lanes of `bits`."""
+        return {"west": self.west, "north": self.north}.get(stream, Field(bits, stream not in self.kind.valid.values()))
 
 
 @dataclass(frozen=True)
