@@ -13,9 +13,11 @@ from helpers_bench import Builds
 from helpers_edges import layer_store, odd_layer
 from helpers_simulator import need
 
+from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import axes
 from factory.dataflow import DATAFLOWS, EDGES
 from factory.diagnose import diagnose
+from factory.diagnose.report import report
 from factory.export import export
 from factory.fileplan import read_plan
 from factory.memfile import Layout, Profile, load_profile
@@ -141,6 +143,7 @@ def test_every_schedule_drives_the_array(tmp_path, name):
     assert all((log / x).read_text().splitlines() == (folder / x).read_text().splitlines()[skipped:] for x in given)
 
 
+UNSIGNED = ("edge_pe", "(NORTH_SIGNED != 0) && factor[NORTH_BITS-1]", "1'b0")
 LATE = ("edge_array", "DRAIN + HELD", "DRAIN + 1 + HELD")
 WRONG = {
     "a sum is late": ("ws", LATE),
@@ -148,7 +151,7 @@ WRONG = {
     "weights of the pass before": ("ws", ("edge_pe", "a_first ? b_out[NORTH_BITS-1:0] : held", "held")),
     "a sum of the pass before": ("os", ("edge_pe", "first ? '0 : total", "total")),
     "sums leave in the wrong order": ("os", ("edge_pe", "done ? sum : shift ? above", "done ? sum : shift ? below")),
-    "unsigned weights": ("os", ("edge_pe", "(NORTH_SIGNED != 0) && factor[NORTH_BITS-1]", "1'b0")),
+    "unsigned weights": ("os", UNSIGNED),
 }
 
 
@@ -171,12 +174,17 @@ def test_a_wrong_device_is_caught(exports, tmp_path, name):
         simulate(exports(dataflow), need("icarus").name, wrong_device(tmp_path / "rtl", *change))
 
 
-def test_a_dump_is_diagnosed(tmp_path):
-    folder = streams(tmp_path / "x", scheduled("ws", joined=True), tiles="ot=0,it=0", kij="0")
-    device = wrong_device(tmp_path / "rtl", *LATE)
+def dumped(tmp_path: Path, change: tuple[str, str, str], **options) -> tuple[Path, list[str]]:
+    """Simulate one stream with a wrong device, its dump beside it; return the export and what was said."""
+    folder = streams(tmp_path / "x", scheduled("ws", joined=True), tiles="ot=0,it=0", kij="0", **options)
+    device = wrong_device(tmp_path / "rtl", *change)
     with pytest.raises(ComparisonError) as caught:
         simulate(folder, need("icarus").name, device, dump=tmp_path / "given")
-    _, first, second, *_ = str(caught.value).splitlines()
+    return folder, str(caught.value).splitlines()[1:]
+
+
+def test_what_is_wrong_is_said_with_its_file_and_cycle(tmp_path):
+    folder, (first, second, *_) = dumped(tmp_path, LATE)
     (south,) = folder.glob("south*")
     sums = [int(line[-17:-1], 2) for line in south.read_text().splitlines()]
     assert (
@@ -184,8 +192,17 @@ def test_a_dump_is_diagnosed(tmp_path):
         == f"odd, image 0, it 0, ot 0, kij 0, cycle 6, col 0: south must be {sums[6]}, not invalid (south.txt, line 7)"
     )
     assert second.endswith(f", cycle 7, col 0: south must be {sums[7]}, not {sums[6]} (south.txt, line 8)")
-    found = diagnose(folder, [tmp_path / "given"])
-    assert not found.passes and "late by 1 word" in str(found)
+    assert "late by 1 word" in report(diagnose(folder, [tmp_path / "given"]))
+
+
+def test_a_dump_tells_what_is_wrong_inside_the_array(tmp_path):
+    folder, _ = dumped(tmp_path, UNSIGNED, include=f"activation,weight,{STREAMS}")
+    assert "weight codes taken as unsigned" in report(diagnose(folder, [tmp_path / "given"]))
+
+
+def test_streams_alone_say_what_the_elements_read(exports):
+    (layer,) = read_plan(exports("ws")).layers
+    assert layer.mapping.fields == {"activation": Field(4, False), "weight": Field(4, True)}
 
 
 @pytest.mark.parametrize(
