@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -57,7 +56,7 @@ def scheduled(dataflow: str, joined: bool = False, sequence: tuple[str, ...] = (
 
 def streams(folder: Path, profile: Profile, layer: str = "odd", array: SystolicArray = ARRAY, **options) -> Path:
     """Export what crosses the edges, with a testbench."""
-    chosen = dict(include=STREAMS, images="0", flat=True, testbench=True) | options
+    chosen = dict(include=STREAMS, images="0", flat="images" not in options, testbench=True) | options
     export(layer_store(odd_layer(layer), array=array), folder, profile=profile, **chosen)
     return folder
 
@@ -221,18 +220,26 @@ def test_the_bench_is_the_one_that_can_be(tmp_path, dataflow, include, streamed)
     assert set(bench.unchecked) == rest
 
 
-def other_edge(name: str, **fields) -> Profile:
+def other_layouts(dataflow: str = "ws", **fields: dict) -> Profile:
+    """Return the profile of edges with other fields of the layouts that are named, or of their schedules."""
+
     def change(layout: Layout) -> Layout:
-        return replace(layout, edge=replace(layout.edge, **fields)) if layout.name == name else layout
+        given = dict(fields.get(layout.name, {}))
+        return replace(layout, edge=replace(layout.edge, **given.pop("edge", {})), **given)
 
-    return changed(load_profile("edges", "ws"), change)
+    return changed(load_profile("edges", dataflow), change)
 
 
-def cycles_in_files() -> Iterator[Profile]:
-    def change(layout: Layout) -> Layout:
-        return replace(layout, files=axes("cycle"), lines=axes("ot", "it", "kij")) if layout.name == "west" else layout
-
-    return changed(load_profile("edges", "ws"), change)
+def test_streams_lie_in_any_layout(tmp_path):
+    profile = other_layouts(
+        west=dict(files=axes("kij"), lines=axes("ot", "it", "cycle"), lanes=axes("-row"), word_bits=64),
+        west_valid=dict(lines=axes("cycle", "row"), lanes=()),
+        north=dict(lane0_left=False, words=700),
+        south=dict(files=(), lines=axes("kij", "cycle", "ot", "it", "-col"), lanes=(), file="south.txt"),
+    )
+    folder = streams(tmp_path / "x", profile, format="hex", images="all")
+    result = simulate(folder, need("icarus").name, dump=tmp_path / "given")
+    assert (result.jobs, result.compared) == (2 * 24, 2 * 2520) and diagnose(folder, [tmp_path / "given"]).passes
 
 
 NO_BENCH = "the export must include activation and weight, or west, north and south with values and valid bits"
@@ -241,12 +248,14 @@ NO_BENCH = "the export must include activation and weight, or west, north and so
 @pytest.mark.parametrize(
     ("profile", "options", "message"),
     [
-        (other_edge("north", gap=1), {}, "layout north: edge must be that of layout west but for its content, {}, "
-         "not {'gap': 1}"),
+        (other_layouts(north=dict(edge=dict(gap=1))), {}, "layout north: edge must be that of layout west but for its "
+         "content, {}, not {'gap': 1}"),
         (load_profile("edges", "ws"), dict(include="west,north"), NO_BENCH),
         (load_profile("edges", "ws"), dict(content="address"), NO_BENCH),
         (load_profile("edges", "ws"), dict(format="csv"), "layout west: format must be one of bin hex, not csv"),
-        (cycles_in_files(), {}, "layout west: its axis cycle must be in its lines"),
+        (other_layouts(west=dict(files=axes("cycle"), lines=axes("ot", "it", "kij"))), {},
+         "layout west: its axis cycle must be in its lines"),
+        (other_layouts(south_valid=dict(lane_bits=4)), {}, "layout south_valid: lane_bits must be 1, not 4"),
     ],
 )  # fmt: skip
 def test_streams_that_no_testbench_plays(tmp_path, profile, options, message):

@@ -2,14 +2,14 @@
 // each lane. A device of your own takes its place in the testbench as a module of this name, with these parameters and
 // ports.
 //
-// Before each stream rst is 1 for some clocks. In the clock after, and in each one that follows, a line of `west` and of
-// `north` is there, and what south holds at the end of the clock is compared with that cycle's line of `south` where
-// that line is valid; what leaves elsewhere, such as sums of a column that has no channel, nobody looks at.
-//   An operand stays (OS = 0): north loads a column, a word for each row, while its north_valid is 1. A row's words from
-//     the west meet it, one column further each clock, and a sum of each word leaves below. An element takes what was
-//     loaded last at the first word of a pass, so that a column may load while it works.
-//   Sums stay (OS = 1): west and north move on in every clock, to the next column and row. After the last word of a pass
-//     a column's sums leave below, the last row first, while the next pass may begin.
+// Before each stream rst is 1 for some clocks. In the clock after, and in each one that follows, a line of west and of
+// north is there, and what south holds at the end of the clock is compared with that cycle's line of south where that
+// is valid; what leaves elsewhere, such as sums of a column that has no channel, nobody looks at.
+//   An operand stays (OS = 0): north loads a column, a word for each row, while its north_valid is 1. A row's words
+//     from the west meet it, one column further each clock, and a sum of each word leaves below. An element takes what
+//     was loaded last at the first word of a pass, so that a column may load while it works.
+//   Sums stay (OS = 1): west and north move on in every clock, to the next column and row. After the last word of a
+//     pass a column's sums leave below, the last row first, while the next pass may begin.
 module factory_edge_array #(
     parameter int ROWS         = 8,
     parameter int COLS         = 8,

@@ -53,8 +53,11 @@ def edge_bench(plan: ExportPlan, ports: Mapping[str, Port]) -> Bench:
 
 
 def _timing(held: Mapping[str, Layout]) -> EdgeSchedule:
+    """Return the schedule that all layouts have; raise InputError where one has another, or wide valid bits."""
     first = next(iter(held.values()))
     for layout in held.values():
+        if not layout.edge.has_values and layout.lane_bits != 1:
+            raise InputError(f"testbench: layout {layout.name}: lane_bits must be 1, not {layout.lane_bits}")
         if layout.edge.timing != first.edge.timing:
             what = [layout.edge.timing.to_record() for layout in (first, layout)]
             raise InputError(f"testbench: layout {layout.name}: edge must be that of layout {first.name} but for its "

@@ -1,9 +1,9 @@
-// Self-checking testbench of edge streams: reads the jobs that the export listed, drives the array's west and north edge
-// with a line in each clock, and compares what leaves below wherever that cycle's line of south is valid.
+// Self-checking testbench of edge streams: reads the jobs that the export listed, drives the array's west and north
+// edge with a line in each clock, and compares what leaves below wherever that cycle's line of south is valid.
 //
-// Run from the folder that holds the manifest. Plusargs: +jobs=FILE (default testbench/jobs.txt), +dump=FILE (write what
-// leaves below in each cycle, 0 where the line of south is not valid, and go on after mismatches). Ends with $fatal on
-// any failure, else with one line PASS, which counts the lanes that were compared, cycle by cycle.
+// Run from the folder that holds the manifest. Plusargs: +jobs=FILE (default testbench/jobs.txt), +dump=FILE (write
+// what leaves below in each cycle, 0 where the line of south is not valid, and go on after mismatches). Ends with
+// $fatal on any failure, else with one line PASS, which counts the lanes that were compared, cycle by cycle.
 module factory_tb;
   import factory_stream_pkg::*;
   import factory_pkg::*;
@@ -142,55 +142,55 @@ module factory_tb;
   );
 
   // ---- mismatches -------------------------------------------------------------------------------------------------
+  // For each col, whether it is looked at, and what its field must be and what it is, in 32 bits.
+  logic [COLS-1:0] looked_at, wrong;
+  logic [COLS*32-1:0] need, have;
+  assign looked_at = running ? must_valid : '0;
+  for (genvar c = 0; c < COLS; c++) begin : g_col
+    logic signed [SOUTH_FIELD_BITS-1:0] field_need, field_have;
+    assign field_need = must[c*SOUTH_FIELD_BITS+:SOUTH_FIELD_BITS];
+    assign field_have = SOUTH_FIELD_BITS'($signed(south[c*SUM_BITS+:SUM_BITS]));
+    assign need[32*c+:32] = 32'(field_need);
+    assign have[32*c+:32] = 32'(field_have);
+    assign wrong[c] = looked_at[c] && (south_valid[c] !== 1 || field_have !== field_need);
+  end
+
   int mismatches = 0, compared = 0;
   integer dump_file = 0;
   logic report;  // a dump goes on after the mismatches that are reported
   assign report = mismatches < REPORTED;
 
-  task automatic mismatch(input int c, input logic valid, input logic signed [SOUTH_FIELD_BITS-1:0] need,
-                          input logic signed [SOUTH_FIELD_BITS-1:0] have);
-    int line;
-    line = SOUTH_HEADER_LINES + 1 + south_stream.address - first_line;
-    if (report && valid)
-      $display("MISMATCH %0s, cycle %0d, %0s %0d: south must be %0d, not %0d (%0s, line %0d)", where,
-               south_stream.inner, LANE, c, need, have, path, line);
-    else if (report)
-      $display("MISMATCH %0s, cycle %0d, %0s %0d: south must be %0d, not invalid (%0s, line %0d)", where,
-               south_stream.inner, LANE, c, need, path, line);
+  task automatic mismatch(input int c);
+    string is_now;
+    is_now = "invalid";
+    if (south_valid[c] === 1) is_now = $sformatf("%0d", $signed(have[32*c+:32]));
+    $display("MISMATCH %0s, cycle %0d, %0s %0d: south must be %0d, not %0s (%0s, line %0d)", where, south_stream.inner,
+             LANE, c, $signed(need[32*c+:32]), is_now, path,
+             SOUTH_HEADER_LINES + 1 + south_stream.address - first_line);
     mismatches = mismatches + 1;
     if (mismatches == REPORTED && dump_file == 0) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
   endtask
 
-  // What the device gives for a file's field: cut or sign-extended to it.
-  logic [COLS*SOUTH_FIELD_BITS-1:0] have;
-  for (genvar c = 0; c < COLS; c++) begin : g_col
-    assign have[c*SOUTH_FIELD_BITS+:SOUTH_FIELD_BITS] = SOUTH_FIELD_BITS'($signed(south[c*SUM_BITS+:SUM_BITS]));
-  end
-
   always @(posedge clk)
-    if (running)
-      for (int c = 0; c < COLS; c++)
-        if (must_valid[c]) begin
-          compared = compared + 1;
-          if (south_valid[c] !== 1 || have[c*SOUTH_FIELD_BITS+:SOUTH_FIELD_BITS] !== must[c*SOUTH_FIELD_BITS+:SOUTH_FIELD_BITS])
-            mismatch(c, south_valid[c] === 1, must[c*SOUTH_FIELD_BITS+:SOUTH_FIELD_BITS],
-                     have[c*SOUTH_FIELD_BITS+:SOUTH_FIELD_BITS]);
-        end
+    for (int c = 0; c < COLS; c++) begin
+      if (looked_at[c]) compared = compared + 1;
+      if (report && wrong[c]) mismatch(c);
+    end
 
   // ---- the dump: one line a word, `STREAM JOB BITS`, the highest lane leftmost --------------------------------------
   int jobs = 0;
-  logic [COLS*SUM_BITS-1:0] looked_at;
-  for (genvar c = 0; c < COLS; c++) begin : g_dump
-    assign looked_at[c*SUM_BITS+:SUM_BITS] = (must_valid[c] && south_valid[c] !== 0) ? south[c*SUM_BITS+:SUM_BITS] : '0;
+  logic [COLS*SUM_BITS-1:0] given;
+  for (genvar c = 0; c < COLS; c++) begin : g_given
+    assign given[c*SUM_BITS+:SUM_BITS] = (looked_at[c] && south_valid[c] !== 0) ? south[c*SUM_BITS+:SUM_BITS] : '0;
   end
 
   always @(posedge clk)
     if (dump_file != 0 && running) begin
-      $fdisplay(dump_file, "south %0d %b", jobs, looked_at);
-      $fdisplay(dump_file, "south_valid %0d %b", jobs, south_valid & must_valid);
+      $fdisplay(dump_file, "south %0d %b", jobs, given);
+      $fdisplay(dump_file, "south_valid %0d %b", jobs, south_valid & looked_at);
     end
 
-  // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `at ADDRESS`, `job FILE FIRST WORDS WALKS`, `end JOBS VALUES` -----
+  // ---- the jobs file: `load STREAM FIRST COUNT FILE`, `at ADDRESS`, `job FILE FIRST WORDS WALKS`, `end JOBS WORDS` --
   integer jobs_file;
 
   // The numbers of the line that is being read. (Verilator 5.006 may call a function that reads a file out of order.)
