@@ -164,9 +164,9 @@ module factory_tb;
     string is_now;
     is_now = "invalid";
     if (south_valid[c] === 1) is_now = $sformatf("%0d", $signed(have[32*c+:32]));
-    $display("MISMATCH %0s, cycle %0d, %0s %0d: south must be %0d, not %0s (%0s, line %0d)", where, south_stream.inner,
-             LANE, c, $signed(need[32*c+:32]), is_now, path,
-             SOUTH_HEADER_LINES + 1 + south_stream.address - first_line);
+    $display("MISMATCH %0s, cycle %0d, %0s %0d (%0s, line %0d): south must be %0d, not %0s", where, south_stream.inner,
+             LANE, c, path, SOUTH_HEADER_LINES + 1 + south_stream.address - first_line, $signed(need[32*c+:32]),
+             is_now);
     mismatches = mismatches + 1;
     if (mismatches == REPORTED && dump_file == 0) $fatal(1, "FAIL the first %0d mismatches are above", mismatches);
   endtask
