@@ -9,7 +9,7 @@ from helpers_coverage import PlainCoverage, bins, counter_of, unreachable, with_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.coverage import sums
+from factory.coverage import steps, sums
 from factory.spec import GIVEN, ConvLayer, SystolicArray
 
 FLOWS = ("ws", "os", "is")
@@ -55,8 +55,8 @@ def test_hits_are_those_of_plain_loops(flow, data):
     counter = counter_of(plain)
     hits = plain.hits(ends_of(counter))
     # looking at a few sums first leaves the others to the bounds, as in large layers
-    few, loops = data.draw(st.sampled_from([(1, 0), (16, 2), (1 << 13, 2)]))
-    with patch.multiple(sums, _FEWEST=few, _MOST=max(few, 32), _FEW_LOOPS=loops, _FEW_OCTAVES=few):
+    few = data.draw(st.sampled_from([1, 16, 1 << 13]))
+    with patch.multiple(steps, FEWEST=few, MOST=max(few, 32)), patch.multiple(sums, _FEW_OCTAVES=few):
         assert bins(counter, counter.count(0)) == hits
     assert not hits & unreachable(counter)
 

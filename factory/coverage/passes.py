@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Bool, Integer
 
 from factory.arithmetic.labelled import LabelledArray
+from factory.coverage.steps import Products, Vectors
 from factory.dataflow import PIXELS, LayerMapping
 from factory.dataflow.sums import arranged
 
@@ -101,7 +102,7 @@ class Form:
 
     def arrange(self, codes: LabelledArray, activation: bool) -> Codes:
         """Return an operand as `(loop, outer, inner, term)`, a ragged last pixel tile padded with zeros."""
-        codes = self._split(codes)
+        codes = self.split(codes)
         *outer, inner = self._own[activation]
         groups = (self.loops, outer, (inner,), self.terms)
         values = arranged(codes, *(axis for axes in groups for axis in axes))
@@ -111,19 +112,40 @@ class Form:
         """Return what moves and what is held."""
         return (activation, weight) if self.weights_held else (weight, activation)
 
+    def products(
+        self, activation: Codes, weight: Codes, blocks: Integer[np.ndarray, " block"], floats: type
+    ) -> Products:
+        """Return the products of some blocks, each all activations of a loop times one of its `outer` weights."""
+        vectors = [
+            codes.reshape(-1, *size)
+            for codes, size in (
+                (activation, (prod(activation.shape[1:3]), activation.shape[3])),
+                (weight, weight.shape[2:]),
+            )
+        ]
+        return Products(Vectors(vectors[0][blocks // weight.shape[1]], floats), Vectors(vectors[1][blocks], floats))
+
+    def passes(
+        self, sums: Integer[np.ndarray, "block activation weight"], inner: int
+    ) -> Integer[np.ndarray, "pass word lane"]:
+        """Return the sums of blocks as passes, where an `outer` of the activations has so many `inner`."""
+        passes = sums.reshape(-1, inner, sums.shape[2])
+        return passes if self.weights_held else passes.swapaxes(1, 2)
+
     def stream(self, sums: LabelledArray) -> Integer[np.ndarray, "pass word lane"]:
         """Return sums of the whole layer, with axes of output pixels and channels, in the order of the output's words.
 
         A ragged last tile is padded with zeros.
         """
-        sums = self._split(sums)
+        sums = self.split(sums)
         own = self._own[not self.weights_held]
         passes = [axis for axis in own[:-1] if axis in sums.axes]
-        (word,) = [axis for axis in sums.axes if axis not in own]
-        values = arranged(sums, *passes, word, self.col)
+        words = [axis for axis in sums.axes if axis not in own]
+        values = arranged(sums, *passes, *words, self.col)
         return values.reshape(-1, *values.shape[-2:])
 
-    def _split(self, codes: LabelledArray) -> LabelledArray:
+    def split(self, codes: LabelledArray) -> LabelledArray:
+        """Divide output pixels into tiles, where there are any, a ragged last one padded with zeros."""
         pixels = self.mapping.dataflow.pixel_tiling
         if pixels is None or PIXELS not in codes.axes:
             return codes

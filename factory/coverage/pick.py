@@ -165,12 +165,9 @@ class Tiles:
             for codes, which in zip((counter.arranged(image), counter.weight), (True, False), strict=True)
         ]
         masks = [pairs.mask(x, which) for x, which in zip(codes, (True, False), strict=True)]
-        moving, held = counter.form.sort(*codes)
         names = {kind: counter.point_name(kind) for kind in bins.none()}
         found, left = bins.none(), {kind: wanted[name].copy() for kind, name in names.items()}
-        for loop in range(len(moving)):
-            for words in moving[loop]:
-                bins.see_passes(words, held[loop], left, found)
+        counter.see(*codes, np.arange(prod(codes[1].shape[:2])), left, found)
         return {"pair": pairs.pairs(*masks)} | {names[kind]: there for kind, there in found.items()}
 
     @cached_property
