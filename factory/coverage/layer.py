@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64, Integer
 from factory.arithmetic.labelled import LabelledArray
 from factory.coverage.bounds import Bounds, could_step, sum_bounds
 from factory.coverage.geometry import border_axes, borders, tile_axes, tiles
-from factory.coverage.pairs import Mask, Pairs
+from factory.coverage.pairs import Mask, Pairs, Side
 from factory.coverage.passes import Codes, Form
 from factory.coverage.points import EDGES, ENDS, EVENTS, OFFSETS, STEPS, octaves
 from factory.coverage.record import Label, LayerCoverage, PointCoverage
@@ -73,6 +73,10 @@ class LayerCounter:
     def weight_mask(self) -> Mask:
         """Which weights there are at each place."""
         return self.pairs.mask(self.weight, False)
+
+    @cached_property
+    def _weight_side(self) -> Side:
+        return self.pairs.side(self.weight_mask, False)
 
     @cached_property
     def _ends(self) -> tuple[LabelledArray, LabelledArray]:
@@ -164,7 +168,7 @@ class LayerCounter:
             ),
             "pair": Universe(
                 pairs.axes,
-                pairs.pairs(codes, self.weight_mask),
+                pairs.pairs(pairs.side(codes, True), self._weight_side),
                 "no such weight meets, in this place, a channel that can have such an activation",
             ),
             **_sum_universes(self._inside_name, self.inside, could),
@@ -205,7 +209,7 @@ class LayerCounter:
         found = {
             "activation": mask.any(axis=(0, 1, 2)),
             "weight": self.universes["weight"].could,
-            "pair": self.pairs.pairs(mask, self.weight_mask),
+            "pair": self.pairs.pairs(self.pairs.side(mask, True), self._weight_side),
         }
         if self.outside is not None:
             found |= _named("psum", self._look_inside(activation))
@@ -317,10 +321,10 @@ class LayerCounter:
         at, found = self._at.reshape(len(self._at), -1).T, np.zeros(could.size, bool)
         sums = sums[:, : at.shape[1]]
         for part in growing(len(sums), _AT_ONCE * at.shape[1]):
-            left = np.flatnonzero(could.reshape(-1) & ~found)
+            (left,) = (could.reshape(-1) & ~found).nonzero()
             if not len(left):
                 break
-            found[left] = (sums[part, None] == at[left]).any(axis=(0, 2))
+            found[left] = (sums[part, None] == at[left]).any(axis=0).any(axis=1)  # one after the other is faster
         return found.reshape(could.shape)
 
     def coverage(

@@ -173,14 +173,18 @@ def presence(
     codes: Integer[np.ndarray, "*axes"], kept: tuple[int, ...], low: int, count: int
 ) -> Bool[np.ndarray, "*kept code"]:
     """Return which of the codes `low .. low + count - 1` there are at each place of some axes, over all others."""
-    places = np.zeros((1,) * codes.ndim, np.int64)
-    for axis in kept:
-        along = np.arange(codes.shape[axis]).reshape([-1 if at == axis else 1 for at in range(codes.ndim)])
-        places = places * codes.shape[axis] + along
-    shape = [codes.shape[axis] for axis in kept]
-    found = np.zeros(prod(shape) * count, bool)
-    found[places * count + (codes - np.int64(low))] = True
-    return found.reshape(*shape, count)
+    shape, found = [codes.shape[axis] for axis in kept], []
+    kind = next(np.dtype(f"u{size}") for size in (1, 2, 4, 8) if size == 8 or count <= 8 * size)
+    for first in range(
+        low, low + count, 64
+    ):  # each code is a bit: what they have in common with a word is found at once
+        bits = np.left_shift(kind.type(1), (codes - first).astype(kind))  # 0 where there are not so many bits
+        for axis in range(codes.ndim):
+            if axis not in kept:
+                bits = np.bitwise_or.reduce(bits, axis=axis, keepdims=True)
+        places = np.arange(min(64, low + count - first), dtype=kind)
+        found.append((bits.reshape(*shape, 1) >> places & kind.type(1)).astype(bool))
+    return np.concatenate(found, axis=-1)
 
 
 def within(

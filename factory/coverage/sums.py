@@ -41,7 +41,7 @@ class SumBins:
     steady: bool
     signs: bool
 
-    @property
+    @cached_property
     def field(self) -> Field:
         """What a sum is held in."""
         return Field(self.bits, signed=True)
@@ -150,30 +150,27 @@ class SumBins:
         `bounds` are those of each block, with axes `(loop, pass, 1, 1)`. The widest blocks come first: a few of them
         are enough for most bins, and leave little that others could hit.
         """
-        found, width, count = self.none(), (bounds.low - bounds.high).reshape(-1), steps.FEWEST
-        blocks = np.arange(len(width))
-        while len(blocks):
-            some = max(1, count // size)
+        found, narrow, count = self.none(), (bounds.low - bounds.high).reshape(-1), steps.FEWEST
+        left = np.ones(len(narrow), bool)
+        while left.any():
+            (blocks,), some = left.nonzero(), max(1, count // size)
             if some < len(blocks):
-                blocks = blocks[np.argpartition(width[blocks], some)]
-            see(np.sort(blocks[:some]), wanted, found)
+                blocks = blocks[np.argpartition(narrow[blocks], some)[:some]]
+            see(blocks, wanted, found)
             _close(wanted, found)
-            blocks = blocks[some:]
-            blocks = blocks[self.worth(bounds, wanted).reshape(-1)[blocks]]
+            left[blocks] = False
+            left &= self.worth(bounds, wanted).reshape(-1)
             count = min(steps.GROWTH * count, steps.MOST)
         return found
 
 
-def _close(wanted: Bins, found: Bins) -> bool:
-    """Take what was found from what is wanted; return whether that was something."""
-    closed = False
+def _close(wanted: Bins, found: Bins) -> None:
+    """Take what was found from what is wanted."""
     for kind, bins in wanted.items():
-        closed |= bool((bins & found[kind]).any())
         bins &= ~found[kind]
-    return closed
 
 
 def octave_of(values: Integer[np.ndarray, " value"], bits: int) -> Integer[np.ndarray, " value"]:
     """Return the place of each value among the octaves of a field of `bits`."""
     # float64 holds the values, so that the exponent counts the bits of a magnitude: 0 of 0, k + 1 from 2^k on
-    return bits + np.sign(values) * np.frexp(np.abs(values).astype(np.float64))[1]
+    return bits + np.sign(values) * np.frexp(values.astype(np.float64))[1]

@@ -13,7 +13,6 @@ from jaxtyping import Int64, Integer
 
 from factory.arithmetic.adders import exact_product, ordered_sum, reach
 from factory.arithmetic.labelled import Address, Axis, LabelledArray
-from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow.mapping import LayerMapping
 from factory.dataflow.record import PIXELS
 
@@ -42,11 +41,12 @@ def arranged(array: LabelledArray, *axes: str) -> np.ndarray:
 
 def read_pixels(mapping: LayerMapping, activation: LabelledArray) -> LabelledArray:
     """Return, of a padded map, the pixel that each output reads at each kernel position: `onij kij` for `nij`."""
-    pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
     others = [axis for axis in activation.axes if axis != "nij"]
     labels = {**activation.labels, "kij": mapping.selection["kij"]}
     # with the pixels outside, what is copied at a time is a whole pixel, not a value
-    return LabelledArray(arranged(activation, "nij", *others).take(pixel, axis=0), (PIXELS, "kij", *others), labels)
+    return LabelledArray(
+        arranged(activation, "nij", *others).take(mapping.windows, axis=0), (PIXELS, "kij", *others), labels
+    )
 
 
 @dataclass(frozen=True)
