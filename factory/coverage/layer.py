@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
+from factory.arithmetic.adders import exact_product
 from factory.arithmetic.labelled import LabelledArray
 from factory.coverage.bounds import Bounds, could_step, sum_bounds
 from factory.coverage.geometry import border_axes, borders, tile_axes, tiles
@@ -108,7 +109,7 @@ class LayerCounter:
         return SumBins(self.bits, lanes, words, self.bounds.ends, steady=held, signs=True)
 
     @cached_property
-    def _output_ends(self) -> list[Int64[np.ndarray, "onij channel"]]:
+    def _output_ends(self) -> list[Integer[np.ndarray, "onij channel"]]:
         """The ends of each accumulator, and those of every sum on the way to it."""
         weight = self.vectors.weight
         rises, falls = (replace(weight, values=end(weight.values, 0)) for end in (np.maximum, np.minimum))
@@ -118,14 +119,15 @@ class LayerCounter:
         pairs = [(low, high), (high, low), *([] if same else [(near, far), (far, near)])]
         return [self._exact(a, rises) + self._exact(b, falls) for a, b in pairs]
 
-    def _exact(self, activation: LabelledArray, weight: LabelledArray) -> Int64[np.ndarray, "onij channel"]:
-        return self._sums(activation, weight).accumulators().exact[-1]
+    def _exact(self, activation: LabelledArray, weight: LabelledArray) -> Integer[np.ndarray, "onij channel"]:
+        return exact_product(self._rows(activation), self._columns_of(weight).T)[: len(self.form.mapping.pixels)]
 
-    def _sums(self, activation: LabelledArray, weight: LabelledArray) -> LayerSums:
-        return LayerSums(self.form.mapping, activation, weight, self.vectors.where)
+    @property
+    def _sums(self) -> LayerSums:
+        return LayerSums(self.form.mapping, self._ends[0], self.vectors.weight, self.vectors.where)
 
     def _by_channel(self, sums: Integer[np.ndarray, "onij channel"]) -> LabelledArray:
-        axes = self.form.mapping.dataflow.axes(("oc",))
+        axes = self._sums.channel_axes
         sizes = [self.vectors.weight.size(axis) for axis in axes]
         return LabelledArray(sums.reshape(-1, *sizes), (PIXELS, *axes))
 
@@ -135,7 +137,7 @@ class LayerCounter:
         streams = [self._stream(ends)[None] for ends in self._output_ends]
         return Bounds(*(streams * 2)[:4])
 
-    def outputs(self, activation: LabelledArray) -> Int64[np.ndarray, "pass word lane"]:
+    def outputs(self, activation: LabelledArray) -> Integer[np.ndarray, "pass word lane"]:
         """Return the accumulators of activations as they are read, in the order of the output's words."""
         return self._stream(self._of_pixels(self._products(activation)))
 
@@ -256,7 +258,7 @@ class LayerCounter:
     def _bounds_of(self, activation: Codes) -> Bounds:
         """Return bounds of the sums of each block, and of those on the way to them, by Cauchy and Schwarz."""
         longest = lengths(activation).max(axis=(1, 2))[:, None]
-        least, most = (np.trunc(longest * mine).astype(np.int64)[..., None, None] for mine in self._lengths)
+        least, most = (np.trunc(longest * mine).astype(np.int32)[..., None, None] for mine in self._lengths)
         return Bounds(least, most, least, most)
 
     def _look_at(self, bins: SumBins, products: Products) -> Bins:
@@ -271,32 +273,34 @@ class LayerCounter:
 
     def _products(self, activation: LabelledArray) -> Products:
         """Return the products of the accumulators, in one block, with those of the zeros in a ragged pixel tile."""
-        windows = self.form.split(self._sums(activation, self.vectors.weight).windows(activation))
+        rows = Vectors(self._rows(activation)[None], self._columns.floats)
+        step = 1 if self.outside is None else prod(self.vectors.weight.size(axis) for axis in self.form.terms)
+        return Products(rows, self._columns, self._order, step)
+
+    @cached_property
+    def _columns(self) -> Vectors:
+        bounds = self.bounds if self.outside is None else self.output_bounds
+        return Vectors(self._columns_of(self.vectors.weight)[None], bounds.floats)
+
+    def _rows(self, activation: LabelledArray) -> Integer[np.ndarray, "onij term"]:
+        windows = self.form.split(self._sums.windows(activation))
         pixels = (axis for axis in windows.axes if axis not in self._term_axes)
-        rows = arranged(windows, *pixels, *self._term_axes).reshape(1, -1, len(self._order))
-        steps = 1 if self.outside is None else prod(self.vectors.weight.size(axis) for axis in self.form.terms)
-        return Products(Vectors(rows, self._columns.floats), self._columns, self._order, steps)
+        return arranged(windows, *pixels, *self._term_axes).reshape(-1, len(self._order))
+
+    def _columns_of(self, weight: LabelledArray) -> Integer[np.ndarray, "channel term"]:
+        return arranged(weight, *self._sums.channel_axes, *self._term_axes).reshape(-1, len(self._order))
 
     @cached_property
     def _term_axes(self) -> tuple[str, ...]:
         """The axes of the terms of an accumulator, in the order in which they are gathered fastest."""
-        low = self._ends[0]
-        return tuple(axis for axis in self._sums(low, low).windows(low).axes if axis != PIXELS)
+        return tuple(axis for axis in self._sums.windows(self._ends[0]).axes if axis != PIXELS)
 
     @cached_property
     def _order(self) -> Int64[np.ndarray, " term"]:
         """The place of each term of an accumulator, in the order in which they are added."""
         sizes = [self.vectors.weight.size(axis) for axis in self._term_axes]
-        places = np.arange(prod(sizes)).reshape(sizes)
-        return arranged(LabelledArray(places, self._term_axes), *self._sums(*self._ends).inner).reshape(-1)
-
-    @cached_property
-    def _columns(self) -> Vectors:
-        """The weights of each output channel."""
-        weight = self.vectors.weight
-        codes = arranged(weight, *self.form.mapping.dataflow.axes(("oc",)), *self._term_axes)
-        bounds = self.bounds if self.outside is None else self.output_bounds
-        return Vectors(codes.reshape(1, -1, len(self._order)), bounds.floats)
+        places = LabelledArray(np.arange(prod(sizes)).reshape(sizes), self._term_axes)
+        return arranged(places, *self._sums.inner).reshape(-1)
 
     @cached_property
     def _at(self) -> Integer[np.ndarray, "oc level offset"] | None:
