@@ -131,7 +131,7 @@ def cycle_table(
     cycle, on average, for the first image. `width` is as `table` takes it.
     """
     if toggles and not isinstance(source, Store):
-        raise InputError("toggles must be of a store, whose codes flip bits, not of weights", options=("toggles",))
+        raise InputError("toggles must be of a store, whose codes flip bits, not of weights")
     array = source.array if isinstance(source, Store) else SystolicArray()
     groups = (
         ("layer", "dataflow"),

@@ -35,7 +35,7 @@ def parse_cycles(text: str | None) -> tuple[int, int | None]:
         return 0, None
     first, colon, stop = text.rpartition(":")
     if not (stop.isdecimal() and (first.isdecimal() or not colon)) or int(stop) <= int(first or 0):
-        raise InputError(f"cycles must be such as 200 or 100:300, not {text}", options=("cycles",))
+        raise InputError(f"cycles must be such as 200 or 100:300, not {text}")
     return int(first or 0), int(stop)
 
 
@@ -54,7 +54,7 @@ def write_waves(
         raise InputError("waveforms need pyvcd: pip install 'factory[waves]'") from None
     first, stop = cycles
     if target.suffix != ".vcd":
-        raise InputError(f"output must be a file with the ending .vcd, not {target}", options=("output",))
+        raise InputError(f"output must be a file with the ending .vcd, not {target}")
     signals = list(_signals(directory, read_plan(directory), first, stop))
     last = max((len(signal.values) for signal in signals), default=0)
     if not last:

@@ -104,7 +104,8 @@ def test_a_flipped_bit_is_exit_code_1(factory, store, tmp_path):
 
 
 BAD_EXPORTS = [
-    (["--layers", "features.1"], f"layer must be one of {LAYERS}, not features.1"),
+    (["--layers", "features.1"], "layer must be one of features.0 features.27, not features.1"),
+    (["--psum-bits", "40"], "factory: --psum-bits must be 2 to 32, not 40"),
     (["--layers", "features.3"], "layer must be one of features.0 features.27, not features.3"),
     (["--images", "2"], "0 to 1"),
     (["--images", ""], "image must select at least one index, '' selects none"),
@@ -131,8 +132,8 @@ def test_a_bad_export_is_one_line_and_nothing_left(factory, store, tmp_path, arg
 
 
 BAD_BUILDS = [
-    (["--rows", "0"], "array rows must be at least 1, not 0"),
-    (["--cols", "-3"], "array cols must be at least 1, not -3"),
+    (["--rows", "0"], "--rows must be at least 1, not 0"),
+    (["--cols", "-3"], "--cols must be at least 1, not -3"),
     (["--layers", "conv1"], f"layer must be one of {LAYERS}, not conv1"),
     (["--layers", ","], "the selection of layers must hold at least one layer, it is empty"),
     (["--pick", "400"], "400"),

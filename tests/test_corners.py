@@ -254,7 +254,7 @@ BAD = [
     (["--padding", "0,0,0"], "lists (y, x) or (top, left, bottom, right) of some, not [0, 0, 0]"),
     (["--kernel", "9"], "must hold the 9x9 kernel"),
     (["--weight-bits", "1"], "conv: weight_bits must be 2 to 8, not 1"),
-    (["--rows", "0"], "array rows must be at least 1, not 0"),
+    (["--rows", "0"], "rows must be at least 1, not 0"),
 ]
 
 

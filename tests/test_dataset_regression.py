@@ -158,7 +158,7 @@ WRONG = {
     "no limit": (dict(limit=float("inf")), "limit must be 0.001 to 10000000 seconds, not inf"),
     "stall": (dict(stall=-1), "stall must be at least 0, not -1"),
     "dut": (dict(dut=(Path("none.sv"),)), "none.sv: must be a SystemVerilog source, there is no such file"),
-    "split": (dict(split="nope"), "split must be one of full smoke random-7, not nope"),
+    "split": (dict(split="nope"), "split must be one of full smoke random-7 coverage, not nope"),
     "images": (dict(options=ExportOptions(images="9")), "image must be 0 to 7, not 9"),
     "source": (dict(source=Path("none.h5")), "must be a store, there is no such file"),
 }

@@ -360,7 +360,7 @@ BAD_OPTIONS = [
     (dict(files="row"), "files must be one of tile layer, not row"),
     (dict(pe_activation="float"), "pe_activation must be one of unsigned signed, not float"),
     (dict(overflow="clip"), "overflow must be one of wrap saturate error, not clip"),
-    (dict(psum_bits=40), "array psum_bits must be 2 to 32, not 40"),
+    (dict(psum_bits=40), "psum_bits must be 2 to 32, not 40"),
     (dict(post="tanh"), "profile notebook: post must be one of relu none leaky relu+maxpool2, not tanh"),
     (
         dict(format="xml"),

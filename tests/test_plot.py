@@ -70,6 +70,10 @@ def test_a_tile_s_figure_holds_the_store_s_values(store, layer):
         )
 
 
+def test_the_graph_of_a_store_is_its_network_s_on_its_array(store):
+    assert texts_of(plot.network(store)) == texts_of(plot.network(store.network, store.array))
+
+
 def test_histograms_count_every_value_of_the_images(store):
     (audited,) = (found for found in audit(store, observe=False) if found.name == "line")
     assert audited.observed is None

@@ -202,11 +202,13 @@ def test_texts_are_escaped():
     (["{export}"], dict(layers="nope"), "layers must be given with the store that they are of"),
     (["{export}"], dict(images="0"), "images must be given with the store that they are of"),
     (["nowhere.h5"], {}, "nowhere.h5: must be a source of a report, there is no such file or folder"),
+    (["{folder}"], {}, "{folder}: must be a store or a dataset, it is a folder of something else"),
     (["{store}", "nowhere"], {}, "nowhere: must be a source of a report, there is no such file or folder"),
 ])  # fmt: skip
 def test_what_cannot_be_reported_is_one_line(shown, tmp_path, sources, given, message):
-    paths = [source.format(store=shown.store, export=shown.export) for source in sources]
-    with pytest.raises(InputError, match=re.escape(message.format(store=shown.store)) + "$"):
+    places = dict(store=shown.store, export=shown.export, folder=tmp_path)
+    paths = [source.format(**places) for source in sources]
+    with pytest.raises(InputError, match=re.escape(message.format(**places)) + "$"):
         report(paths, tmp_path / "r.html", **given)
     assert list(tmp_path.iterdir()) == []
 

@@ -615,7 +615,7 @@ WHOLE = "must be a whole store of schema factory-store/2: "
         ("/", "weights_sha256", 3, "attribute weights_sha256 must be text, not 3"),
         ("/", "schema", "factory\n/1", "schema must be factory-store/2, not factory\\n/1"),
         ("/", "psum_bits", "x", WHOLE + "invalid literal for int() with base 10: 'x'"),
-        ("/", "array_rows", 0, "array rows must be at least 1, not 0"),
+        ("/", "array_rows", 0, "rows must be at least 1, not 0"),
         ("/layers/features.0", "alpha_w", "one", WHOLE + "could not convert string to float: 'one'"),
         ("/layers/features.0", "alpha_w", 1e300, WHOLE + "overflow encountered in cast"),
     ],

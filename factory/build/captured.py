@@ -46,7 +46,7 @@ def capture(
     integer layer.
     """
     if output is None:
-        raise InputError("output must be given: the store to write", options=("output",))
+        raise InputError("output must be given: the store to write")
     new_store(output, force)
     if layout is not None and from_export is None:
         raise InputError("a profile must be given with from_export", options=("profile", "from_export"))
@@ -67,21 +67,21 @@ def read_source(
     """Return the coded layers of a source, by its kind, as `capture` takes it."""
     if source is not None and not isinstance(source, (str, Path)):
         if images is None:
-            raise InputError("images must be given with a model: the batch to run it on", options=("images",))
+            raise InputError("images must be given with a model: the batch to run it on")
         if description is not None:
-            raise InputError("description must be of arrays, not of a model", options=("description",))
+            raise InputError("description must be of arrays, not of a model")
         from factory.readers.pytorch import read_model
 
         return read_model(source, images)
     path = None if source is None else Path(source)
     if images is not None and (path is None or path.suffix != ONNX):
-        raise InputError(f"images must be given with a model, not with {path or 'arrays'}", options=("images",))
+        raise InputError(f"images must be given with a model, not with {path or 'arrays'}")
     if path is not None and not path.exists():
         raise InputError(f"{path}: must be {_SOURCES}, it is not there")
     said = None if description is None else Path(description)
     if path is not None and path.suffix == ONNX:
         if said is not None:
-            raise InputError(f"description must be of arrays, not of the model {path}", options=("description",))
+            raise InputError(f"description must be of arrays, not of the model {path}")
         if images is None:
             raise InputError(f"{path}: images must be given: the inputs of the model", options=("images",))
         from factory.readers.onnx import read_onnx

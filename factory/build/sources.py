@@ -16,7 +16,7 @@ from factory.checkpoint import load_weights
 from factory.images import ImageSource, load_images
 from factory.images.collection import pick_images
 from factory.lower import lower, tile_layer
-from factory.spec import InputError, IntegerLayer, IntegerNetwork, Progress, Range, SystolicArray, TrainedNetwork
+from factory.spec import IntegerLayer, IntegerNetwork, Progress, Range, SystolicArray, TrainedNetwork
 from factory.store import (
     ImageOrigin,
     LayerOrigin,
@@ -187,11 +187,8 @@ def open_stored(path: Path, pick: str | None, layers: str, array: SystolicArray 
     """
     store = open_store(path)
     array = array or store.array
-    names = {spec.name for spec in store.network.select(layers)}
-    chosen = [layer for name, layer in store.layers.items() if name in names]
-    if not chosen:
-        raise InputError(f"{path}: layers must be of {' '.join(store.layers)}, not {layers}")
-    planned = tuple(_planned(store, layer, array) for layer in chosen)
+    chosen = store.network.select(layers, store.layers, f"{path}: ")
+    planned = tuple(_planned(store, store.layers[spec.name], array) for spec in chosen)
     return StoreSource(store, planned, pick_images(pick, store.image_count))
 
 

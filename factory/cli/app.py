@@ -1,6 +1,5 @@
 """The `factory` command: its sub-commands, and errors turned into exit codes."""
 
-import _thread
 import re
 import signal
 import sys
@@ -57,7 +56,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(130)
     except FactoryError as error:
-        text = str(error) if isinstance(error, ComparisonError) else _one_line(_with_flags(error))
+        text = str(error) if isinstance(error, ComparisonError) else _one_line(_with_flags(error, sys.argv[1:]))
         _stop(text, error.exit_code)
     except MemoryError as error:
         _stop(_one_line(f"not enough memory: {error}"), 2)
@@ -82,7 +81,8 @@ def _note_interrupts() -> list[int]:
 
     def again(unraisable: Any) -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            threading.Timer(0.05, _thread.interrupt_main).start()  # after the callback
+            main = threading.main_thread().ident
+            threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()  # after the callback; ends a wait
         else:
             sys.__unraisablehook__(unraisable)
 
@@ -91,12 +91,23 @@ def _note_interrupts() -> list[int]:
     return pressed
 
 
-def _with_flags(error: FactoryError) -> str:
-    """Return an error's message with the parameters that it names as flags: `pe_activation` as `--pe-activation`."""
+def _with_flags(error: FactoryError, words: list[str]) -> str:
+    """Return an error's message with the parameters that it names as flags: `pe_activation` as `--pe-activation`.
+
+    These are its `options`, and the word that it begins with where the command that `words` call has such a flag.
+    """
     text = str(error)
+    command = typer.main.get_command(app)
+    while words and (called := getattr(command, "commands", {}).get(words[0])):
+        command, words = called, words[1:]
+    flags = {name for parameter in command.params for name in parameter.opts}
     for option in getattr(error, "options", ()):
-        text = re.sub(rf"(?<!\S){option}(?![^\s,])", f"--{option.replace('_', '-')}", text)
-    return text
+        text = re.sub(rf"(?<!\S){option}(?![^\s,])", _flag(option), text)
+    return re.sub(r"^\w+(?= must )", lambda word: flag if (flag := _flag(word[0])) in flags else word[0], text)
+
+
+def _flag(parameter: str) -> str:
+    return f"--{parameter.replace('_', '-')}"
 
 
 def _one_line(message: str) -> str:

@@ -102,19 +102,19 @@ def _check_alone(given: Mapping[str, object]) -> None:
     for name in _OF_ARRAY:
         if given[name] != inspect.signature(corners).parameters[name].default:
             name = "map" if name == "size" else name
-            raise InputError(f"{name} must not be given with missing, whose coverage says it", options=(name,))
+            raise InputError(f"{name} must not be given with missing, whose coverage says it")
 
 
 def _numbers(name: str, text: str, count: int | None = None) -> list[int]:
     """Return the numbers of a text with commas; raise InputError for another text, or another number of them."""
     if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text, re.ASCII) or count not in (None, text.count(",") + 1):
         expected = "whole numbers with commas" if count is None else f"{count} whole numbers with a comma"
-        raise InputError(f"{name} must be {expected}, not {text}", options=(name,))
+        raise InputError(f"{name} must be {expected}, not {text}")
     return [int(number) for number in text.split(",")]
 
 
 def _layer_of(text: str) -> tuple[Path, str]:
     path, colon, layer = text.rpartition(":")
     if not (path and colon and layer):
-        raise InputError(f"like must be STORE:LAYER, not {text}", options=("like",))
+        raise InputError(f"like must be STORE:LAYER, not {text}")
     return Path(path), layer

@@ -26,9 +26,7 @@ def coverage(
     ],
     dataflow: options.Dataflow = None,
     layers: options.Layers = "all",
-    psum_bits: Annotated[
-        int | None, typer.Option(help="Width of the adders that is audited; default: the array's own.")
-    ] = None,
+    psum_bits: options.SourcePsumBits = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all bins as JSON.")] = False,
     ucis: Annotated[Path | None, typer.Option(metavar="FILE", help="Write UCIS XML, too.")] = None,
     yaml: Annotated[Path | None, typer.Option(metavar="FILE", help="Write cocotb-coverage's YAML, too.")] = None,
@@ -53,29 +51,30 @@ def coverage(
     """Count what vectors reach of an array: hit, proved unreachable by any input, and missing; or pick the fewest."""
     from factory import coverage as library
     from factory import summary
-    from factory.dataset.folder import DATASET
-    from factory.dataset.reading import open_dataset
+    from factory.dataset.reading import open_source
+    from factory.manifest import MANIFEST
     from factory.tables import terminal_width
 
     for name, value in (("pick", pick), ("activity", activity)):
         if value is not None and (len(sources) != 1 or merge):
-            raise InputError(f"{name} must be given with one store, and without merge", options=(name,))
+            raise InputError(f"{name} must be given with one store, and without merge")
     chosen, width = dict(dataflow=dataflow, layers=layers, psum_bits=psum_bits), terminal_width()
     for name, value in chosen.items():
         if merge and value not in (None, "all"):
-            raise InputError(f"{name} must be given without merge, whose coverages say it", options=(name,))
+            raise InputError(f"{name} must be given without merge, whose coverages say it")
     for name, is_given in (("selection", selection is not None), ("cost", cost != "cycles")):
         if pick is None and is_given:
             raise InputError(f"{name} must be given with pick", options=(name, "pick"))
     for name, value in (("ucis", ucis), ("yaml", yaml), ("activity", activity)):
         if pick is not None and value is not None:
-            raise InputError(f"{name} must be given without pick", options=(name,))
+            raise InputError(f"{name} must be given without pick")
     _check_targets(sources, dict(ucis=ucis, yaml=yaml, activity=activity, selection=selection))
     with options.progress_bar() as progress, ExitStack() as stack:
         if merge:
             found = library.merge_files(sources)
         else:
-            held = [stack.enter_context(open_dataset(x)) if (x / DATASET).is_file() else x for x in sources]
+            folders = [x.is_dir() and not (x / MANIFEST).is_file() for x in sources]
+            held = [stack.enter_context(open_source(x)) if f else x for x, f in zip(sources, folders, strict=True)]
             if pick is None:
                 found = library.coverage(*held, **chosen, progress=progress)
             else:

@@ -80,7 +80,7 @@ def _places(**given: str | None) -> dict[str, str]:
     """Return the places that were given; an empty one, as a variable that is not set gives it, is no default."""
     for name, place in given.items():
         if place == "":
-            raise InputError(f"{name} must not be empty", options=(name,))
+            raise InputError(f"{name} must not be empty")
     return {name: place for name, place in given.items() if place is not None}
 
 

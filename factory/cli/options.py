@@ -50,6 +50,9 @@ Dataflow = Annotated[
     ),
 ]
 PsumBits = Annotated[int, typer.Option("--psum-bits", help="Width of the array's adders, in bits.")]
+SourcePsumBits = Annotated[
+    int | None, typer.Option("--psum-bits", help="Width of the array's adders, in bits; default: the source's, or 16.")
+]
 PeActivation = Annotated[
     str | None,
     typer.Option(

@@ -40,7 +40,10 @@ def simulate(
     source: Annotated[Path, typer.Argument(metavar="DIR|STORE", help="The folder of a finished dataset, or a store.")],
     split: Annotated[
         str | None,
-        typer.Option(help="Which images, layers and tiles of a dataset.", show_default="smoke; of a store: everything"),
+        typer.Option(
+            help="Which images, layers and tiles of a dataset; `coverage`: the fewest tiles that hit all.",
+            show_default="smoke; of a store: everything",
+        ),
     ] = None,
     simulator: options.Simulator = None,
     dut: options.Dut = None,
@@ -60,7 +63,7 @@ def simulate(
     ] = None,
     include: Annotated[str, typer.Option(help="What is written and compared.")] = "activation,weight,out",
     pe_activation: options.PeActivation = None,
-    psum_bits: Annotated[int | None, typer.Option(help="Width of the array's adders; default: the source's.")] = None,
+    psum_bits: options.SourcePsumBits = None,
     overflow: Annotated[
         str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
     ] = "wrap",

@@ -117,7 +117,7 @@ def verify(
 
 def audit(
     path: StoreOrWeights = None,
-    psum_bits: Annotated[int | None, typer.Option(help="Width of the adders; default: the store's, or 16.")] = None,
+    psum_bits: options.SourcePsumBits = None,
     pe_activation: Annotated[
         str | None, typer.Option(metavar="[unsigned|signed]", help="How a PE reads it; default: as the codes are.")
     ] = None,

@@ -29,7 +29,11 @@ def export(
         ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Of a dataset: which images, layers and tiles.", show_default="smoke")
+        str | None,
+        typer.Option(
+            help="Of a dataset: which images, layers and tiles; `coverage`: the fewest tiles that hit all.",
+            show_default="smoke",
+        ),
     ] = None,
     dataflow: options.Dataflow = None,
     layers: Annotated[
@@ -74,7 +78,7 @@ def export(
     pe_activation: options.PeActivation = None,
     rows: Annotated[int | None, typer.Option(help="Rows of the array; default: the store's.")] = None,
     cols: Annotated[int | None, typer.Option(help="Columns of the array; default: the store's.")] = None,
-    psum_bits: Annotated[int | None, typer.Option(help="Width of the array's adders; default: the store's.")] = None,
+    psum_bits: options.SourcePsumBits = None,
     overflow: Annotated[
         str, typer.Option(metavar="[wrap|saturate|error]", help="What an adder does with a sum that does not fit.")
     ] = "wrap",
@@ -132,8 +136,14 @@ def export(
             return _said(summary, f"exports: {summary.exports}")
         if split is not None or path.is_dir():
             from factory.dataset import open_dataset
+            from factory.dataset.covering import covering_tiles
 
             with open_dataset(path) as dataset:
+                if picks := covering_tiles(dataset, split or "smoke", chosen, progress):
+                    summary = export_picks(
+                        dataset, output, picks, chosen, force=force, workers=workers, progress=progress
+                    )
+                    return _said(summary, f"exports: {summary.exports}")
                 chosen = dataset.record.plan.split(split or "smoke").of(chosen)
                 summary = export(dataset, output, chosen, force=force, workers=workers, progress=progress)
         else:

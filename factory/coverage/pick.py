@@ -269,7 +269,7 @@ def pick_tiles(
     `cost` is what a tile costs, `cycles` or `words`. Raise InputError for another, and for a count below 1.
     """
     if cost not in COSTS:
-        raise InputError(f"cost must be one of {' '.join(COSTS)}, not {cost}", options=("cost",))
+        raise InputError(f"cost must be one of {' '.join(COSTS)}, not {cost}")
     if count is not None:
         check_range("pick", count, 1, 1 << 30)
     layers = [Tiles(counter, tuple(images)) for counter in counters]

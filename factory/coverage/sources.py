@@ -90,9 +90,7 @@ def opened(
     with open_store(source) if isinstance(source, (str, Path)) else nullcontext(source) as store:
         flow = dataflow_named(dataflow or _FIRST)
         array = replace(store.array, psum_bits=psum_bits or store.array.psum_bits)
-        names = [spec.name for spec in store.network.select(layers)]
-        everything = "all" in [name.strip() for name in layers.split(",")]
-        held = [store.layer(name) for name in names if not everything or name in store.layers]
+        held = [store.layer(spec.name) for spec in store.network.select(layers, store.layers, f"{store.path}: ")]
         counters = (layer_counter(x, array, flow, x.activation_low, x.activation_high) for x in held)
         yield Counted(store.path.name, flow, array, counters, len(held), tuple(range(store.image_count)))
 
@@ -147,7 +145,7 @@ def pick_from(
     Raise InputError for another `pick` or `cost`, and as `opened` does.
     """
     if pick != "all" and not re.fullmatch(r"\d{1,9}", pick, re.ASCII):
-        raise InputError(f"pick must be all, or a whole number, not {pick}", options=("pick",))
+        raise InputError(f"pick must be all, or a whole number, not {pick}")
     count = None if pick == "all" else int(pick)
     with opened(source, dataflow, layers, psum_bits) as counted:
         return pick_tiles(list(counted.counters), counted.images, counted.source, cost, count, progress)

@@ -75,7 +75,7 @@ def build_dataset(
         options = "workers", "scheduler", "scheduler_file"
         raise InputError("one of workers, scheduler and scheduler_file must be given", options=options)
     if workers is not None and workers < 0:
-        raise InputError(f"workers must be at least 0, not {workers}", options=("workers",))
+        raise InputError(f"workers must be at least 0, not {workers}")
     status = dataset_status(folder)
     missing = list(status.unfinished)
     meter = _Meter(status.plan, missing, progress)

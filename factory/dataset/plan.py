@@ -17,7 +17,7 @@ from factory.spec import InputError, SystolicArray, check_range, parse_ranges, t
 
 SCHEMA = "factory-dataset/1"
 MOST_SHARD_IMAGES = 1 << 20
-FULL = "full"
+FULL, COVERAGE = "full", "coverage"
 _PLACES = ("weights", "source")
 """Fields that say where something lies on this machine, which decides no bit."""
 _SPLIT_NAME = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,63}", re.ASCII)
@@ -150,7 +150,7 @@ class Plan:
     def shard(self, number: int) -> Shard:
         """Return a shard by its number; raise InputError where there is none."""
         if not 0 <= number < len(self.shards):
-            raise InputError(f"shard must be 0 to {len(self.shards) - 1}, not {number}", options=("shard",))
+            raise InputError(f"shard must be 0 to {len(self.shards) - 1}, not {number}")
         return self.shards[number]
 
     def place(self, image: int) -> tuple[int, int]:
@@ -164,7 +164,7 @@ class Plan:
         """Return the split called `name`, `full` being every image; raise InputError that lists those there are."""
         named = {split.name: split for split in (Split(FULL), *self.splits)}
         if name not in named:
-            raise InputError(f"split must be one of {' '.join(named)}, not {name}", options=("split",))
+            raise InputError(f"split must be one of {' '.join(dict.fromkeys((*named, COVERAGE)))}, not {name}")
         return named[name]
 
     def digest(self, shard: Shard) -> str:

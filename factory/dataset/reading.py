@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from factory.dataset.facts import TileFacts, check_column, joined, kept_facts
-from factory.dataset.folder import Dataset, read_dataset
+from factory.dataset.folder import DATASET, PLAN, Dataset, read_dataset
 from factory.dataset.where import evaluate
 from factory.spec import InputError, LayerSet, Pattern, Progress, SystolicArray
 from factory.store import Store, StoredLayer, layer_path, layers_html, open_store
@@ -284,5 +284,9 @@ def open_dataset(folder: str | Path) -> OpenDataset:
 
 
 def open_source(path: Path) -> Store | OpenDataset:
-    """Open a dataset's folder, or a store."""
-    return open_dataset(path) if path.is_dir() else open_store(path)
+    """Open a dataset's folder, or a store; raise InputError where it is neither."""
+    if not path.is_dir():
+        return open_store(path)
+    if not any((path / name).exists() for name in (PLAN, DATASET)):
+        raise InputError(f"{path}: must be a store or a dataset, it is a folder of something else")
+    return open_dataset(path)

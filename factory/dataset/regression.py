@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from factory.dataset.covering import covering_tiles, exports_of
 from factory.dataset.engine import connected
 from factory.dataset.outcomes import RESULTS, CaseResult, Results, load_results
 from factory.dataset.plan import FULL, Split
@@ -65,7 +66,7 @@ class Setup:
 
     def __post_init__(self):
         if not 0.001 <= self.limit <= _LONGEST:
-            raise InputError(f"limit must be 0.001 to {_LONGEST} seconds, not {self.limit:g}", options=("limit",))
+            raise InputError(f"limit must be 0.001 to {_LONGEST} seconds, not {self.limit:g}")
         check_range("batch", self.batch, 1, _MOST_BATCH)
         if self.stall is not None:
             check_range("stall", self.stall, 0, MOST_SEED)
@@ -98,37 +99,42 @@ class Case:
     key: str
 
 
-def cases_of(setup: Setup, source: Store | OpenDataset) -> list[Case]:
+def cases_of(setup: Setup, source: Store | OpenDataset, progress: Progress | None = None) -> list[Case]:
     """Return the cases of a regression; raise InputError for options that do not fit, before anything is written.
 
     Images, layers and tiles are those of the split, unless the options name others. An array that reads codes without a
     sign is told to read signed ones in the layers that have them, unless the options say.
     """
-    options, found = _of_split(setup, source), []
-    signed = options.pe_activation
-    for spec in source.network.select(options.layer_names):
-        if spec.name not in source.layers and "all" in options.layer_names:
-            continue
-        own = replace(options, layers=spec.name, pe_activation=signed or ("signed" if spec.signed else None))
-        images = plan_export(source, own).images
-        for first in range(0, len(images), setup.batch):
-            part = images[first : first + setup.batch]
-            exported = replace(own, images=",".join(map(str, part)), testbench=True)
-            bench = bench_of(plan_export(source, exported))
-            found.append(Case(f"{spec.name}/{_short(part)}", spec.name, exported, _build_key(bench)))
+    found, signed = [], setup.options.pe_activation
+    for where, options in _of_split(setup, source, progress):
+        for spec in source.network.select(options.layer_names, source.layers, f"{source.path}: "):
+            own = replace(options, layers=spec.name, pe_activation=signed or ("signed" if spec.signed else None))
+            images = plan_export(source, own).images
+            for first in range(0, len(images), setup.batch):
+                part = images[first : first + setup.batch]
+                exported = replace(own, images=",".join(map(str, part)), testbench=True)
+                bench = bench_of(plan_export(source, exported))
+                found.append(Case(f"{spec.name}/{where}{_short(part)}", spec.name, exported, _build_key(bench)))
     return found
 
 
-def _of_split(setup: Setup, source: Store | OpenDataset) -> ExportOptions:
-    """Return the options with what they leave open taken from the split."""
+def _of_split(
+    setup: Setup, source: Store | OpenDataset, progress: Progress | None
+) -> Iterator[tuple[str, ExportOptions]]:
+    """Yield the options with what they leave open taken from the split, and what tells them apart in names of cases."""
     options = setup.options
     if isinstance(source, OpenDataset):
-        split = source.record.plan.split(setup.split or _SMOKE)
+        name = setup.split or _SMOKE
+        if picks := covering_tiles(source, name, options, progress):
+            for own in exports_of(picks, options):
+                yield own.tiles.replace("=", "").replace(",", "-") + "/", own
+            return
+        split = source.record.plan.split(name)
     elif setup.split is None:
         split = Split(FULL)
     else:
         raise InputError(f"{source.path}: split must be given with a dataset, this is a store", options=("split",))
-    return split.of(options)
+    yield "", split.of(options)
 
 
 def _build_key(bench: Bench) -> str:
@@ -167,15 +173,15 @@ def regress(
     `runs/<case>`. Raise InputError where nothing can be simulated, or the results that would stay are of other vectors.
     """
     if workers < 1:
-        raise InputError(f"workers must be at least 1, not {workers}", options=("workers",))
+        raise InputError(f"workers must be at least 1, not {workers}")
     folder, dut = folder.resolve(), tuple(path.resolve() for path in setup.dut)
     simulator = find_simulator(setup.simulator).name
     setup = replace(setup, source=setup.source.resolve(), simulator=simulator, dut=dut)
     with open_source(setup.source) as source:
-        cases = cases_of(setup, source)
+        cases = cases_of(setup, source, progress)
     if only is not None and only not in {case.name for case in cases}:
         names = " ".join(case.name for case in cases[:_MOST_NAMES])
-        raise InputError(f"only must be a case such as {names}, not {only}", options=("only",))
+        raise InputError(f"only must be a case such as {names}, not {only}")
     if folder.exists() and not (folder / RESULTS).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: must be a new folder, or have the {RESULTS} of a regression")
     partial = failed or only is not None and (folder / RESULTS).is_file()

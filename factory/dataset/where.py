@@ -30,7 +30,7 @@ def evaluate(condition: str, column: Column) -> Bool[np.ndarray, "*any"]:
     them, also in a row, `and`, `or`, `not` and parentheses. Nothing is ever run.
     """
     if len(condition) > _LONGEST:  # a text that is nested deeply enough ends the parser
-        raise InputError(f"where must have at most {_LONGEST} characters, not {len(condition)}", options=("where",))
+        raise InputError(f"where must have at most {_LONGEST} characters, not {len(condition)}")
     try:
         tree = ast.parse(condition.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -39,9 +39,7 @@ def evaluate(condition: str, column: Column) -> Bool[np.ndarray, "*any"]:
 
 
 def _no_condition(text: str) -> InputError:
-    return InputError(
-        f"where must be comparisons of columns and numbers, joined by and, or, not: not {text!r}", options=("where",)
-    )
+    return InputError(f"where must be comparisons of columns and numbers, joined by and, or, not: not {text!r}")
 
 
 def _truth(node: ast.expr, column: Column, text: str) -> Bool[np.ndarray, "*any"]:

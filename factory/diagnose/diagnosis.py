@@ -88,7 +88,7 @@ def diagnose(
     InputError for what is no export or dump.
     """
     if top < 1:
-        raise InputError(f"top must be at least 1, not {top}", options=("top",))
+        raise InputError(f"top must be at least 1, not {top}")
     directory = Path(directory)
     plan = read_plan(directory)
     every = list(groups(directory, plan))
@@ -101,7 +101,7 @@ def diagnose(
     if waveform is not None:
         roles = list(dict.fromkeys(group.files.role.name for group in wanted))
         if len(roles) > 1:
-            raise InputError(f"role must be given with a waveform, one of {' '.join(roles)}", options=("role",))
+            raise InputError(f"role must be given with a waveform, one of {' '.join(roles)}")
         with dumped(plan, roles[0], waveform) as folder:
             return diagnose(directory, [folder], role, store, top, hypotheses)
     compared, cases = [], []

@@ -43,7 +43,7 @@ def of_role(groups: Sequence[Group], role: str | None) -> list[Group]:
     found = [group for group in groups if name in (group.files.role.name, group.files.layout.name)]
     if not found:
         held = dict.fromkeys(group.files.role.name for group in groups if group.files.role.follows)
-        raise InputError(f"role must be one that the export holds, {' '.join(held)}, not {role}", options=("role",))
+        raise InputError(f"role must be one that the export holds, {' '.join(held)}, not {role}")
     return found
 
 

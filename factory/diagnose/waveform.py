@@ -85,7 +85,7 @@ def dumped(plan: ExportPlan, role: str, waveform: Waveform) -> Iterator[Path]:
     """Yield a folder of a role's words in files like the export's own, from a waveform, in the order of the jobs."""
     bench, words, port = bench_of(plan), waveform.words(), ROLES[role].port
     if port not in bench.streams or port is None:
-        raise InputError(f"role must be one that an array gives word by word, not {role}", options=("role",))
+        raise InputError(f"role must be one that an array gives word by word, not {role}")
     lanes, bits = bench.device.cols, bench.streams[port].field_bits
     if words.shape[1] % lanes:
         raise InputError(f"{waveform.path}: {waveform.signal} must have {lanes} lanes of {bits} bits, "

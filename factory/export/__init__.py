@@ -44,7 +44,7 @@ def export(
     it was.
     """
     if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, not {workers}", options=("workers",))
+        raise InputError(f"workers must be at least 1, not {workers}")
     options = options or ExportOptions(**given)
     with nullcontext(store) if not isinstance(store, (str, Path)) else open_store(store) as source:
         plan = plan_export(source, options)

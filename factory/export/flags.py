@@ -19,7 +19,7 @@ def with_flags(
     words = [word.strip() for word in flags.split(",") if word.strip()]
     wrong = [word for word in words if word not in known]
     if wrong or not words:
-        raise InputError(f"flags must be of {' '.join(known) or 'a synthetic store'}, not {flags}", options=("flags",))
+        raise InputError(f"flags must be of {' '.join(known) or 'a synthetic store'}, not {flags}")
     chosen = _having(words, of_layers, [spec.name for spec in specs])
     places = _having(words, of_images, images)
     if not chosen or not places:

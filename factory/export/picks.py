@@ -50,10 +50,7 @@ def export_picks(
     something, for picks of another store, and as `export` does.
     """
     options = options or ExportOptions()
-    given = [name for name in _CHOSEN if getattr(options, name) is not None]
-    given += [name for name in _WHOLE if getattr(options, name) != "all"]
-    if given:
-        raise InputError(f"{given[0]} must not be given with selection, which says it", options=(given[0], "selection"))
+    check_unselective(options, "selection")
     picks = picks if isinstance(picks, PickedTiles) else read_picks(Path(picks))
     with nullcontext(store) if not isinstance(store, (str, Path)) else open_store(store) as source:
         _check(source, picks, options)
@@ -76,15 +73,23 @@ def export_picks(
     return PicksSummary(Path(out_dir), len(done), files, words, tuple(warnings))
 
 
+def check_unselective(options: ExportOptions, by: str) -> None:
+    """Raise InputError for options that select something, which is said `by` another option."""
+    given = [name for name in _CHOSEN if getattr(options, name) is not None]
+    given += [name for name in _WHOLE if getattr(options, name) != "all"]
+    if given:
+        raise InputError(f"{given[0]} must not be given with {by}, which says it", options=("selection", "split"))
+
+
 def _check(source: ExportSource, picks: PickedTiles, options: ExportOptions) -> None:
     """Raise InputError unless the picks can be of a source."""
     if options.dataflow not in (None, picks.dataflow):
         raise InputError(f"dataflow must be {picks.dataflow}, the selection's, not {options.dataflow}")
     if (picks.rows, picks.cols) != (source.array.rows, source.array.cols):
         of = f"{source.array.rows} x {source.array.cols}, as {source.path.name} is"
-        raise InputError(f"selection must be of {of}, not of {picks.rows} x {picks.cols}", options=("selection",))
+        raise InputError(f"selection must be of {of}, not of {picks.rows} x {picks.cols}")
     if not picks.picks:
-        raise InputError("selection must have at least one pick, it has none", options=("selection",))
+        raise InputError("selection must have at least one pick, it has none")
 
 
 def _check_replaceable(directory: Path) -> None:

@@ -64,9 +64,9 @@ def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
     if not any(layer.own or layer.of_image for layer in layers):
         raise InputError(f"the export must hold at least one file: {'; '.join(warnings)}")
     if options.flat and len(layers) > 1:
-        raise InputError(f"flat must be given with one layer, not {len(layers)}", options=("flat",))
+        raise InputError(f"flat must be given with one layer, not {len(layers)}")
     if options.flat and len(images) > 1 and not all(files.names_image for files in layers[0].of_image):
-        raise InputError(f"flat must be given with one image, not {len(images)}", options=("flat",))
+        raise InputError(f"flat must be given with one image, not {len(images)}")
     return ExportPlan(
         profile=profile,
         layouts=layouts,
@@ -83,9 +83,7 @@ def plan_export(source: ExportSource, options: ExportOptions) -> ExportPlan:
 
 def _chosen_layers(source: ExportSource, options: ExportOptions) -> tuple[ConvLayer, ...]:
     """Return the selected layers, in the network's order; `all` is every layer of the source."""
-    chosen = source.network.select(options.layer_names)
-    if "all" in options.layer_names:
-        chosen = tuple(spec for spec in chosen if spec.name in source.layers)
+    chosen = source.network.select(options.layer_names, source.layers, f"{source.path}: ")
     return tuple(source.layer(spec.name).spec for spec in chosen)
 
 

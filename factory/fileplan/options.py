@@ -75,7 +75,7 @@ class ExportOptions:
         for name in ("images", "tiles", "kij"):
             given = getattr(self, name)
             if not isinstance(given, str) and (name != "images" or given is not None):
-                raise InputError(f"{name} must be text such as all or 0:4,7, not {given!r}", options=(name,))
+                raise InputError(f"{name} must be text such as all or 0:4,7, not {given!r}")
         stated = [role.include for role in ROLES.values() if role.states]
         if self.address_base is not None and not set(stated) & set(self.included):
             raise InputError(
@@ -86,7 +86,7 @@ class ExportOptions:
         crossing = [role.include for role in ROLES.values() if role.edge]
         for name, known in (("content", ("value", "address")), ("skew", SKEWS)):
             if getattr(self, name) not in (None, *known):
-                raise InputError(f"{name} must be one of {' '.join(known)}, not {getattr(self, name)}", options=(name,))
+                raise InputError(f"{name} must be one of {' '.join(known)}, not {getattr(self, name)}")
             if getattr(self, name) is not None and not set(crossing) & set(self.included):
                 raise InputError(
                     f"{name} must be given with include {','.join(crossing)}, not with {','.join(self.included)}",
@@ -130,9 +130,7 @@ class ExportOptions:
         for name in ("rows", "cols"):
             fixed, wanted = getattr(self.chosen, name), getattr(self, name)
             if fixed and wanted not in (None, fixed):
-                raise InputError(
-                    f"{name} must be {fixed} with profile {self.chosen.name}, not {wanted}", options=(name,)
-                )
+                raise InputError(f"{name} must be {fixed} with profile {self.chosen.name}, not {wanted}")
         given = {name: getattr(self, name) for name in ("rows", "cols", "psum_bits")}
         return self.chosen.tile_array(replace(own, **{name: x for name, x in given.items() if x is not None}))
 

@@ -162,12 +162,12 @@ class Profile:
         if roles is None:
             return {layout.name for layout in self.layouts}
         if not roles:
-            raise InputError("header_roles must name at least one role, it is empty", options=("header_roles",))
+            raise InputError("header_roles must name at least one role, it is empty")
         names = {layout.name: {layout.role, layout.include} for layout in self.layouts}
         for word in roles:
             if not any(role_name(word) in known for known in names.values()):
                 known = " ".join(dict.fromkeys(layout.role for layout in self.layouts))
-                raise InputError(f"header_roles must be of {known}, not {word}", options=("header_roles",))
+                raise InputError(f"header_roles must be of {known}, not {word}")
         return {name for name, known in names.items() if known & set(map(role_name, roles))}
 
 

@@ -40,11 +40,13 @@ _BOX = 0.76
 
 
 @drawn
-def network(described: LayerSet, array: SystolicArray | None = None) -> Figure:
+def network(described: LayerSet | LayerStore, array: SystolicArray | None = None) -> Figure:
     """Draw a network as a graph, in the order of its layers: shapes, bits, tiles, and what reads what.
 
-    A layer whose codes are given has nothing before it.
+    A layer whose codes are given has nothing before it. The array is by default the store's, or one of 8 x 8.
     """
+    if not isinstance(described, LayerSet):
+        array, described = array or described.array, described.network
     array = array or SystolicArray()
     steps = list(described.steps if isinstance(described, Network) else described.layers)
     lines = -(-len(steps) // _PER_LINE)

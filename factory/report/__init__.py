@@ -69,9 +69,7 @@ class _Contents:
     def add_store(self, path: Path) -> None:
         options = self.options
         with closing(open_source(path)) as store:
-            layers = [spec.name for spec in store.network.select(options.layers) if spec.name in store.layers]
-            if not layers:
-                raise InputError(f"{path}: layers must be of {' '.join(store.layers)}, not {options.layers}")
+            layers = [spec.name for spec in store.network.select(options.layers, store.layers, f"{path}: ")]
             first = f"0:{min(_MOST_IMAGES, store.image_count)}"
             images = parse_ranges(
                 first if options.images is None else options.images, store.image_count, f"{path}: images"
@@ -127,10 +125,10 @@ def report(
         raise InputError(f"{output}: the report must be a file in a folder that is there")
     found = _by_kind([Path(source) for source in sources])
     if options.dumps and "export" not in found:
-        raise InputError("dump must be given with the export that it is of", options=("dump",))
+        raise InputError("dump must be given with the export that it is of")
     for name, is_given in (("layers", options.layers != "all"), ("images", options.images is not None)):
         if is_given and "store" not in found:
-            raise InputError(f"{name} must be given with the store that they are of", options=(name,))
+            raise InputError(f"{name} must be given with the store that they are of")
     contents = _Contents(options, Pictures(output.stem if options.split else ""), found, progress)
     for kind in _ORDER:
         if kind in found:

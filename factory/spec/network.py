@@ -75,18 +75,26 @@ class LayerSet:
         """Return the layers that read what is called `name`: a layer, a stream or the image."""
         return tuple(layer for layer in self.layers if layer.source == name)
 
-    def select(self, names: str | Sequence[str]) -> tuple[ConvLayer, ...]:
-        """Return the layers of a selection, in the network's order: `all`, `squeezed`, or names (with commas)."""
+    def select(
+        self, names: str | Sequence[str], held: Collection[str] | None = None, where: str = ""
+    ) -> tuple[ConvLayer, ...]:
+        """Return the layers of a selection, in the network's order: `all`, `squeezed`, or names (with commas).
+
+        `held` are the layers that may be chosen, of which `all` is all: those of a store that holds a part of its
+        network. An InputError lists them, after `where`.
+        """
+        known = [layer.name for layer in self.layers if held is None or layer.name in held]
         wanted = names.split(",") if isinstance(names, str) else list(names)
         wanted = [name.strip() for name in wanted if name.strip()]
         if not wanted:
             raise InputError("the selection of layers must hold at least one layer, it is empty")
         chosen: set[str] = set()
         for name in wanted:
-            if name == "all":
-                chosen.update(layer.name for layer in self.layers)
-            else:
-                chosen.add(self.squeezed.name if name == "squeezed" else self.layer(name).name)
+            named = known if name == "all" else [self.squeezed.name if name == "squeezed" else name]
+            for one in named:
+                if one not in known:
+                    raise InputError(f"{where}layer must be one of {' '.join(known)}, not {one}")
+            chosen.update(named)
         return tuple(layer for layer in self.layers if layer.name in chosen)
 
     def to_dict(self) -> dict[str, Any]:
@@ -286,11 +294,11 @@ class SystolicArray:
     def __post_init__(self):
         for field in ("rows", "cols"):
             if getattr(self, field) < 1:
-                raise InputError(f"array {field} must be at least 1, not {getattr(self, field)}")
+                raise InputError(f"{field} must be at least 1, not {getattr(self, field)}")
             if getattr(self, field) > MOST_LANES:
-                raise InputError(f"array {field} must be at most {MOST_LANES}, not {getattr(self, field)}")
+                raise InputError(f"{field} must be at most {MOST_LANES}, not {getattr(self, field)}")
         if not 2 <= self.psum_bits <= 32:
-            raise InputError(f"array psum_bits must be 2 to 32, not {self.psum_bits}")
+            raise InputError(f"psum_bits must be 2 to 32, not {self.psum_bits}")
 
     def input_tiles(self, channels: int) -> int:
         """Number of `it` that hold `channels` input channels."""
