@@ -1,5 +1,6 @@
 """Coverage: counts equal plain loops, and what is called unreachable no input hits."""
 
+from fractions import Fraction
 from itertools import product
 from unittest.mock import patch
 
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory.coverage import steps, sums
+from factory.coverage.passes import presence
+from factory.coverage.steps import lengths
 from factory.spec import GIVEN, ConvLayer, SystolicArray
 
 FLOWS = ("ws", "os", "is")
@@ -59,6 +62,27 @@ def test_hits_are_those_of_plain_loops(flow, data):
     with patch.multiple(steps, FEWEST=few, MOST=max(few, 32)), patch.multiple(sums, _FEW_OCTAVES=few):
         assert bins(counter, counter.count(0)) == hits
     assert not hits & unreachable(counter)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data(), bits=st.integers(1, 8), signed=st.booleans())
+def test_codes_that_there_are_at_each_place(data, bits, signed):
+    low = -(1 << (bits - 1)) if signed else 0
+    shape = data.draw(st.tuples(*[st.integers(1, 3)] * 4))
+    kept = tuple(axis for axis in range(4) if data.draw(st.booleans()))
+    codes = np.random.default_rng(data.draw(st.integers(0, 99))).integers(low, low + (1 << bits), shape, np.int16)
+    plain = np.zeros([shape[axis] for axis in kept] + [1 << bits], bool)
+    for place, code in np.ndenumerate(codes):
+        plain[(*(place[axis] for axis in kept), code - low)] = True
+    assert np.array_equal(presence(codes, kept, low, 1 << bits), plain)
+
+
+def test_lengths_are_at_least_the_exact_ones():
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 3000))
+    exact = [Fraction(int((row**2).sum())) for row in codes]
+    for kind in (np.float32, np.float64):
+        for length, square in zip(lengths(codes.astype(kind)), exact, strict=True):
+            assert square <= Fraction(float(length)) ** 2 <= square * Fraction(101, 100)
 
 
 TINY = (

@@ -256,7 +256,10 @@ class LayerCounter:
         return -low, high
 
     def _bounds_of(self, activation: Codes) -> Bounds:
-        """Return bounds of the sums of each block, and of those on the way to them, by Cauchy and Schwarz."""
+        """Return bounds of the sums of each block, and of those on the way to them, by Cauchy and Schwarz.
+
+        They are much closer than sums of the terms' own ends, since no word has all of its codes at their ends.
+        """
         longest = lengths(activation).max(axis=(1, 2))[:, None]
         least, most = (np.trunc(longest * mine).astype(np.int32)[..., None, None] for mine in self._lengths)
         return Bounds(least, most, least, most)

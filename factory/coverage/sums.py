@@ -2,8 +2,9 @@
 
 A set of bins has a bool array for each of the kinds `range`, `octave`, `toggle`, `overflow` and, of the sums inside the
 array, `sign`. Since a bin counts once for a layer and image, nothing is looked at again for a bin that is hit, and
-nothing where the bounds say that no bin which is still wanted can be: that is why a whole layer takes less time than
-its psums.
+nothing where bounds say that no bin which is still wanted can be. Those of an image's sums follow from the lengths of
+its vectors, by Cauchy and Schwarz: of VGG16's psums mostly under 1 % are left to be made, and the rest costs less than
+to make them all. What then takes the time are the accumulators, which are all made, and calls of NumPy.
 """
 
 from __future__ import annotations
