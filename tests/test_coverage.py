@@ -59,7 +59,7 @@ def test_hits_are_those_of_plain_loops(flow, data):
     hits = plain.hits(ends_of(counter))
     # looking at a few sums first leaves the others to the bounds, as in large layers
     few = data.draw(st.sampled_from([1, 16, 1 << 13]))
-    with patch.multiple(steps, FEWEST=few, MOST=max(few, 32)), patch.multiple(sums, _FEW_OCTAVES=few):
+    with patch.multiple(steps, FEWEST=few, MOST=max(few, 32)), patch.object(sums, "_SIDE_BY_SIDE", 1 + few // 8):
         assert bins(counter, counter.count(0)) == hits
     assert not hits & unreachable(counter)
 

@@ -3,8 +3,8 @@
 A set of bins has a bool array for each of the kinds `range`, `octave`, `toggle`, `overflow` and, of the sums inside the
 array, `sign`. Since a bin counts once for a layer and image, nothing is looked at again for a bin that is hit, and
 nothing where bounds say that no bin which is still wanted can be. Those of an image's sums follow from the lengths of
-its vectors, by Cauchy and Schwarz: of VGG16's psums mostly under 1 % are left to be made, and the rest costs less than
-to make them all. What then takes the time are the accumulators, which are all made, and calls of NumPy.
+its vectors, by Cauchy and Schwarz: of VGG16's psums 0.6 % are left to be made, so that most of the time goes to its
+accumulators, which are all made, and to calls of NumPy.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from factory.coverage.points import EDGES, ENDS, EVENTS, STEPS
 from factory.coverage.steps import Products, growing
 
 Bins = dict[str, np.ndarray]
-_FEW_OCTAVES = 8
-"""Up to how many octaves are looked for one by one, which is faster than to find that of each sum."""
+_SIDE_BY_SIDE = 64
+"""Words of few lanes that are taken as one, which is faster."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class SumBins:
             before, after = sums[:, :-1], sums[:, 1:]
             changed = before ^ after
             for edge, words in enumerate((after, before)):
-                flips = np.bitwise_or.reduce(np.bitwise_or.reduce(changed & words, axis=0), axis=0)
+                flips = _common(changed & words)
                 found["toggle"][..., edge] |= (flips[:, None] >> np.arange(self.bits) & 1).astype(bool)
 
     def _see_octaves(self, sums: np.ndarray, low: int, high: int, wanted: np.ndarray, found: np.ndarray) -> None:
@@ -121,16 +121,9 @@ class SumBins:
         first, last = octave_ends(self.bits)
         for end in (low, high):  # an octave at an end is mostly all that is left
             found |= (first <= end) & (end <= last)
-        octaves = np.flatnonzero(wanted & ~found & (first <= high) & (last >= low))
-        if len(octaves) > _FEW_OCTAVES:
-            inside = sums.reshape(-1)
-            if low < self.field.low or high > self.field.high:
-                inside = inside[(inside >= self.field.low) & (inside <= self.field.high)]
-            found[octave_of(inside, self.bits)] = True
-        else:
-            for octave in octaves.tolist():
-                start, end = self._octaves[octave]
-                found[octave] |= ((sums >= start) & (sums <= end)).any()
+        if (wanted & ~found & (first <= high) & (last >= low)).any():
+            ordered = np.sort(sums, axis=None)
+            found |= np.searchsorted(ordered, first) < np.searchsorted(ordered, last, side="right")
 
     def see_stream(self, sums: Integer[np.ndarray, "pass word lane"], wanted: Bins, found: Bins) -> None:
         """Do what `see` does with ever more passes at once, and take what was found from what is wanted."""
@@ -171,7 +164,9 @@ def _close(wanted: Bins, found: Bins) -> None:
         bins &= ~found[kind]
 
 
-def octave_of(values: Integer[np.ndarray, " value"], bits: int) -> Integer[np.ndarray, " value"]:
-    """Return the place of each value among the octaves of a field of `bits`."""
-    # float64 holds the values, so that the exponent counts the bits of a magnitude: 0 of 0, k + 1 from 2^k on
-    return bits + np.sign(values) * np.frexp(values.astype(np.float64))[1]
+def _common(words: Integer[np.ndarray, "pass word lane"]) -> Integer[np.ndarray, " lane"]:
+    """Return the bits of each lane that are 1 in any word."""
+    rows = words.reshape(-1, words.shape[2])
+    many = len(rows) // _SIDE_BY_SIDE * _SIDE_BY_SIDE
+    side_by_side = np.bitwise_or.reduce(rows[:many].reshape(-1, _SIDE_BY_SIDE * rows.shape[1]), axis=0)
+    return np.bitwise_or.reduce(np.vstack([side_by_side.reshape(-1, rows.shape[1]), rows[many:]]), axis=0)
