@@ -15,7 +15,7 @@ from factory.arithmetic.labelled import LabelledArray
 from factory.coverage.bounds import Bounds, could_step, sum_bounds
 from factory.coverage.geometry import border_axes, borders, tile_axes, tiles
 from factory.coverage.pairs import Mask, Pairs, Side
-from factory.coverage.passes import Codes, Form
+from factory.coverage.passes import Codes, Form, Numbers
 from factory.coverage.points import EDGES, ENDS, EVENTS, OFFSETS, STEPS, octaves
 from factory.coverage.record import Label, LayerCoverage, PointCoverage
 from factory.coverage.steps import Products, Vectors, growing, lengths
@@ -235,7 +235,7 @@ class LayerCounter:
         """Return the bins of sums that could be hit."""
         return {kind: self.universes[_name(name, kind)].could.copy() for kind in bins.none()}
 
-    def see(self, activation: Codes, weight: Codes, blocks: np.ndarray, wanted: Bins, found: Bins) -> None:
+    def see(self, activation: Numbers, weight: Codes, blocks: np.ndarray, wanted: Bins, found: Bins) -> None:
         """Put the bins of those that are wanted which the sums inside the array of some blocks hit, into `found`."""
         products = self.form.products(activation, weight, blocks, self.bounds.floats)
         self.inside.see(self.form.passes(products.sums, activation.shape[2]), wanted, found)
@@ -255,7 +255,7 @@ class LayerCounter:
         low, high = (lengths(codes.astype(np.float32)).max(axis=2) for codes in signed)
         return -low, high
 
-    def _bounds_of(self, activation: Codes) -> Bounds:
+    def _bounds_of(self, activation: Numbers) -> Bounds:
         """Return bounds of the sums of each block, and of those on the way to them, by Cauchy and Schwarz.
 
         They are much closer than sums of the terms' own ends, since no word has all of its codes at their ends.

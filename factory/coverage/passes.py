@@ -22,7 +22,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, Real
 
 from factory.arithmetic.labelled import LabelledArray
 from factory.coverage.steps import Products, Vectors
@@ -30,6 +30,8 @@ from factory.dataflow import PIXELS, LayerMapping
 from factory.dataflow.sums import arranged
 
 Codes = Integer[np.ndarray, "_loop _outer _inner _term"]
+Numbers = Real[np.ndarray, "_loop _outer _inner _term"]
+"""Codes as integers, or as floats that hold them."""
 Ends = tuple[LabelledArray, LabelledArray]
 
 
@@ -113,7 +115,7 @@ class Form:
         return (activation, weight) if self.weights_held else (weight, activation)
 
     def products(
-        self, activation: Codes, weight: Codes, blocks: Integer[np.ndarray, " block"], floats: type
+        self, activation: Numbers, weight: Codes, blocks: Integer[np.ndarray, " block"], floats: type
     ) -> Products:
         """Return the products of some blocks, each all activations of a loop times one of its `outer` weights."""
         vectors = [

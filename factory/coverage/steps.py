@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64, Integer
+from jaxtyping import Bool, Float, Int64, Integer, Real
 
 from factory.arithmetic.bits import Field
 from factory.coverage.points import STEPS
@@ -26,9 +26,12 @@ _SIGN_PLACES = np.array(
 
 @dataclass(frozen=True)
 class Vectors:
-    """Vectors of codes, in blocks; `floats` is a type that has every sum of their products with others exactly."""
+    """Vectors of codes, in blocks; `floats` is a type that has every sum of their products with others exactly.
 
-    codes: Integer[np.ndarray, "block vector term"]
+    The codes themselves are integers, or floats that hold them.
+    """
+
+    codes: Real[np.ndarray, "block vector term"]
     floats: type
 
     @cached_property
