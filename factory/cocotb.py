@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from factory.fileplan import read_plan
 from factory.spec import ComparisonError, InputError
-from factory.testbench import ACT, SINKS, WEIGHT, Bench, Device, Job, JobWords, bench_of, read_jobs
 from factory.testbench import DEVICE_SOURCES as DEVICE_SOURCES
+from factory.testbench import Bench, Device, EdgeDevice, EdgeJob, Job, JobWords, bench_of, device_sources, read_jobs
 
 if TYPE_CHECKING:
     from cocotb.types import LogicArray
@@ -21,7 +21,10 @@ Word = Any
 
 @dataclass(frozen=True)
 class Vectors:
-    """An export, as the ports of `factory_array` (`factory/rtl/factory_array.sv`) take and give it."""
+    """An export, as the ports of `factory_array` (`factory/rtl/factory_array.sv`) take and give it.
+
+    One of edge streams is as those of `factory_edge_array`.
+    """
 
     directory: Path
     bench: Bench
@@ -36,6 +39,16 @@ class Vectors:
         """The parameters of the device."""
         return self.bench.device.parameters
 
+    @property
+    def top(self) -> str:
+        """The name of the device's module."""
+        return self.bench.device.kind.top
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The sources of the device that ships, in an order in which they compile."""
+        return device_sources(self.bench.device.kind)
+
     def jobs(self) -> Iterator[JobVectors]:
         """Yield the jobs in order."""
         return (JobVectors(words.job, self.bench.device, words) for words in read_jobs(self.directory, self.bench))
@@ -43,17 +56,18 @@ class Vectors:
 
 @dataclass(frozen=True)
 class JobVectors:
-    """One output tile: what the job's ports hold (`job.ports`), and its words."""
+    """One output tile, or one stream of each edge: what the job's ports hold (`job.ports`), and its words."""
 
-    job: Job
-    device: Device
+    job: Job | EdgeJob
+    device: Device | EdgeDevice
     source: JobWords
 
     def words(self, stream: str) -> Iterator[LogicArray]:
         """Yield the words of a stream, `act`, `weight`, `psum`, `partial`, `acc` or `out`, lane 0 in the lowest bits.
 
         The words of `act` and `weight` are as wide as the device's ports; those of the others have a lane of the file's
-        width for each col. A stream that this job does not compare has none.
+        width for each col. A stream that this job does not compare has none. Edges have the streams `west`,
+        `west_valid`, `north`, `north_valid`, `south` and `south_valid`, a word for each cycle.
         """
         try:
             from cocotb.types import LogicArray
@@ -65,16 +79,22 @@ class JobVectors:
     def lanes(self, stream: str) -> Iterator[list[int]]:
         """Yield the words of a stream as integers, lane 0 first, signed as the array reads or gives them."""
         bits = self.lane_bits(stream)
-        signed = stream != ACT or self.device.act_signed
+        signed = self.device.field(stream, bits).signed
         for word in self.source.words(stream):
             fields = (word >> low & (1 << bits) - 1 for low in range(0, self._width(stream), bits))
             yield [_signed(field, bits) if signed else field for field in fields]
 
+    def expected(self, stream: str) -> Iterator[list[int | None]]:
+        """Yield the words of a stream as `lanes` does, None where its valid bits say that nothing is in a lane."""
+        valid = self.device.kind.valid.get(stream)
+        if valid is None:
+            yield from self.lanes(stream)
+        else:
+            for lanes, there in zip(self.lanes(stream), self.lanes(valid), strict=True):
+                yield [lane if bit else None for lane, bit in zip(lanes, there, strict=True)]
+
     def _width(self, stream: str) -> int:
-        device = self.device
-        lanes = {ACT: device.rows * device.simd, WEIGHT: max(device.rows, device.cols) * device.simd}
-        bits = {ACT: device.act_bits, WEIGHT: device.weight_bits}
-        return lanes.get(stream, device.cols) * bits.get(stream, self.lane_bits(stream))
+        return self.device.lanes(stream) * self.device.field(stream, self.lane_bits(stream)).bits
 
     def lane_bits(self, stream: str) -> int:
         """Return the bits of a lane in a stream's files; 0 where there are none."""
@@ -91,7 +111,7 @@ class Scoreboard:
     """Compares what a device gives with an export, word by word and lane by lane.
 
     Call `begin` for each job, `take` for each word that leaves the device, and `finish` at the end. `compared` counts
-    words; `mismatches` are lines, of which `most` end the comparison.
+    words, of edge streams lanes that are valid; `mismatches` are lines, of which `most` end the comparison.
     """
 
     vectors: Vectors
@@ -99,21 +119,23 @@ class Scoreboard:
     compared: int = 0
     mismatches: list[str] = field(default_factory=list)
     _job: JobVectors | None = None
-    _words: dict[str, Iterator[list[int]]] = field(default_factory=dict)
+    _words: dict[str, Iterator[list[int | None]]] = field(default_factory=dict)
     _taken: dict[str, int] = field(default_factory=dict)
 
     def begin(self, job: JobVectors) -> None:
         """Expect a job's words; raise ComparisonError where words of the job before have not come."""
         self._end_job()
-        streams = [stream for stream in SINKS if stream in job.job.walks]
+        kind = job.device.kind
+        streams = [name for name in kind.sinks if name in job.job.walks and name not in kind.valid.values()]
         self._job, self._taken = job, dict.fromkeys(streams, 0)
-        self._words = {stream: job.lanes(stream) for stream in streams}
+        self._words = {stream: job.expected(stream) for stream in streams}
 
-    def take(self, stream: str, got: Word) -> None:
+    def take(self, stream: str, got: Word, valid: Word = None) -> None:
         """Compare a word that left the device; one of a stream that the job does not compare is let pass.
 
         `got` is a LogicArray of any range, lane 0 in its rightmost bits; an int, which is such a word; or the lanes
         themselves, each a LogicArray or an int: a list, lane 0 first, or an unpacked array, its lowest index lane 0.
+        `valid` are the device's own valid bits of the lanes, of edge streams; lanes that must be, must be valid.
         Raise ComparisonError where the job has no word left, or at the last mismatch that is noted; InputError for
         anything else.
         """
@@ -123,10 +145,15 @@ class Scoreboard:
         must = next(self._words[stream], None)
         if must is None:
             raise ComparisonError(f"{job.address(stream, 0, 0)}: must give {place} words of {stream}, not more")
-        self._taken[stream], self.compared = place + 1, self.compared + 1
+        self._taken[stream] = place + 1
+        self.compared += len(must) - must.count(None) if stream in job.device.kind.valid else 1
         bits, cols = job.lane_bits(stream), job.device.cols
-        for col, (need, have) in enumerate(zip(must, _lanes(stream, got, cols, bits), strict=True)):
-            if need != have:
+        lanes = _lanes(stream, got, cols, bits)
+        if valid is not None:
+            there = _lanes(f"{stream}'s valid", valid, cols, 1)
+            lanes = [lane if bit == -1 else "invalid" for lane, bit in zip(lanes, there, strict=True)]
+        for col, (need, have) in enumerate(zip(must, lanes, strict=True)):
+            if need is not None and need != have:
                 self.mismatches.append(f"{job.address(stream, place, col)}: {stream} must be {need}, not {have}")
                 if len(self.mismatches) == self.most:
                     raise ComparisonError("\n".join(self.mismatches))

@@ -226,6 +226,13 @@ def diagnose_command(directory: str | Path, dump: str | Path) -> str:
     return shlex.join(["factory", "diagnose", str(directory), str(dump)])
 
 
+def check_stall(bench: Bench, stall: int | None) -> None:
+    """Raise InputError for what cannot be a seed of stalls, or where there is no handshake that could stall."""
+    check_range("stall", stall or 0, 0, MOST_SEED)
+    if stall and not bench.device.kind.handshakes:
+        raise InputError(f"stall must be 0 with edge streams, which never wait, not {stall}", options=("stall",))
+
+
 def simulate(
     directory: str | Path,
     simulator: str | None = None,
@@ -237,8 +244,9 @@ def simulate(
     """Run the testbench of an export and return what it compared.
 
     `simulator` is `icarus`, `verilator` or None, the first one installed. `dut` are the SystemVerilog sources of
-    another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`. `stall` seeds random
-    stalls of every handshake; 0: none. `progress` is called with the jobs done, the jobs in all, and the last one.
+    another device, a module `factory_array` with the ports of `factory/rtl/factory_array.sv`, or of edge streams
+    `factory_edge_array` with those of `factory_edge_array.sv`. `stall` seeds random stalls of every handshake; 0: none.
+    `progress` is called with the jobs done, the jobs in all, and the last one.
     `dump` is a new folder for what the device gives, in files like the export's own.
 
     Raise ComparisonError where a word is not what it must be, or where not every word was compared; InputError where
@@ -247,9 +255,8 @@ def simulate(
     directory = Path(directory)
     if dump is not None and Path(dump).exists():
         raise InputError(f"{dump}: must be a new folder, it is there already", options=("dump",))
-    if stall is not None:
-        check_range("stall", stall, 0, MOST_SEED)
     bench = bench_of(read_plan(directory))
+    check_stall(bench, stall)
     if not (directory / LIST).is_file():
         raise InputError(f"{directory}: must have a testbench, there is no {LIST}; export with --testbench")
     for path in map(Path, dut):

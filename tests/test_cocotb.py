@@ -108,6 +108,43 @@ def test_a_scoreboard_wants_every_word_and_no_more(folder):
         board.begin(second)
 
 
+@pytest.fixture(scope="module")
+def edges(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("edges") / "x"
+    store = random_store(SystolicArray(3, 4), out_channels=3)
+    chosen = dict(profile="edges", include="west,north,south", tiles="it=0", kij="0:2", images="1")
+    export(store, folder, flat=True, dataflow="ws", **chosen)
+    return folder
+
+
+def give(vectors: Vectors, board: Scoreboard, valid: int) -> int:
+    """Give the scoreboard the right lanes, and others where nobody looks, with the device's valid bits."""
+    for job in vectors.jobs():
+        board.begin(job)
+        for lanes in job.expected("south"):
+            board.take("south", [123 if lane is None else lane for lane in lanes], valid)
+    return board.finish()
+
+
+def test_edge_streams_are_compared_where_they_are_valid(edges):
+    vectors = Vectors.read(edges)
+    job = next(vectors.jobs())
+    assert [len(next(job.words(name))) for name in ("west", "west_valid", "north", "south")] == [
+        3 * 4,
+        3,
+        4 * 4,
+        4 * 16,
+    ]
+    assert vectors.top == "factory_edge_array" and job.job.ports == {"words": 30}
+    assert next(job.lanes("north_valid")) == [1, 1, 1, 0]
+    board = Scoreboard(vectors)
+    assert give(vectors, board, 0b1111) == vectors.bench.compared == 2 * 3 * 30
+    with pytest.raises(
+        ComparisonError, match="^layer, image 1, .*kij 0, cycle 7, col 1: south must be .*, not invalid"
+    ):
+        give(vectors, Scoreboard(vectors, most=1), 0b1101)
+
+
 def run_script(folder: Path) -> subprocess.CompletedProcess:
     need("icarus")
     return subprocess.run([sys.executable, SCRIPT, folder], capture_output=True, text=True, timeout=120)
@@ -127,6 +164,13 @@ def test_the_example_drives_the_array_output_stationary(tmp_path):
     export(random_store(SystolicArray(3, 4)), tmp_path / "x", dataflow="os", include="activation,weight,out,conv")
     done = run_script(tmp_path / "x")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.simulator
+@pytest.mark.slow
+def test_the_example_plays_edge_streams(edges):
+    done = run_script(edges)
+    assert done.returncode == 0 and "180 words compared" in done.stdout + done.stderr
 
 
 @pytest.mark.simulator

@@ -242,6 +242,11 @@ def refused(monkeypatch, capsys, *arguments: str) -> str:
     return capsys.readouterr().err
 
 
+def test_a_folder_of_something_else_is_no_source(tmp_path, capsys, monkeypatch):
+    said = f"factory: {tmp_path}: must be a store or a dataset, it is a folder of something else\n"
+    assert refused(monkeypatch, capsys, "coverage", str(tmp_path)) == said
+
+
 def test_results_take_the_place_of_no_source_and_of_no_other_result(store, tmp_path, capsys, monkeypatch):  # noqa: F811
     held, before = str(store), store.read_bytes()
     own = "must be a file of its own, not a source or another result"

@@ -167,6 +167,8 @@ def test_exports_of_the_picks_reach_what_the_picks_cover(store, tmp_path, capsys
     run(monkeypatch, "export", str(store), "--selection", str(tmp_path / "p.json"), "-o", str(tmp_path / "x"))
     folders = sorted(path for path in (tmp_path / "x").iterdir() if path.is_dir())
     assert len(folders) == len(picks.picks)
+    run(monkeypatch, "coverage", str(tmp_path / "x"))
+    assert f"{len(folders) - 3} more: {flow} on 2 x 2" in capsys.readouterr().out
     reached, own = (coverage(*paths, dataflow=flow).total.points for paths in ((tmp_path / "x",), (store,)))
     for name in own:
         # the ends of a range are those of a selection's own weights

@@ -198,7 +198,10 @@ def test_the_words_of_a_job_are_those_of_the_store(tmp_path):
             dict(header="tokens"),
             "layout activation: header must be none or verilog ($readmemb takes no # lines), not tokens",
         ),
-        (dict(include="activation,out"), "the export must include activation and weight"),
+        (
+            dict(include="activation,out"),
+            "the export must include activation and weight, or west, north and south with values and valid bits",
+        ),
         (
             dict(post="relu+maxpool2", conv=dict(height=4, width=4)),
             "layer: something must be compared; include psum or accumulator, or out with post none, relu or leaky",

@@ -51,8 +51,6 @@ def coverage(
     """Count what vectors reach of an array: hit, proved unreachable by any input, and missing; or pick the fewest."""
     from factory import coverage as library
     from factory import summary
-    from factory.dataset.reading import open_source
-    from factory.manifest import MANIFEST
     from factory.tables import terminal_width
 
     for name, value in (("pick", pick), ("activity", activity)):
@@ -73,8 +71,7 @@ def coverage(
         if merge:
             found = library.merge_files(sources)
         else:
-            folders = [x.is_dir() and not (x / MANIFEST).is_file() for x in sources]
-            held = [stack.enter_context(open_source(x)) if f else x for x, f in zip(sources, folders, strict=True)]
+            held = [_held(path, stack) for path in sources]
             if pick is None:
                 found = library.coverage(*held, **chosen, progress=progress)
             else:
@@ -90,6 +87,17 @@ def coverage(
         write_whole(activity, library.write_activity(counted, activity).encode())
         if not as_json:
             print(f"\n{summary.activity_table(counted, width)}")
+
+
+def _held(path: Path, stack: ExitStack) -> Any:
+    """Return a source: the path of an export, of several or of a store as it is, a dataset open."""
+    from factory.coverage.pick import SELECTION
+    from factory.dataset.reading import open_source
+    from factory.manifest import MANIFEST
+
+    if not path.is_dir() or any((path / name).is_file() for name in (MANIFEST, SELECTION)):
+        return path
+    return stack.enter_context(open_source(path))
 
 
 def _check_targets(sources: Sequence[Path], targets: Mapping[str, Path | None]) -> None:

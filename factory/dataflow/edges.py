@@ -66,11 +66,30 @@ def ordered_mapping(mapping: LayerMapping, edge: EdgeSchedule) -> LayerMapping:
 
 def pass_times(mapping: LayerMapping, edge: EdgeSchedule) -> tuple[PassTimes, int]:
     """Return the cycles of a pass, and how many passes a stream has, of an `ordered_mapping`."""
-    flow, array = mapping.dataflow, mapping.array
-    sizes = _sizes(mapping)
-    words = prod(sizes[axis] for axis in _ordered(flow.edges["west"], flow, edge).words)
-    times = edge.times(array.rows, array.cols, words, flow.has_psums)
+    array, words = mapping.array, pass_words(mapping, edge)
+    times = edge.times(array.rows, array.cols, words, mapping.dataflow.has_psums)
     return times, prod(len(mapping.selection[axis]) for axis in edge.sequence)
+
+
+def pass_words(mapping: LayerMapping, edge: EdgeSchedule) -> int:
+    """Return how many words enter a lane from the west in a pass, of an `ordered_mapping`."""
+    flow, sizes = mapping.dataflow, _sizes(mapping)
+    return prod(sizes[axis] for axis in _ordered(flow.edges["west"], flow, edge).words)
+
+
+def crossing_values(name: str, mapping: LayerMapping, edge: EdgeSchedule) -> int:
+    """Return how many values cross an edge in the selected passes of an `ordered_mapping`.
+
+    Lanes that have no channel or pixel have none.
+    """
+    flow, sizes = mapping.dataflow, _sizes(mapping)
+    crossing = _ordered(flow.edges[name], flow, edge)
+    axes = {axis: sizes[axis] for axis in (*flow.pass_axes, *crossing.words, crossing.lane)}
+    for dim, tiling in {**flow.tilings, PIXELS: flow.pixel_tiling}.items():
+        if tiling is not None and tiling.inner in axes:
+            real = len(mapping.pixels) if dim == PIXELS else len(mapping.channels_of(dim))
+            axes |= {tiling.outer: 1, tiling.inner: real}
+    return prod(axes.values())
 
 
 @dataclass(frozen=True)
@@ -94,16 +113,7 @@ def edge_traffic(mapping: LayerMapping, edge: EdgeSchedule) -> EdgeTraffic:
     edge = replace(edge, sequence=flow.pass_axes)
     mapping = ordered_mapping(mapping, edge)
     times, passes = pass_times(mapping, edge)
-    sizes = _sizes(mapping)
-    tilings, values = {**flow.tilings, PIXELS: flow.pixel_tiling}, {}
-    for name in EDGES:
-        crossing = _ordered(flow.edges[name], flow, edge)
-        axes = {axis: sizes[axis] for axis in (*flow.pass_axes, *crossing.words, crossing.lane)}
-        for dim, tiling in tilings.items():
-            if tiling is not None and tiling.inner in axes:
-                real = len(mapping.pixels) if dim == PIXELS else len(mapping.channels_of(dim))
-                axes |= {tiling.outer: 1, tiling.inner: real}
-        values[name] = prod(axes.values())
+    values = {name: crossing_values(name, mapping, edge) for name in EDGES}
     cycles = times.cycles(passes)
     return EdgeTraffic(passes, cycles, values, kept / spec.groups / (cycles * array.rows * array.cols))
 

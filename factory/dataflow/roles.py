@@ -50,7 +50,7 @@ class Role:
     - `of_next`: it needs a layer that follows.
     - `states`: its values are addresses; `posts`: they come after the post-op.
     - `edge`: it is what crosses an edge of the array, cycle by cycle, as the layout's schedule has it.
-    - `port`: the stream of the reference array that takes or gives it; `words`: its key in `Dataflow.words`.
+    - `port`: the stream of a device that takes or gives it; `words`: its key in `Dataflow.words`.
     - `pixels`: its output pixels.
     - `old_name`: what it was called before.
     """
@@ -136,7 +136,7 @@ _TABLE = (
     ),
     *(
         Role(name, f"what {crosses}, cycle by cycle", edge_axes(name), edge_values(name), follows=True, edge=True,
-             sums=name == EDGES[-1])
+             sums=name == EDGES[-1], port=name)
         for name, crosses in zip(
             EDGES, ("enters the array from the side", "enters it from above", "leaves it below"), strict=True
         )

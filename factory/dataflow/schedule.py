@@ -112,6 +112,16 @@ class EdgeSchedule:
         """Whether the lanes hold values."""
         return self.content.startswith("value")
 
+    @property
+    def has_valid(self) -> bool:
+        """Whether the lanes hold valid bits, alone or as their lowest bit."""
+        return "valid" in self.content
+
+    @property
+    def timing(self) -> EdgeSchedule:
+        """The schedule without what the lanes hold."""
+        return replace(self, content=CONTENTS[0], offset=0)
+
     def to_record(self) -> dict[str, Any]:
         """Return what is not as by default, as plain values."""
         given = {key.name: getattr(self, key.name) for key in fields(self) if getattr(self, key.name) != key.default}

@@ -27,6 +27,7 @@ from factory.simulate import (
     MOST_SEED,
     BenchRun,
     CompileError,
+    check_stall,
     compile_bench,
     find_simulator,
     watch_bench,
@@ -114,6 +115,7 @@ def cases_of(setup: Setup, source: Store | OpenDataset, progress: Progress | Non
                 part = images[first : first + setup.batch]
                 exported = replace(own, images=",".join(map(str, part)), testbench=True)
                 bench = bench_of(plan_export(source, exported))
+                check_stall(bench, setup.stall)
                 found.append(Case(f"{spec.name}/{where}{_short(part)}", spec.name, exported, _build_key(bench)))
     return found
 

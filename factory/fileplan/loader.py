@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.arithmetic.adders import Adder
+from factory.arithmetic.bits import CODES, Field
 from factory.arithmetic.labelled import Selection, axes
 from factory.dataflow import EdgeSchedule, LayerMapping
 from factory.fileplan.files import ExportPlan, LayerFiles, layer_files
@@ -97,6 +98,10 @@ def _layer(
     spec = ConvLayer.from_dict(record["spec"], f"{MANIFEST}: {name}: spec: ")
     selection = Selection({axis: tuple(labels) for axis, labels in record["selection"].items()})
     adder = Adder(pe["psum_bits"], pe["overflow"])
-    mapping = LayerMapping(profile.flow, spec, array, selection, profile.fields, adder, profile.pixel_block)
+    fields = {  # those of the whole profile, of which the export may have a part
+        role: Field(pe[f"{role}_bits"], pe[f"{role}_signed"], pe.get(f"{role}_code", CODES[0]))
+        for role in profile.fields
+    }
+    mapping = LayerMapping(profile.flow, spec, array, selection, fields, adder, profile.pixel_block)
     layouts = tuple(layout for layout in profile.layouts if layout.name in written)
     return layer_files(layouts, mapping, profile.post, max(written.values(), default=0), renumbered)

@@ -9,13 +9,13 @@ from factory.testbench.emit import FOLDER as FOLDER
 from factory.testbench.emit import LIST as LIST
 from factory.testbench.emit import TOP as TOP
 from factory.testbench.emit import bench_files as bench_files
+from factory.testbench.emit import device_sources as device_sources
 from factory.testbench.emit import jobs_text as jobs_text
 from factory.testbench.emit import package_text as package_text
-from factory.testbench.records import ACT as ACT
-from factory.testbench.records import SINKS as SINKS
-from factory.testbench.records import WEIGHT as WEIGHT
 from factory.testbench.records import Bench as Bench
 from factory.testbench.records import Device as Device
+from factory.testbench.records import EdgeDevice as EdgeDevice
+from factory.testbench.records import EdgeJob as EdgeJob
 from factory.testbench.records import Job as Job
 from factory.testbench.records import Load as Load
 from factory.testbench.records import Stream as Stream

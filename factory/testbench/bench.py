@@ -2,96 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from itertools import product
 
 from factory.arithmetic.bits import Field
-from factory.arithmetic.labelled import Address
-from factory.dataflow import PIXELS, ROLES, LayerMapping, Role
-from factory.fileplan import ExportPlan, FileSet, LayerFiles
+from factory.dataflow import PIXELS, ROLES
+from factory.fileplan import ExportPlan
 from factory.spec import InputError
-from factory.testbench.records import POST_OPS, SINKS, Bench, Device, Job, Load, Stream
-from factory.testbench.streams import StreamFiles
+from factory.testbench.edges import edge_bench, edge_ports
+from factory.testbench.records import ARRAY, POST_OPS, SINKS, Bench, Device, Job
+from factory.testbench.runs import ONCE, LayerRun, Port, memory_depth, runs_of, steps_of, streams_of, written_layouts
 
 _MOST = (1 << 16) - 1
-_LEAST_DEPTH = 1 << 16
 _LEAST_PIXELS = 1 << 10
-_ONCE = (("", 1), ("", 1))
-
-
-@dataclass(frozen=True)
-class LayerRun:
-    """One layer and image of an export, with the files of each stream, by the name of the device's port."""
-
-    mapping: LayerMapping
-    image: int
-    post: str
-    streams: Mapping[str, StreamFiles]
-
-    def fail(self, text: str) -> InputError:
-        """Return the error that a testbench cannot run this layer, to be raised."""
-        return InputError(f"testbench: {self.mapping.spec.name}: {text}")
-
-    def is_running(self, role: Role) -> bool:
-        """Return whether a role has a sum after each part, not only after the last."""
-        flow = self.mapping.dataflow
-        return role.totals and bool(flow.parts) and set(flow.parts) <= set(role.axes(flow) or ())
 
 
 def bench_of(plan: ExportPlan) -> Bench:
-    """Return the bench of an export.
+    """Return the bench of an export: of the reference array where that computes it, else of its edges' streams.
 
     Raise InputError where the files are such that a testbench cannot read them, or where nothing would be compared.
     """
-    chosen = _chosen_layouts(plan)
-    runs = list(_runs(plan, chosen))
+    ports, crossing = _ports(plan), edge_ports(plan)
+    operands = {role.port for role in ROLES.values() if role.operand is not None}
+    computed = operands <= ports.keys() and ports.keys() & set(SINKS) and plan.profile.flow.device_mode is not None
+    if crossing and not computed:
+        return edge_bench(plan, crossing)
+    post = plan.profile.post
+    runs = runs_of(plan, ports, operands, post if post in POST_OPS else "none")
     if not runs:
-        raise InputError("testbench: the export must include activation and weight")
-    written = {files.layout.name for layer in plan.layers for files in (*layer.own, *layer.of_image)}
+        raise InputError("testbench: the export must include activation and weight, or west, north and south with "
+                         "values and valid bits")  # fmt: skip
+    if plan.profile.flow.device_mode is None:
+        raise InputError(f"testbench: the reference array has no dataflow {plan.profile.flow.name}; include west, "
+                         "north and south of profile edges")  # fmt: skip
+    chosen = {port.layout for port in ports.values()}
     return Bench(
-        device=_device(plan, _depth(max(run.mapping.spec.onij_count for run in runs), _LEAST_PIXELS)),
-        streams=_streams(runs),
-        steps=tuple(_steps(runs)),
-        unchecked=tuple(layout.name for layout in plan.layouts if layout.name in written.difference(chosen.values())),
+        device=_device(plan, memory_depth(max(run.mapping.spec.onij_count for run in runs), _LEAST_PIXELS)),
+        streams=streams_of(runs),
+        steps=tuple(steps_of(runs, jobs_of)),
+        unchecked=tuple(name for name in written_layouts(plan) if name not in chosen),
     )
 
 
-def _depth(words: int, least: int) -> int:
-    """Return a memory's depth: a power of two, so that exports of one profile share a compiled simulation."""
-    return max(least, 1 << (words - 1).bit_length())
-
-
-def _chosen_layouts(plan: ExportPlan) -> dict[str, str]:
-    """Return the name of the layout that each stream reads: the first of its role that an array can give."""
-    chosen: dict[str, str] = {}
+def _ports(plan: ExportPlan) -> dict[str, Port]:
+    """Return what each port of the reference array reads: the first layout of its role that an array can give."""
+    ports: dict[str, Port] = {}
     for layout in plan.layouts:
         role = ROLES[layout.role]
-        if role.port and (plan.profile.post in POST_OPS or not role.posts):
-            chosen.setdefault(role.port, layout.name)
-    return chosen
-
-
-def _runs(plan: ExportPlan, chosen: Mapping[str, str]) -> Iterator[LayerRun]:
-    """Yield each layer and image that has activations, together with the layer's own weights."""
-    flow, post = plan.profile.flow, plan.profile.post
-    needed = {role.port for role in ROLES.values() if role.operand is not None}
-    for layer, image in plan.groups():
-        if image is None:
-            continue
-        sets = {files.layout.name: files for files in (*layer.own, *layer.of_image)}
-        streams = {port: _stream_files(plan, layer, image, sets[name]) for port, name in chosen.items() if name in sets}
-        if needed <= streams.keys():
-            if flow.device_mode is None:
-                raise InputError(f"testbench: the reference array has no dataflow {flow.name}")
-            yield LayerRun(layer.mapping, image, post if post in POST_OPS else "none", streams)
-
-
-def _stream_files(plan: ExportPlan, layer: LayerFiles, image: int, files: FileSet) -> StreamFiles:
-    at = image if files.role.per_image else None
-    folder = plan.directory(layer, at, files)
-    paths = tuple(f"{folder}/{name}" if folder else name for name, _ in files.files(at))
-    return StreamFiles(files, paths, plan.profile.flow.words.get(files.role.words, ""))
+        if role.port in ARRAY.streams and (plan.profile.post in POST_OPS or not role.posts):
+            ports.setdefault(role.port, Port(layout.name, plan.profile.flow.words.get(role.words, "")))
+    return ports
 
 
 def _device(plan: ExportPlan, depth: int) -> Device:
@@ -111,36 +71,6 @@ def _device(plan: ExportPlan, depth: int) -> Device:
         saturate=plan.overflow == "saturate",
         depth=depth,
     )
-
-
-def _streams(runs: Iterable[LayerRun]) -> dict[str, Stream]:
-    """Return the streams, deep enough for every run; raise InputError where two runs' words differ."""
-    streams: dict[str, Stream] = {}
-    for run in runs:
-        for port, held in run.streams.items():
-            stream = held.stream
-            before = streams.get(port, stream)
-            depth = max(before.depth, _depth(stream.depth, _LEAST_DEPTH))
-            if replace(before, depth=depth) != replace(stream, depth=depth):
-                raise run.fail(
-                    f"{held.files.layout.name} must have the same words in every layer, of {before.line_bits} bits, "
-                    f"not {stream.line_bits}; export the layers one by one"
-                )
-            streams[port] = replace(stream, depth=depth)
-    return streams
-
-
-def _steps(runs: Iterable[LayerRun]) -> Iterator[Load | Job]:
-    """Yield the loads and jobs of each run; files that a stream still holds are not loaded again."""
-    loaded: dict[str, Load] = {}
-    for run in runs:
-        for port, held in run.streams.items():
-            where = Address(run.mapping.spec.name, run.image if held.role.per_image else None)
-            load = Load(port, held.paths, held.words, held.files, where)
-            if loaded.get(port) != load:
-                loaded[port] = load
-                yield load
-        yield from jobs_of(run)
 
 
 def jobs_of(run: LayerRun) -> Iterator[Job]:
@@ -169,7 +99,7 @@ def _passing_jobs(run: LayerRun) -> Iterator[Job]:
         raise run.fail(f"the it selected must follow each other, not be {' '.join(map(str, its))}")
     count = 1 if any(run.is_running(held.role) for held in run.streams.values()) else len(its)
     outer, counts = (("it", count), ("kij", spec.kij_count)), {"nij": spec.nij_count, "col": mapping.array.cols}
-    loops = dict.fromkeys(run.streams, (*_ONCE, (PIXELS, spec.onij_count)))
+    loops = dict.fromkeys(run.streams, (*ONCE, (PIXELS, spec.onij_count)))
     for port, held in run.streams.items():
         if not held.role.totals:
             axis = held.line_axis(flow)
@@ -193,7 +123,7 @@ def _stationary_jobs(run: LayerRun) -> Iterator[Job]:
     steps, count = (*counts, ("", 1)), counts[0][1] * counts[1][1]
     for (pt, pt_label), (ot, ot_label) in product(*(enumerate(mapping.selection[axis]) for axis in ("pt", "ot"))):
         fixed = {"pt": pt, "ot": ot, PIXELS: pt * rows}
-        loops = {port: steps if held.role.operand is not None else (*_ONCE, held.tile_loop(pt, rows))
+        loops = {port: steps if held.role.operand is not None else (*ONCE, held.tile_loop(pt, rows))
                  for port, held in run.streams.items()}  # fmt: skip
         yield Job(
             layer=mapping.spec.name, image=run.image, it=0, ot=ot_label, pt=pt_label, mode=flow.device_mode,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from factory.testbench.records import SINKS, Bench, Job, Load, Stream
+from factory.testbench.records import Bench, EdgeJob, Job, Load, Stream
 
 _UNKNOWN = ord("x")
 
@@ -28,12 +28,15 @@ class GivenMemory:
     came: Bool[np.ndarray, " line"]
 
     @classmethod
-    def of(cls, stream: Stream, load: Load) -> GivenMemory:
-        """Return a memory to which nothing came yet."""
+    def of(cls, stream: Stream, load: Load, others: Iterable[GivenMemory] = ()) -> GivenMemory:
+        """Return a memory to which nothing came yet; it is that of another one whose files are the same."""
+        for other in others:
+            if (other.load.paths, other.load.where) == (load.paths, load.where):
+                return cls(stream, load, other.digits, other.came)
         lines = len(load.paths) * load.words
         return cls(stream, load, np.full((lines, stream.line_bits), _UNKNOWN, np.uint8), np.zeros(lines, bool))
 
-    def put(self, job: Job, words: UInt8[np.ndarray, "word bit"], bits: int) -> None:
+    def put(self, job: Job | EdgeJob, words: UInt8[np.ndarray, "word bit"], bits: int) -> None:
         """Put a job's first words, with lanes of `bits`, the highest lane first, where they belong."""
         walk, width, field = job.walks[self.load.stream], self.stream.line_bits, self.stream.field_bits
         count = min(len(words), walk.words)
@@ -74,11 +77,11 @@ def given_files(bench: Bench, log: Path) -> Iterator[tuple[str, bytes]]:
     given, job = _jobs(log), 0
     run = next(given, None)
     for step in bench.steps:
-        if isinstance(step, Load) and step.stream in SINKS:
+        if isinstance(step, Load) and step.stream in bench.device.kind.sinks:
             if step.stream in memories:
                 yield from memories[step.stream].files()
-            memories[step.stream] = GivenMemory.of(bench.streams[step.stream], step)
-        elif isinstance(step, Job):
+            memories[step.stream] = GivenMemory.of(bench.streams[step.stream], step, memories.values())
+        elif not isinstance(step, Load):
             if run is not None and run[0] == job:
                 for name, words in run[1].items():
                     memories[name].put(step, words, words.shape[1] // bench.device.cols)
@@ -96,7 +99,7 @@ def streamed_files(bench: Bench, name: str, words: UInt8[np.ndarray, "word bit"]
             if memory is not None:
                 yield from memory.files()
             memory = GivenMemory.of(bench.streams[name], step)
-        elif isinstance(step, Job) and name in step.walks:
+        elif not isinstance(step, Load) and name in step.walks:
             memory.put(step, words, words.shape[1] // bench.device.cols)
             words = words[step.walks[name].words :]
     for path, data in memory.files() if memory else ():

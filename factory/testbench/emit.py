@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from factory.testbench.records import STREAMS, Bench, Job, Load, Stream, Walk
+from factory.testbench.records import ARRAY, Bench, EdgeJob, Job, Kind, Load, Stream, Walk
 
 _NOT_COMPARED = Walk()
 FOLDER = "testbench"
@@ -15,10 +16,14 @@ DEVICE_LIST = f"{FOLDER}/device.f"
 _PACKAGE = f"{FOLDER}/factory_pkg.sv"
 _JOBS = f"{FOLDER}/jobs.txt"
 _HERE = Path(__file__).parent
-_FIXED = tuple(_HERE / "sv" / f"{name}.sv" for name in ("factory_stream_pkg", "factory_stream", "factory_sink", TOP))
-DEVICE_SOURCES = tuple(
-    _HERE.parent / "rtl" / f"factory_{name}.sv" for name in ("delay", "add", "pe", "mesh", "sfu", "array")
-)
+
+
+def device_sources(kind: Kind) -> tuple[Path, ...]:
+    """Return the sources of the device of a kind that ships, in an order in which they compile."""
+    return tuple(_HERE.parent / "rtl" / f"factory_{name}.sv" for name in kind.rtl)
+
+
+DEVICE_SOURCES = device_sources(ARRAY)
 """The sources of the reference array, in an order in which they compile."""
 
 
@@ -28,8 +33,9 @@ def package_text(bench: Bench) -> str:
         "// Generated with the vectors, from the records that wrote them.",
         "package factory_pkg;",
         *(f"  localparam int {name} = {value};" for name, value in bench.device.parameters.items()),
+        *(f"  localparam {constant};" for constant in bench.device.constants),
     ]
-    for name in STREAMS:
+    for name in bench.device.kind.streams:
         lines += ["", *_stream_lines(name, bench.streams.get(name, Stream(lanes=((0, 0),) * bench.device.cols)))]
     return "\n".join([*lines, "endpackage", ""])
 
@@ -69,7 +75,8 @@ def _slices(stream: Stream) -> list[tuple[int, int]]:
 
 def jobs_text(bench: Bench) -> str:
     """Return `jobs.txt`: the steps in order, and a last line that says how many jobs and compared words there are."""
-    lines = (_load_lines(step) if isinstance(step, Load) else [_job_line(step)] for step in bench.steps)
+    streams = bench.device.kind.streams
+    lines = (_load_lines(step) if isinstance(step, Load) else [_job_lines(step, streams)] for step in bench.steps)
     return "\n".join([*chain.from_iterable(lines), f"end {bench.jobs} {bench.compared}", ""])
 
 
@@ -77,10 +84,9 @@ def _load_lines(load: Load) -> list[str]:
     return [f"load {load.stream} {i * load.words} {load.words} {path}" for i, path in enumerate(load.paths)]
 
 
-def _job_line(job: Job) -> str:
-    walks = (number for name in STREAMS for number in job.walks.get(name, _NOT_COMPARED).numbers())
-    labels = (job.image, job.it, job.ot, job.pt)
-    return " ".join(["job", job.layer, *map(str, (*labels, *job.ports.values(), *walks))])
+def _job_lines(job: Job | EdgeJob, streams: Iterable[str]) -> str:
+    walks = (number for name in streams for number in job.walks.get(name, _NOT_COMPARED).numbers())
+    return " ".join([job.head, *map(str, walks)])
 
 
 def bench_files(bench: Bench) -> dict[str, bytes]:
@@ -90,8 +96,10 @@ def bench_files(bench: Bench) -> dict[str, bytes]:
     place of; both are read from the folder of the manifest: `iverilog -g2012 -s factory_tb -o sim -f
     testbench/testbench.f -f testbench/device.f && vvp sim`.
     """
-    fixed = {f"{FOLDER}/{path.name}": path.read_bytes() for path in _FIXED}
-    device = {f"{FOLDER}/rtl/{path.name}": path.read_bytes() for path in DEVICE_SOURCES}
+    kind = bench.device.kind
+    sources = (_HERE / "sv" / f"{name}.sv" for name in kind.bench)
+    fixed = {f"{FOLDER}/{path.name}": path.read_bytes() for path in sources}
+    device = {f"{FOLDER}/rtl/{path.name}": path.read_bytes() for path in device_sources(kind)}
     generated = {
         _PACKAGE: package_text(bench),
         _JOBS: jobs_text(bench),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
+from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import Address
 from factory.fileplan import FileSet
 
@@ -15,9 +18,41 @@ POST_OPS = {"none": 0, "relu": 1, "leaky": 2}
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of device: its module, the streams at its ports, those of them that leave it, and SystemVerilog.
+
+    `bench` are the files of its testbench, `rtl` those of the device that ships, each in an order in which they
+    compile. `valid` names the stream that says which lanes of another hold something. A device with handshakes can be
+    stalled.
+    """
+
+    top: str
+    streams: tuple[str, ...]
+    sinks: tuple[str, ...]
+    bench: tuple[str, ...]
+    rtl: tuple[str, ...]
+    valid: Mapping[str, str] = field(default_factory=dict)
+    handshakes: bool = True
+
+
+ARRAY = Kind(
+    "factory_array", STREAMS, SINKS, ("factory_stream_pkg", "factory_stream", "factory_sink", "factory_tb"),
+    ("delay", "add", "pe", "mesh", "sfu", "array"),
+)  # fmt: skip
+EDGE_ARRAY = Kind(
+    "factory_edge_array",
+    ("west", "west_valid", "north", "north_valid", "south", "south_valid"), ("south", "south_valid"),
+    ("factory_stream_pkg", "factory_stream", "edges/factory_tb"),
+    ("delay", "add", "edge_lane", "edge_pe", "edge_array"),
+    valid={name: f"{name}_valid" for name in ("west", "north", "south")}, handshakes=False,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Device:
     """The parameters of the device under test, as `factory_array.sv` documents them."""
 
+    kind: ClassVar[Kind] = ARRAY
     rows: int
     cols: int
     simd: int
@@ -44,6 +79,71 @@ class Device:
             "SATURATE": int(self.saturate),
             "DEPTH": self.depth,
         }
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """What the testbench's package has beside the parameters."""
+        return ()
+
+    def lanes(self, stream: str) -> int:
+        """Return how many lanes a word of a stream has at the device's port."""
+        return {ACT: self.rows * self.simd, WEIGHT: max(self.rows, self.cols) * self.simd}.get(stream, self.cols)
+
+    def field(self, stream: str, bits: int) -> Field:
+        """Return a lane at the port of a stream whose files have lanes of `bits`."""
+        fields = {ACT: Field(self.act_bits, self.act_signed), WEIGHT: Field(self.weight_bits, True)}
+        return fields.get(stream, Field(bits, True))
+
+
+@dataclass(frozen=True)
+class EdgeDevice:
+    """The parameters of a device that its edges drive, as `factory_edge_array.sv` documents them."""
+
+    kind: ClassVar[Kind] = EDGE_ARRAY
+    rows: int
+    cols: int
+    sums_stay: bool
+    west: Field
+    north: Field
+    sum_bits: int
+    saturate: bool
+    depth: int
+    drain: int
+    skews: bool
+    row0_first: bool
+    lane: str
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """The parameters by their names in SystemVerilog."""
+        return {
+            "ROWS": self.rows,
+            "COLS": self.cols,
+            "OS": int(self.sums_stay),
+            "WEST_BITS": self.west.bits,
+            "WEST_SIGNED": int(self.west.signed),
+            "NORTH_BITS": self.north.bits,
+            "NORTH_SIGNED": int(self.north.signed),
+            "SUM_BITS": self.sum_bits,
+            "SATURATE": int(self.saturate),
+            "DEPTH": self.depth,
+            "DRAIN": self.drain,
+            "SKEW": int(self.skews),
+            "ROW0_FIRST": int(self.row0_first),
+        }
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """What the testbench's package has beside the parameters: declarations in SystemVerilog."""
+        return (f'LANE = "{self.lane}"',)
+
+    def lanes(self, stream: str) -> int:
+        """Return how many lanes a word of a stream has at the device's port."""
+        return {"west": self.rows, "west_valid": self.rows}.get(stream, self.cols)
+
+    def field(self, stream: str, bits: int) -> Field:
+        """Return a lane at the port of a stream whose files have lanes of `bits`."""
+        return {"west": self.west, "north": self.north}.get(stream, Field(bits, stream not in self.kind.valid.values()))
 
 
 @dataclass(frozen=True)
@@ -176,22 +276,63 @@ class Job:
         """Words that are compared in this job."""
         return sum(self.walks[name].words for name in SINKS if name in self.walks)
 
+    @property
+    def head(self) -> str:
+        """What the jobs file says of the job before its walks."""
+        return " ".join(map(str, ("job", self.layer, self.image, self.it, self.ot, self.pt, *self.ports.values())))
+
+
+@dataclass(frozen=True)
+class EdgeJob:
+    """What crosses the edges in passes back to back, from cycle 0 on.
+
+    `where` is its address. `words` are those of a pass from the west, `compared` the values that must leave below; the
+    file `path` has them, beginning with line `first` of the stream's memory. The walk of each stream is over cycles.
+    """
+
+    where: Address
+    words: int
+    compared: int
+    path: str
+    first: int
+    walks: dict[str, Walk] = field(default_factory=dict)
+
+    @property
+    def layer(self) -> str:
+        """The layer's name."""
+        return self.where.layer
+
+    @property
+    def image(self) -> int | None:
+        """The image."""
+        return self.where.image
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """What the device is told, by the ports of `factory_edge_array.sv`."""
+        return {"words": self.words}
+
+    @property
+    def head(self) -> str:
+        """What the jobs file says of the job before its walks: a line with its address, and the rest."""
+        return f"at {self.where}\njob {self.path} {self.first} {self.words}"
+
 
 @dataclass(frozen=True)
 class Bench:
     """A whole run: one device, its streams, and the steps in order. `unchecked` are exported roles no step compares."""
 
-    device: Device
+    device: Device | EdgeDevice
     streams: dict[str, Stream]
-    steps: tuple[Load | Job, ...]
+    steps: tuple[Load | Job | EdgeJob, ...]
     unchecked: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> int:
         """Number of jobs."""
-        return sum(isinstance(step, Job) for step in self.steps)
+        return sum(not isinstance(step, Load) for step in self.steps)
 
     @property
     def compared(self) -> int:
         """Words that the run compares."""
-        return sum(step.compared for step in self.steps if isinstance(step, Job))
+        return sum(step.compared for step in self.steps if not isinstance(step, Load))

@@ -24,11 +24,14 @@ class StreamFiles:
     """The files of one layout that one layer and image have, one behind the other in a stream's memory.
 
     `paths` are the files, in their order. A word of the stream runs along the axis `word` (before the layout's split).
+    A port takes `bits` bits of each lane, from `low` up; 0: all of them.
     """
 
     files: FileSet
     paths: tuple[str, ...]
     word: str
+    low: int = 0
+    bits: int = 0
 
     @property
     def role(self) -> Role:
@@ -109,8 +112,8 @@ class StreamFiles:
         offsets = [other + own for other, own in product(self._offsets(self.others), self._offsets(self.pieces))]
         return Stream(
             line_bits=word.width,
-            field_bits=word.field.bits,
-            lanes=tuple((self.parts.index(self.line(at)), word.low_bit(at.lane)) for at in offsets),
+            field_bits=self.bits or word.field.bits,
+            lanes=tuple((self.parts.index(self.line(at)), word.low_bit(at.lane) + self.low) for at in offsets),
             width=self.width,
             depth=self.words * len(self.paths),
             hexadecimal=_RADIXES[FORMATS[layout.format].radix],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from factory.arithmetic.labelled import Address
 from factory.spec import InputError
-from factory.testbench.records import STREAMS, Bench, Job, Load, Stream, Walk
+from factory.testbench.records import Bench, EdgeJob, Job, Load, Stream, Walk
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,16 @@ class LoadedMemory:
 
 @dataclass(frozen=True)
 class JobWords:
-    """A job, and the memories of its streams."""
+    """A job, the streams that such jobs may have, and their memories."""
 
-    job: Job
+    job: Job | EdgeJob
+    streams: tuple[str, ...]
     memories: Mapping[str, LoadedMemory]
 
     def words(self, name: str) -> Iterator[int]:
         """Yield the words of a stream in the job's order, lane 0 in the lowest bits; none where it is not compared."""
-        if name not in STREAMS:
-            raise InputError(f"stream must be one of {' '.join(STREAMS)}, not {name}")
+        if name not in self.streams:
+            raise InputError(f"stream must be one of {' '.join(self.streams)}, not {name}")
         if name in self.job.walks:
             yield from self.memories[name].words(self.job.walks[name])
 
@@ -65,7 +66,7 @@ def read_jobs(directory: Path, bench: Bench) -> Iterator[JobWords]:
         if isinstance(step, Load):
             memories = memories | {step.stream: LoadedMemory(directory, bench.streams[step.stream], step)}
         else:
-            yield JobWords(step, memories)
+            yield JobWords(step, bench.device.kind.streams, memories)
 
 
 def _file_lines(path: Path, words: int, stream: Stream) -> list[int]:
