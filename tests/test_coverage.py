@@ -85,6 +85,17 @@ def test_lengths_are_at_least_the_exact_ones():
             assert square <= Fraction(float(length)) ** 2 <= square * Fraction(101, 100)
 
 
+@pytest.mark.parametrize("flow", ["ws", "is"])
+def test_bounds_of_blocks_are_reached_by_words_along_their_weights(flow):
+    spec = ConvLayer("one", GIVEN, 3, 2, 1, 1, kernel=1, padding=0, activation_bits=4, batch_norm=False)
+    weight = np.array([[1, 2, 2], [-4, -3, 0]], np.int8).reshape(2, 3, 1, 1)
+    for activation, ends in (((1, 2, 2), (-15, 9)), ((4, 3, 0), (-25, 15))):
+        codes = np.array(activation, np.int16).reshape(3, 1, 1)
+        counter = counter_of(PlainCoverage(spec, SystolicArray(3, 2, 8), flow, weight, codes))
+        bounds = counter._bounds_of(counter.arranged(0).astype(np.float32))
+        assert bounds.ends == ends
+
+
 TINY = (
     dict(in_channels=2, out_channels=2, height=2, width=1, kernel=1, padding=0, activation_bits=2),
     dict(in_channels=3, out_channels=3, height=1, width=2, kernel=(1, 2), padding=(0, 1), activation_bits=1),
