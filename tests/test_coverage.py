@@ -1,5 +1,6 @@
 """Coverage: counts equal plain loops, and what is called unreachable no input hits."""
 
+from fractions import Fraction
 from itertools import product
 from unittest.mock import patch
 
@@ -9,7 +10,9 @@ from helpers_coverage import PlainCoverage, bins, counter_of, unreachable, with_
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory.coverage import sums
+from factory.coverage import steps, sums
+from factory.coverage.passes import presence
+from factory.coverage.steps import lengths
 from factory.spec import GIVEN, ConvLayer, SystolicArray
 
 FLOWS = ("ws", "os", "is")
@@ -55,10 +58,42 @@ def test_hits_are_those_of_plain_loops(flow, data):
     counter = counter_of(plain)
     hits = plain.hits(ends_of(counter))
     # looking at a few sums first leaves the others to the bounds, as in large layers
-    few, loops = data.draw(st.sampled_from([(1, 0), (16, 2), (1 << 13, 2)]))
-    with patch.multiple(sums, _FEWEST=few, _MOST=max(few, 32), _FEW_LOOPS=loops, _FEW_OCTAVES=few):
+    few = data.draw(st.sampled_from([1, 16, 1 << 13]))
+    with patch.multiple(steps, FEWEST=few, MOST=max(few, 32)), patch.object(sums, "_SIDE_BY_SIDE", 1 + few // 8):
         assert bins(counter, counter.count(0)) == hits
     assert not hits & unreachable(counter)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data(), bits=st.integers(1, 8), signed=st.booleans())
+def test_codes_that_there_are_at_each_place(data, bits, signed):
+    low = -(1 << (bits - 1)) if signed else 0
+    shape = data.draw(st.tuples(*[st.integers(1, 3)] * 4))
+    kept = tuple(axis for axis in range(4) if data.draw(st.booleans()))
+    codes = np.random.default_rng(data.draw(st.integers(0, 99))).integers(low, low + (1 << bits), shape, np.int16)
+    plain = np.zeros([shape[axis] for axis in kept] + [1 << bits], bool)
+    for place, code in np.ndenumerate(codes):
+        plain[(*(place[axis] for axis in kept), code - low)] = True
+    assert np.array_equal(presence(codes, kept, low, 1 << bits), plain)
+
+
+def test_lengths_are_at_least_the_exact_ones():
+    codes = np.random.default_rng(0).integers(-128, 128, (20, 3000))
+    exact = [Fraction(int((row**2).sum())) for row in codes]
+    for kind in (np.float32, np.float64):
+        for length, square in zip(lengths(codes.astype(kind)), exact, strict=True):
+            assert square <= Fraction(float(length)) ** 2 <= square * Fraction(101, 100)
+
+
+@pytest.mark.parametrize("flow", ["ws", "is"])
+def test_bounds_of_blocks_are_reached_by_words_along_their_weights(flow):
+    spec = ConvLayer("one", GIVEN, 3, 2, 1, 1, kernel=1, padding=0, activation_bits=4, batch_norm=False)
+    weight = np.array([[1, 2, 2], [-4, -3, 0]], np.int8).reshape(2, 3, 1, 1)
+    for activation, ends in (((1, 2, 2), (-15, 9)), ((4, 3, 0), (-25, 15))):
+        codes = np.array(activation, np.int16).reshape(3, 1, 1)
+        counter = counter_of(PlainCoverage(spec, SystolicArray(3, 2, 8), flow, weight, codes))
+        bounds = counter._bounds_of(counter.arranged(0).astype(np.float32))
+        assert bounds.ends == ends
 
 
 TINY = (

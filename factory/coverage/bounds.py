@@ -38,6 +38,12 @@ class Bounds:
         return int(self.low.min()), int(self.high.max())
 
     @cached_property
+    def floats(self) -> type:
+        """The floats that have every sum of some of the terms exactly, whatever their order."""
+        # a term is 0 or on the way from it, so that the ends on the way are those of any part of a sum
+        return np.float32 if max(-int(self.least.min()), int(self.most.max())) < _EXACT_FLOATS else np.float64
+
+    @cached_property
     def of_passes(self) -> Bounds:
         """The bounds of any word and lane of a pass, where axes are `(loop, pass, word, lane)`."""
         low, high = self.low.min(axis=(2, 3)), self.high.max(axis=(2, 3))

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
+from factory.arithmetic.adders import exact_product
 from factory.arithmetic.labelled import LabelledArray
-from factory.arithmetic.tiling import nij_of_onij
 from factory.coverage.bounds import Bounds, could_step, sum_bounds
 from factory.coverage.geometry import border_axes, borders, tile_axes, tiles
-from factory.coverage.pairs import Mask, Pairs
-from factory.coverage.passes import Codes, Form
+from factory.coverage.pairs import Mask, Pairs, Side
+from factory.coverage.passes import Codes, Form, Numbers
 from factory.coverage.points import EDGES, ENDS, EVENTS, OFFSETS, STEPS, octaves
 from factory.coverage.record import Label, LayerCoverage, PointCoverage
-from factory.coverage.sums import Bins, Held, SumBins, growing, see_steps, squares
+from factory.coverage.steps import Products, Vectors, growing, lengths
+from factory.coverage.sums import Bins, SumBins
 from factory.dataflow import PIXELS, LayerVectors
-from factory.dataflow.sums import LayerSums
+from factory.dataflow.sums import LayerSums, arranged
 from factory.spec import Progress
 
-_ROUNDING = 1e-6
-"""More than floats can be wrong by."""
 _AT_ONCE = 4
 """How many thresholds an accumulator costs as much as a sum to look at."""
 
@@ -77,6 +76,10 @@ class LayerCounter:
         return self.pairs.mask(self.weight, False)
 
     @cached_property
+    def _weight_side(self) -> Side:
+        return self.pairs.side(self.weight_mask, False)
+
+    @cached_property
     def _ends(self) -> tuple[LabelledArray, LabelledArray]:
         return self.form.reads(self.low, self.high)
 
@@ -106,7 +109,7 @@ class LayerCounter:
         return SumBins(self.bits, lanes, words, self.bounds.ends, steady=held, signs=True)
 
     @cached_property
-    def _output_ends(self) -> list[Int64[np.ndarray, "onij channel"]]:
+    def _output_ends(self) -> list[Integer[np.ndarray, "onij channel"]]:
         """The ends of each accumulator, and those of every sum on the way to it."""
         weight = self.vectors.weight
         rises, falls = (replace(weight, values=end(weight.values, 0)) for end in (np.maximum, np.minimum))
@@ -116,26 +119,30 @@ class LayerCounter:
         pairs = [(low, high), (high, low), *([] if same else [(near, far), (far, near)])]
         return [self._exact(a, rises) + self._exact(b, falls) for a, b in pairs]
 
-    def _exact(self, activation: LabelledArray, weight: LabelledArray) -> Int64[np.ndarray, "onij channel"]:
-        return self._sums(activation, weight).accumulators().exact[-1]
+    def _exact(self, activation: LabelledArray, weight: LabelledArray) -> Integer[np.ndarray, "onij channel"]:
+        return exact_product(self._rows(activation), self._columns_of(weight).T)[: len(self.form.mapping.pixels)]
 
-    def _sums(self, activation: LabelledArray, weight: LabelledArray) -> LayerSums:
-        return LayerSums(self.form.mapping, activation, weight, self.vectors.where)
+    @property
+    def _sums(self) -> LayerSums:
+        return LayerSums(self.form.mapping, self._ends[0], self.vectors.weight, self.vectors.where)
 
     def _by_channel(self, sums: Integer[np.ndarray, "onij channel"]) -> LabelledArray:
-        axes = self.form.mapping.dataflow.axes(("oc",))
+        axes = self._sums.channel_axes
         sizes = [self.vectors.weight.size(axis) for axis in axes]
         return LabelledArray(sums.reshape(-1, *sizes), (PIXELS, *axes))
 
     @cached_property
     def output_bounds(self) -> Bounds:
         """The bounds of the accumulators, in the order of the output's words, with axes `(1, pass, word, lane)`."""
-        streams = [self.form.stream(self._by_channel(ends))[None] for ends in self._output_ends]
+        streams = [self._stream(ends)[None] for ends in self._output_ends]
         return Bounds(*(streams * 2)[:4])
 
-    def outputs(self, activation: LabelledArray) -> Int64[np.ndarray, "pass word lane"]:
+    def outputs(self, activation: LabelledArray) -> Integer[np.ndarray, "pass word lane"]:
         """Return the accumulators of activations as they are read, in the order of the output's words."""
-        return self.form.stream(self._by_channel(self._exact(activation, self.vectors.weight)))
+        return self._stream(self._of_pixels(self._products(activation)))
+
+    def _stream(self, sums: Integer[np.ndarray, "onij channel"]) -> Integer[np.ndarray, "pass word lane"]:
+        return self.form.stream(self._by_channel(sums))
 
     @cached_property
     def outside(self) -> SumBins | None:
@@ -163,7 +170,7 @@ class LayerCounter:
             ),
             "pair": Universe(
                 pairs.axes,
-                pairs.pairs(codes, self.weight_mask),
+                pairs.pairs(pairs.side(codes, True), self._weight_side),
                 "no such weight meets, in this place, a channel that can have such an activation",
             ),
             **_sum_universes(self._inside_name, self.inside, could),
@@ -204,17 +211,19 @@ class LayerCounter:
         found = {
             "activation": mask.any(axis=(0, 1, 2)),
             "weight": self.universes["weight"].could,
-            "pair": self.pairs.pairs(mask, self.weight_mask),
-            **_named(self._inside_name, self._look_inside(activation)),
+            "pair": self.pairs.pairs(self.pairs.side(mask, True), self._weight_side),
         }
+        if self.outside is not None:
+            found |= _named("psum", self._look_inside(activation))
+            if of_tile:
+                return found
+        products = self._products(vectors.activation)
+        found |= _named("accumulator", self._look_at(self.outside or self.inside, products))
         if of_tile:
             return found
-        found |= self._geometry
-        if self.outside is not None:
-            found |= _named("accumulator", self._look_outside(vectors))
         if self._at is not None:
-            found["threshold"] = self._at_thresholds(vectors.accumulator)
-        return found
+            found["threshold"] = self._at_thresholds(self._of_pixels(products))
+        return found | self._geometry
 
     @cached_property
     def _geometry(self) -> dict[str, np.ndarray]:
@@ -226,56 +235,75 @@ class LayerCounter:
         """Return the bins of sums that could be hit."""
         return {kind: self.universes[_name(name, kind)].could.copy() for kind in bins.none()}
 
+    def see(self, activation: Numbers, weight: Codes, blocks: np.ndarray, wanted: Bins, found: Bins) -> None:
+        """Put the bins of those that are wanted which the sums inside the array of some blocks hit, into `found`."""
+        products = self.form.products(activation, weight, blocks, self.bounds.floats)
+        self.inside.see(self.form.passes(products.sums, activation.shape[2]), wanted, found)
+        self.inside.see_steps(products, wanted, found)
+
     def _look_inside(self, activation: Codes) -> Bins:
-        low = np.minimum(activation.min(axis=(1, 2)), 0)  # with the 0 there is one box, for sums and on the way to them
-        high = np.maximum(activation.max(axis=(1, 2)), 0)
-
-        def real(loops: np.ndarray, passes: np.ndarray) -> Bounds:
-            held = passes if self.form.weights_held else np.zeros_like(passes)
-            bounds = sum_bounds(self.weight[loops, held][None].swapaxes(0, 1), low[loops], high[loops])
-            return self._by_lane(bounds).each(lambda ends: ends.swapaxes(0, 1))
-
-        moving, held = self.form.sort(activation, self.weight)
-        wanted = self.wanted(self._inside_name, self.inside)
-        return self.inside.look(moving, held, self._scaled(low, high), wanted, real)
-
-    def _scaled(self, low: np.ndarray, high: np.ndarray) -> Bounds:
-        """Return bounds of each pass where codes are `low .. high`, 0 among them, from those of any input.
-
-        Where all codes of a loop are at most a share of their ends, so are its sums.
-        """
-        share = np.zeros(len(low))
-        for codes, ends in zip((low, high), self._term_ends, strict=True):
-            part = np.divide(codes, ends, out=np.zeros(codes.shape), where=codes * ends.astype(np.int64) > 0)
-            share = np.maximum(share, part.max(axis=1))
-        outer = self.bounds.of_passes
-        least = np.floor(outer.least * share[:, None] - _ROUNDING).astype(np.int64)[..., None, None]
-        most = np.ceil(outer.most * share[:, None] + _ROUNDING).astype(np.int64)[..., None, None]
-        return Bounds(least, most, least, most)
-
-    def _look_outside(self, vectors: LayerVectors) -> Bins:
-        bins = self.outside
-        found, wanted = bins.none(), self.wanted("accumulator", bins)
-        bins.see_stream(self.form.stream(vectors.accumulator), wanted, found)
-        if wanted["overflow"].any() and self._may_leave(vectors.activation, bins):
-            rows = self._sums(vectors.activation, vectors.weight).rows(vectors.activation)
-            step = prod(vectors.weight.size(axis) for axis in self.form.terms)
-            see_steps(rows, self._columns, bins, wanted, found, step, vectors.accumulator.values.reshape(len(rows), -1))
-        return found
-
-    def _may_leave(self, activation: LabelledArray, bins: SumBins) -> bool:
-        """Return whether a sum could leave the adders' range, by the lengths of the codes' vectors alone."""
-        mapping, pixel = self.form.mapping, next(axis for axis in activation.axes if axis in ("nij", PIXELS))
-        flat = np.moveaxis(activation.values, activation.axes.index(pixel), 0)
-        lengths = squares(flat.reshape(len(flat), -1))
-        if pixel != PIXELS:
-            lengths = lengths[nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]].sum(axis=1)
-        return bool(self._columns.far(lengths, bool(activation.values.min() >= 0), bins.field).any())
+        activation = activation.astype(self.bounds.floats)
+        size = prod(activation.shape[1:3]) * self.weight.shape[2]
+        see = partial(self.see, activation, self.weight)
+        return self.inside.look(see, size, self._bounds_of(activation), self.wanted(self._inside_name, self.inside))
 
     @cached_property
-    def _columns(self) -> Held:
-        """The weights of each output channel, in the order in which the accumulators take them."""
-        return Held(self._sums(self._ends[0], self.vectors.weight).columns(self.vectors.weight).T)
+    def _lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """The largest lengths, `(loop, pass)`, of what lets sums fall, and rise, in a block's vectors of weights."""
+        rising = self._term_ends[0].min() >= 0
+        signed = [end(self.weight, 0) if rising else self.weight for end in (np.minimum, np.maximum)]
+        low, high = (lengths(codes.astype(np.float32)).max(axis=2) for codes in signed)
+        return -low, high
+
+    def _bounds_of(self, activation: Numbers) -> Bounds:
+        """Return bounds of the sums of each block, and of those on the way to them, by Cauchy and Schwarz.
+
+        They are much closer than sums of the terms' own ends, since no word has all of its codes at their ends.
+        """
+        longest = lengths(activation).max(axis=(1, 2))[:, None]
+        least, most = (np.trunc(longest * mine).astype(np.int32)[..., None, None] for mine in self._lengths)
+        return Bounds(least, most, least, most)
+
+    def _look_at(self, bins: SumBins, products: Products) -> Bins:
+        """Return which bins the accumulators hit."""
+        found, wanted = bins.none(), self.wanted("accumulator", bins)
+        bins.see_stream(self._stream(self._of_pixels(products)), wanted, found)
+        bins.see_steps(products, wanted, found)
+        return found
+
+    def _of_pixels(self, products: Products) -> Integer[np.ndarray, "onij channel"]:
+        return products.sums[0, : len(self.form.mapping.pixels)]
+
+    def _products(self, activation: LabelledArray) -> Products:
+        """Return the products of the accumulators, in one block, with those of the zeros in a ragged pixel tile."""
+        rows = Vectors(self._rows(activation)[None], self._columns.floats)
+        step = 1 if self.outside is None else prod(self.vectors.weight.size(axis) for axis in self.form.terms)
+        return Products(rows, self._columns, self._order, step)
+
+    @cached_property
+    def _columns(self) -> Vectors:
+        bounds = self.bounds if self.outside is None else self.output_bounds
+        return Vectors(self._columns_of(self.vectors.weight)[None], bounds.floats)
+
+    def _rows(self, activation: LabelledArray) -> Integer[np.ndarray, "onij term"]:
+        windows = self.form.split(self._sums.windows(activation))
+        pixels = (axis for axis in windows.axes if axis not in self._term_axes)
+        return arranged(windows, *pixels, *self._term_axes).reshape(-1, len(self._order))
+
+    def _columns_of(self, weight: LabelledArray) -> Integer[np.ndarray, "channel term"]:
+        return arranged(weight, *self._sums.channel_axes, *self._term_axes).reshape(-1, len(self._order))
+
+    @cached_property
+    def _term_axes(self) -> tuple[str, ...]:
+        """The axes of the terms of an accumulator, in the order in which they are gathered fastest."""
+        return tuple(axis for axis in self._sums.windows(self._ends[0]).axes if axis != PIXELS)
+
+    @cached_property
+    def _order(self) -> Int64[np.ndarray, " term"]:
+        """The place of each term of an accumulator, in the order in which they are added."""
+        sizes = [self.vectors.weight.size(axis) for axis in self._term_axes]
+        places = LabelledArray(np.arange(prod(sizes)).reshape(sizes), self._term_axes)
+        return arranged(places, *self._sums.inner).reshape(-1)
 
     @cached_property
     def _at(self) -> Integer[np.ndarray, "oc level offset"] | None:
@@ -295,17 +323,16 @@ class LayerCounter:
         axes = {"level": tuple(range(1, self._at.shape[1] + 1)), "offset": OFFSETS}
         return Universe(axes, reached.any(axis=0), "no channel's accumulators have such values within their bounds")
 
-    def _at_thresholds(self, sums: LabelledArray) -> Bool[np.ndarray, "level offset"]:
+    def _at_thresholds(self, sums: Integer[np.ndarray, "onij channel"]) -> Bool[np.ndarray, "level offset"]:
         could = self.universes["threshold"].could
-        found = np.zeros(could.shape, bool)
-        values = self.form.mapping.untile(sums).values.reshape(len(self._at), -1)
-        for part in growing(len(values), _AT_ONCE * values.shape[1]):
-            left = np.argwhere(could & ~found).tolist()
-            for level, offset in left:
-                found[level, offset] = (values[part] == self._at[part, level, offset, None]).any()
-            if not left:
+        at, found = self._at.reshape(len(self._at), -1).T, np.zeros(could.size, bool)
+        sums = sums[:, : at.shape[1]]
+        for part in growing(len(sums), _AT_ONCE * at.shape[1]):
+            (left,) = (could.reshape(-1) & ~found).nonzero()
+            if not len(left):
                 break
-        return found
+            found[left] = (sums[part, None] == at[left]).any(axis=0).any(axis=1)  # one after the other is faster
+        return found.reshape(could.shape)
 
     def coverage(
         self, images: Sequence[int], of_tile: bool = False, step: Callable[[int], None] | None = None

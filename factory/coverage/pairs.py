@@ -6,9 +6,10 @@ In a pass every word meets every lane, so a pair is hit where both codes are som
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 
 from factory.arithmetic.bits import Field
 from factory.coverage.passes import Codes, Form, presence, within
@@ -16,6 +17,7 @@ from factory.coverage.passes import Codes, Form, presence, within
 MOST_BINS = 1 << 20
 """Where there would be more pairs in all processing elements, they are counted without regard to which one it was."""
 Mask = Bool[np.ndarray, "_loop _lane _term _code"]
+Side = Float32[np.ndarray, "_row _lane_code _other"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Pairs:
         field = self.field(activation)
         return tuple(range(field.low, field.high + 1))
 
-    @property
+    @cached_property
     def each(self) -> bool:
         """Whether pairs are counted in each processing element."""
         array = self.form.mapping.array
@@ -57,22 +59,24 @@ class Pairs:
 
         There is one lane where lanes are not told apart.
         """
-        kept, range_ = self._kept(activation), self.codes(activation)
+        kept, field = self._kept(activation), self.field(activation)
         there = within if isinstance(codes, tuple) else presence
-        found = there(codes, kept, range_[0], len(range_))
+        found = there(codes, kept, field.low, field.high - field.low + 1)
         return found if found.ndim == 4 else found[:, None]
 
-    def pairs(self, activation: Mask, weight: Mask) -> Bool[np.ndarray, "*bins"]:
+    def side(self, mask: Mask, activation: bool) -> Side:
+        """Return the codes that there are as one factor of a product that counts where they meet those of the other.
+
+        Where a term is a row, terms stay apart, and loops come together.
+        """
+        axes, outer = ((2, 1, 3, 0), mask.shape[2]) if self.each and self.form.rows_add else ((1, 3, 0, 2), 1)
+        return mask.transpose(axes).reshape(outer, mask.shape[1] * mask.shape[3], -1).astype(np.float32)
+
+    def pairs(self, activation: Side, weight: Side) -> Bool[np.ndarray, "*bins"]:
         """Return which pairs of the codes that there are meet, `(row, col, activation, weight)`."""
-        moving, held = (x.astype(np.float32) for x in self.form.sort(activation, weight))
-        loops, words, terms, moved = moving.shape
-        lanes, kept = held.shape[1], held.shape[3]
-        if self.each and self.form.rows_add:  # a term is a row: they stay apart, and loops come together
-            left = moving.transpose(2, 1, 3, 0).reshape(terms, words * moved, loops)
-            right = held.transpose(2, 0, 1, 3).reshape(terms, loops, lanes * kept)
-        else:
-            left = moving.transpose(1, 3, 0, 2).reshape(1, words * moved, loops * terms)
-            right = held.transpose(0, 2, 1, 3).reshape(1, loops * terms, lanes * kept)
-        found = (left @ right > 0).reshape(-1, moved, lanes, kept).swapaxes(1, 2)
+        moving, held = self.form.sort(activation, weight)
+        moved, kept = self.form.sort(*(len(self.codes(which)) for which in (True, False)))
+        found = moving @ held.swapaxes(1, 2) > 0
+        found = found.reshape(-1, moved, found.shape[2] // kept, kept).swapaxes(1, 2)
         found = found if self.form.weights_held else found.swapaxes(2, 3)
         return found if self.each else found[0, 0]

@@ -22,13 +22,16 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Integer, Real
 
 from factory.arithmetic.labelled import LabelledArray
+from factory.coverage.steps import Products, Vectors
 from factory.dataflow import PIXELS, LayerMapping
 from factory.dataflow.sums import arranged
 
 Codes = Integer[np.ndarray, "_loop _outer _inner _term"]
+Numbers = Real[np.ndarray, "_loop _outer _inner _term"]
+"""Codes as integers, or as floats that hold them."""
 Ends = tuple[LabelledArray, LabelledArray]
 
 
@@ -101,7 +104,7 @@ class Form:
 
     def arrange(self, codes: LabelledArray, activation: bool) -> Codes:
         """Return an operand as `(loop, outer, inner, term)`, a ragged last pixel tile padded with zeros."""
-        codes = self._split(codes)
+        codes = self.split(codes)
         *outer, inner = self._own[activation]
         groups = (self.loops, outer, (inner,), self.terms)
         values = arranged(codes, *(axis for axes in groups for axis in axes))
@@ -111,19 +114,40 @@ class Form:
         """Return what moves and what is held."""
         return (activation, weight) if self.weights_held else (weight, activation)
 
+    def products(
+        self, activation: Numbers, weight: Codes, blocks: Integer[np.ndarray, " block"], floats: type
+    ) -> Products:
+        """Return the products of some blocks, each all activations of a loop times one of its `outer` weights."""
+        vectors = [
+            codes.reshape(-1, *size)
+            for codes, size in (
+                (activation, (prod(activation.shape[1:3]), activation.shape[3])),
+                (weight, weight.shape[2:]),
+            )
+        ]
+        return Products(Vectors(vectors[0][blocks // weight.shape[1]], floats), Vectors(vectors[1][blocks], floats))
+
+    def passes(
+        self, sums: Integer[np.ndarray, "block activation weight"], inner: int
+    ) -> Integer[np.ndarray, "pass word lane"]:
+        """Return the sums of blocks as passes, where an `outer` of the activations has so many `inner`."""
+        passes = sums.reshape(-1, inner, sums.shape[2])
+        return passes if self.weights_held else passes.swapaxes(1, 2)
+
     def stream(self, sums: LabelledArray) -> Integer[np.ndarray, "pass word lane"]:
         """Return sums of the whole layer, with axes of output pixels and channels, in the order of the output's words.
 
         A ragged last tile is padded with zeros.
         """
-        sums = self._split(sums)
+        sums = self.split(sums)
         own = self._own[not self.weights_held]
         passes = [axis for axis in own[:-1] if axis in sums.axes]
-        (word,) = [axis for axis in sums.axes if axis not in own]
-        values = arranged(sums, *passes, word, self.col)
+        words = [axis for axis in sums.axes if axis not in own]
+        values = arranged(sums, *passes, *words, self.col)
         return values.reshape(-1, *values.shape[-2:])
 
-    def _split(self, codes: LabelledArray) -> LabelledArray:
+    def split(self, codes: LabelledArray) -> LabelledArray:
+        """Divide output pixels into tiles, where there are any, a ragged last one padded with zeros."""
         pixels = self.mapping.dataflow.pixel_tiling
         if pixels is None or PIXELS not in codes.axes:
             return codes
@@ -151,14 +175,18 @@ def presence(
     codes: Integer[np.ndarray, "*axes"], kept: tuple[int, ...], low: int, count: int
 ) -> Bool[np.ndarray, "*kept code"]:
     """Return which of the codes `low .. low + count - 1` there are at each place of some axes, over all others."""
-    places = np.zeros((1,) * codes.ndim, np.int64)
-    for axis in kept:
-        along = np.arange(codes.shape[axis]).reshape([-1 if at == axis else 1 for at in range(codes.ndim)])
-        places = places * codes.shape[axis] + along
-    shape = [codes.shape[axis] for axis in kept]
-    found = np.zeros(prod(shape) * count, bool)
-    found[places * count + (codes - np.int64(low))] = True
-    return found.reshape(*shape, count)
+    shape, found = [codes.shape[axis] for axis in kept], []
+    kind = next(np.dtype(f"u{size}") for size in (1, 2, 4, 8) if size == 8 or count <= 8 * size)
+    for first in range(
+        low, low + count, 64
+    ):  # each code is a bit: what they have in common with a word is found at once
+        bits = np.left_shift(kind.type(1), (codes - first).astype(kind))  # 0 where there are not so many bits
+        for axis in range(codes.ndim):
+            if axis not in kept:
+                bits = np.bitwise_or.reduce(bits, axis=axis, keepdims=True)
+        places = np.arange(min(64, low + count - first), dtype=kind)
+        found.append((bits.reshape(*shape, 1) >> places & kind.type(1)).astype(bool))
+    return np.concatenate(found, axis=-1)
 
 
 def within(

@@ -164,14 +164,11 @@ class Tiles:
             self.part(codes, which, place)
             for codes, which in zip((counter.arranged(image), counter.weight), (True, False), strict=True)
         ]
-        masks = [pairs.mask(x, which) for x, which in zip(codes, (True, False), strict=True)]
-        moving, held = counter.form.sort(*codes)
+        sides = [pairs.side(pairs.mask(x, which), which) for x, which in zip(codes, (True, False), strict=True)]
         names = {kind: counter.point_name(kind) for kind in bins.none()}
         found, left = bins.none(), {kind: wanted[name].copy() for kind, name in names.items()}
-        for loop in range(len(moving)):
-            for words in moving[loop]:
-                bins.see_passes(words, held[loop], left, found)
-        return {"pair": pairs.pairs(*masks)} | {names[kind]: there for kind, there in found.items()}
+        counter.see(*codes, np.arange(prod(codes[1].shape[:2])), left, found)
+        return {"pair": pairs.pairs(*sides)} | {names[kind]: there for kind, there in found.items()}
 
     @cached_property
     def _weights_there(self) -> UInt8[np.ndarray, "first last lane term code"] | None:

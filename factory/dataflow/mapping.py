@@ -65,6 +65,11 @@ class LayerMapping:
         return order[tile_positions(self.selection[tiling.outer], self.tile_pixels, len(order))]
 
     @cached_property
+    def windows(self) -> Int64[np.ndarray, "onij kij"]:
+        """The `nij` that each selected output pixel reads at each kernel position that is selected."""
+        return nij_of_onij(self.spec)[self.pixels][:, list(self.selection["kij"])]
+
+    @cached_property
     def channels(self) -> Int64[np.ndarray, " oc"]:
         """The output channels that are selected."""
         return self.channels_of("oc")

@@ -13,7 +13,6 @@ from jaxtyping import Int64, Integer
 
 from factory.arithmetic.adders import exact_product, ordered_sum, reach
 from factory.arithmetic.labelled import Address, Axis, LabelledArray
-from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow.mapping import LayerMapping
 from factory.dataflow.record import PIXELS
 
@@ -42,11 +41,12 @@ def arranged(array: LabelledArray, *axes: str) -> np.ndarray:
 
 def read_pixels(mapping: LayerMapping, activation: LabelledArray) -> LabelledArray:
     """Return, of a padded map, the pixel that each output reads at each kernel position: `onij kij` for `nij`."""
-    pixel = nij_of_onij(mapping.spec)[mapping.pixels][:, list(mapping.selection["kij"])]
-    at = activation.axes.index("nij")
-    axes = (*activation.axes[:at], PIXELS, "kij", *activation.axes[at + 1 :])
+    others = [axis for axis in activation.axes if axis != "nij"]
     labels = {**activation.labels, "kij": mapping.selection["kij"]}
-    return LabelledArray(activation.values.take(pixel, axis=at), axes, labels)
+    # with the pixels outside, what is copied at a time is a whole pixel, not a value
+    return LabelledArray(
+        arranged(activation, "nij", *others).take(mapping.windows, axis=0), (PIXELS, "kij", *others), labels
+    )
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,20 @@ class LayerSums:
         return read_pixels(self.mapping, activation)
 
     @property
-    def _inner(self) -> tuple[str, ...]:
+    def inner(self) -> tuple[str, ...]:
+        """The axes of all terms of an accumulator, in the order in which they are added."""
         flow = self.mapping.dataflow
         return (*flow.parts, *flow.passes, *flow.terms)
 
     def rows(self, activation: LabelledArray) -> Integer[np.ndarray, "pixel term"]:
         """Return the terms that activations make, parts and passes outside."""
-        rows = arranged(self.windows(activation), PIXELS, *self._inner)
+        rows = arranged(self.windows(activation), PIXELS, *self.inner)
         return rows.reshape(len(rows), -1)
 
     def columns(self, weight: LabelledArray) -> Integer[np.ndarray, "term channel"]:
         """Return the terms that weights make, parts and passes outside."""
-        columns = arranged(weight, *self._inner, *self.channel_axes)
-        return columns.reshape(prod(map(weight.size, self._inner)), -1)
+        columns = arranged(weight, *self.inner, *self.channel_axes)
+        return columns.reshape(prod(map(weight.size, self.inner)), -1)
 
     def terms(self, activation: LabelledArray, weight: LabelledArray) -> Terms:
         """Return the terms of both operands."""

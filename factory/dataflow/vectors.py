@@ -12,7 +12,6 @@ from jaxtyping import Int64
 
 from factory.arithmetic.integer import max_pool, threshold_codes
 from factory.arithmetic.labelled import Address, LabelledArray
-from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow.mapping import LayerMapping
 from factory.dataflow.pixels import POOL_WINDOW, activate, pool_windows, pools
 from factory.dataflow.record import PIXELS
@@ -249,8 +248,8 @@ class LayerVectors:
         selected, since those are what the files of psums hold. The several words of a pixel have an axis at the end.
         """
         kept = self.mapping.selection["kij"]
-        nij = nij_of_onij(self.mapping.spec)[self.mapping.pixels][:, list(kept)]
-        values = self.base + self.stride * (np.arange(len(kept)) * self.mapping.spec.nij_count + nij)
+        positions = np.arange(len(kept)) * self.mapping.spec.nij_count
+        values = self.base + self.stride * (positions + self.mapping.windows)
         if self.pixel_words == 1:
             return LabelledArray(values, (PIXELS, "kij"), {"kij": kept})
         return LabelledArray(values[..., None] + np.arange(self.pixel_words), (PIXELS, "kij", "word"), {"kij": kept})

@@ -9,7 +9,6 @@ import numpy as np
 
 from factory.arithmetic.bits import Field
 from factory.arithmetic.labelled import LabelledArray
-from factory.arithmetic.tiling import nij_of_onij
 from factory.dataflow import PIXELS
 from factory.diagnose.case import Case, Guess, Words, changed, kernel_orders, moved, permuted
 
@@ -162,7 +161,7 @@ def padding_codes(case: Case) -> Iterator[Guess]:
     if "nij" in codes.axes:
         mask, axes = border, ("nij",)
     else:
-        pixels = nij_of_onij(spec)[case.mapping.pixels][:, list(case.mapping.selection["kij"])]
+        pixels = case.mapping.windows
         mask, axes = border[pixels.T], ("kij", PIXELS)
     shape = [codes.size(axis) if axis in axes else 1 for axis in codes.axes]
     held = case.mapping.fields["activation"]

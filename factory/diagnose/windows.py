@@ -26,7 +26,7 @@ def windows_moved(case: Case) -> Iterator[Guess]:
     spec = case.mapping.spec
     oi, oj = np.divmod(case.mapping.pixels[:, None], spec.out_width)
     ki, kj = np.divmod(np.asarray(case.mapping.selection["kij"]), spec.kernel[1])
-    right = nij_of_onij(spec)[case.mapping.pixels][:, list(case.mapping.selection["kij"])]
+    right = case.mapping.windows
     changes = dict(_changes(spec))
     for name, ((sy, sx), (dy, dx), width, by) in changes.items():
         pixels = (oi * sy + ki * dy) * width + oj * sx + kj * dx + by
