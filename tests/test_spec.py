@@ -227,7 +227,8 @@ def test_mistakes_say_what_must_be(act, message):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "bits"), [(0, 0, 1), (-1, 0, 1), (0, 1, 2), (-8, 7, 4), (-9, 7, 5), (-8, 8, 5)]
+    ("low", "high", "bits"),
+    [(0, 0, 1), (-1, 0, 1), (0, 1, 2), (-8, 7, 4), (-9, 7, 5), (-8, 8, 5), (-8, -8, 4), (-9, -8, 5), (8, 9, 5)],
 )
 def test_bits_of_a_range(low, high, bits):
     assert Range(low, high).bits == bits

@@ -34,7 +34,7 @@ class Range:
     @property
     def bits(self) -> int:
         """Bits of the narrowest two's complement field that holds the range."""
-        return 1 + max(int(self.high).bit_length(), (-int(self.low) - 1).bit_length() if self.low < 0 else 0)
+        return 1 + max((~end if end < 0 else end).bit_length() for end in (int(self.low), int(self.high)))
 
     def fits(self, bits: int) -> bool:
         """Whether a signed field of `bits` holds the range."""
