@@ -228,6 +228,19 @@ def test_what_crosses_an_edge_a_cycle_late(tmp_path, dump):
     assert names_of(found)[0].startswith("words late: late by 1 word")
 
 
+def test_values_and_their_valid_bits_are_told_apart(tmp_path):
+    store = random_store(SystolicArray(3, 4), 1, out_channels=4)
+    export(store, tmp_path / "x", profile="edges", include="activation,weight,south", files="layer")
+    for path in (tmp_path / "x").rglob("south*"):
+        given = tmp_path / "given" / path.relative_to(tmp_path / "x")
+        given.parent.mkdir(parents=True, exist_ok=True)
+        given.write_text("".join(f"{'0' * len(line)}\n" for line in path.read_text().splitlines()))
+    found = diagnose(tmp_path / "x", [tmp_path / "given"])
+    words = [line.partition(", image 0, ")[2] for line in report(found).splitlines() if "words expected" in line]
+    assert [line.partition(":")[0] for line in words[1:]] == ["south", "south (south_valid)"]
+    assert [group["layout"] for group in to_json(found)["groups"]] == ["south", "south_valid"]
+
+
 # Bad input
 
 

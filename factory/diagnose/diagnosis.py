@@ -32,10 +32,11 @@ _ORDER = {name: place for place, name in enumerate(ROLES)}
 
 @dataclass(frozen=True)
 class Compared:
-    """The words of one layer, image and role."""
+    """The words of one layer, image and role, in the files of one `layout`."""
 
     where: Address
     counts: Counts
+    layout: str
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def diagnose(
     compared, cases = [], []
     for given in read_all(map(Path, dumps), wanted, every):
         found, extra = _case(given)
-        compared.append(Compared(given.group.where, count(found, extra)))
+        compared.append(Compared(given.group.where, count(found, extra), given.group.files.layout.name))
         cases = _looked_into(cases, found)
     if not compared:
         empty = f"{' '.join(map(str, dumps))}: " if dumps else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from factory.arithmetic.labelled import Address
 from factory.diagnose.case import Case
 from factory.diagnose.diagnosis import Diagnosis
 from factory.diagnose.evidence import Counts, First, kinds_of
@@ -30,7 +31,7 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     wrong = [each for each in found.compared if not each.counts.passes]
     if len(found.compared) > 1:
         for each in wrong[:_MOST_GROUPS]:
-            yield from _wrapped(_counted(f"{each.where}, {each.where.role}", each.counts))
+            yield from _wrapped(_counted(_named(each.where, each.layout), each.counts))
         if len(wrong) > _MOST_GROUPS:
             yield f"and {len(wrong) - _MOST_GROUPS} more layers, images or roles"
     case = found.case
@@ -38,7 +39,7 @@ def _lines(found: Diagnosis) -> Iterator[str]:
         if not found.passes:
             yield "every word that is wanted is right, and more came"
         return
-    name = f"{case.group.where}, {case.group.where.role}"
+    name = _named(case.group.where, case.group.files.layout.name)
     if found.first is not None:
         yield ""
         yield from _first_lines(found.first)
@@ -52,6 +53,11 @@ def _lines(found: Diagnosis) -> Iterator[str]:
     yield "lanes down, words of the files in their order to the right"
     yield "(. right, # wrong, + some wrong, x undefined, - missing):"
     yield from picture(case)
+
+
+def _named(where: Address, layout: str) -> str:
+    """Return the name of words: the role, and the layout where that is called otherwise, as that of valid bits is."""
+    return f"{where}, {where.role}" if layout == where.role else f"{where}, {where.role} ({layout})"
 
 
 def _counted(name: str, counts: Counts) -> str:
@@ -144,9 +150,14 @@ def to_json(found: Diagnosis) -> dict[str, Any]:
     return {
         "passes": found.passes,
         "words": vars(found.counts),
-        "groups": [{"where": str(x.where), "role": x.where.role, "words": vars(x.counts)} for x in found.compared],
+        "groups": [
+            {"where": str(x.where), "role": x.where.role, "layout": x.layout, "words": vars(x.counts)}
+            for x in found.compared
+        ],
         "first": None if found.first is None else _first_json(found.first),
-        "looked_into": None if found.case is None else f"{found.case.group.where}, {found.case.group.where.role}",
+        "looked_into": None
+        if found.case is None
+        else _named(found.case.group.where, found.case.group.files.layout.name),
         "axes": {
             axis: {"labels": list(wrong.label(axis)), "wrong": wrong.values.tolist(), "of": each.values.tolist()}
             for axis, (wrong, each) in found.axes.items()
