@@ -120,6 +120,9 @@ BAD_EXPORTS = [
     (["--profile", "nobody"], "nobody"),
     (["--format", "nothing"], "nothing"),
     (["--input-channels", "9"], "input"),
+    (["--split", "smoke"], "s.h5: --split must be given with a dataset, this is a store"),
+    (["--split", ""], "s.h5: --split must be given with a dataset, this is a store"),
+    (["--split", "smoke", "--selection", "s.json"], "one of --split and --selection must be given, not both"),
 ]
 
 

@@ -9,12 +9,13 @@ from helpers_simulator import need
 from test_dataset_reading import random_dataset
 
 import factory
+from factory.cli.app import main
 from factory.coverage import pick_from, read_picks
 from factory.dataset import covering
 from factory.dataset.covering import covering_tiles, exports_of
 from factory.dataset.engine import build_dataset
 from factory.dataset.planning import PlanOptions, extend_dataset
-from factory.dataset.regression import Setup, regress
+from factory.dataset.regression import Setup, cases_of, regress
 from factory.fileplan import ExportOptions
 from factory.spec import InputError
 
@@ -70,6 +71,16 @@ def test_a_split_planned_under_that_name_and_other_splits_are_what_they_say(fold
 def test_what_the_split_says_is_not_given(folder, given):
     with pytest.raises(InputError, match=f"^{next(iter(given))} must not be given with split coverage, which says it$"):
         picked(folder, **given)
+
+
+def test_a_name_that_is_empty_is_no_split(folder, tmp_path, monkeypatch, capsys):
+    wrong = "split must be one of full smoke random-7 coverage, not "
+    with factory.open_dataset(folder) as dataset, pytest.raises(InputError, match=f"^{wrong}$"):
+        cases_of(Setup(folder, ExportOptions(), split=""), dataset)
+    monkeypatch.setattr("sys.argv", ["factory", "export", str(folder), "--split", "", "-o", str(tmp_path / "x")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert (stop.value.code, capsys.readouterr().err) == (2, f"factory: --{wrong.strip()}\n")
 
 
 def test_the_exports_hold_the_tiles_that_were_picked(folder):

@@ -122,6 +122,11 @@ def export(
 
     if relu is not None and post is not None:
         raise InputError("one of relu and post must be given, not both", options=("relu", "post"))
+    if split is not None and selection is not None:
+        raise InputError("one of split and selection must be given, not both", options=("split", "selection"))
+    if split is not None and (store is None or store.is_file()):
+        which = store or "the default store"
+        raise InputError(f"{which}: split must be given with a dataset, this is a store", options=("split",))
     chosen = ExportOptions(
         dataflow, layers, images, tiles, kij, input_channels, include, profile, format, header, files, pe_activation,
         rows, cols, psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base,
@@ -137,7 +142,7 @@ def export(
             from factory.dataset.covering import covering_tiles
             from factory.dataset.plan import SMOKE
 
-            name = split or SMOKE
+            name = SMOKE if split is None else split
             with open_dataset(path) as dataset:
                 if picks := covering_tiles(dataset, name, chosen, progress):
                     summary = export_picks(

@@ -125,7 +125,7 @@ def _of_split(
     """Yield the options with what they leave open taken from the split, and what tells them apart in names of cases."""
     options = setup.options
     if isinstance(source, OpenDataset):
-        name = setup.split or SMOKE
+        name = SMOKE if setup.split is None else setup.split
         if picks := covering_tiles(source, name, options, progress):
             for own in exports_of(picks, options):
                 yield own.tiles.replace("=", "").replace(",", "-") + "/", own
