@@ -108,7 +108,7 @@ BAD_EXPORTS = [
     (["--psum-bits", "40"], "factory: --psum-bits must be 2 to 32, not 40"),
     (["--layers", "features.3"], "layer must be one of features.0 features.27, not features.3"),
     (["--images", "2"], "0 to 1"),
-    (["--images", ""], "image must select at least one index, '' selects none"),
+    (["--images", ""], "--images must select at least one index, '' selects none"),
     (["--tiles", "it=1"], "0 to 0"),
     (["--tiles", "pt=0"], "features.27: tiles must be all or of it=... and ot=..., not pt=0"),
     (["--tiles", "it=0:0"], "features.27: it must select at least one index, '0:0' selects none"),

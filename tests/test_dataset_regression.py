@@ -159,7 +159,7 @@ WRONG = {
     "stall": (dict(stall=-1), "stall must be at least 0, not -1"),
     "dut": (dict(dut=(Path("none.sv"),)), "none.sv: must be a SystemVerilog source, there is no such file"),
     "split": (dict(split="nope"), "split must be one of full smoke random-7 coverage, not nope"),
-    "images": (dict(options=ExportOptions(images="9")), "image must be 0 to 7, not 9"),
+    "images": (dict(options=ExportOptions(images="9")), "images must be 0 to 7, not 9"),
     "stall of streams": (
         dict(stall=3, options=ExportOptions(images="0", profile="edges", include="west,north,south")),
         "stall must be 0 with edge streams, which never wait, not 3",

@@ -328,7 +328,7 @@ BAD_OPTIONS = [
         "layer must be one of features.0 features.3 features.6 features.9 features.13, not features.99",
     ),
     (dict(layers=""), "the selection of layers must hold at least one layer, it is empty"),
-    (dict(images="3"), "image must be 0 to 2, not 3"),
+    (dict(images="3"), "images must be 0 to 2, not 3"),
     (dict(tiles="it=7"), "features.13: it must be 0 to 1, not 7"),
     (dict(tiles="pt=0"), "features.13: tiles must be all or of it=... and ot=..., not pt=0"),
     (dict(dataflow="os", tiles="it=0"), "features.13: tiles must be all or of pt=... and ot=..., not it=0"),

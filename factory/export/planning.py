@@ -21,7 +21,7 @@ _LONGEST_NAME = 30
 def plan_export(source: LayerStore, options: ExportOptions) -> ExportPlan:
     """Return the plan of an export; raise InputError where the options do not fit the source."""
     specs = _chosen_layers(source, options)
-    images = parse_indices(options.image_places, source.image_count, "image")
+    images = parse_indices(options.image_places, source.image_count, "images")
     if options.flags is not None:
         specs, images = _with_flags(source, options.flags, specs, images)
     profile, warnings = _fitted(options.configured(source.array), specs, options)
