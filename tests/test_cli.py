@@ -366,7 +366,7 @@ main()
             ["plan", "--images", "samples", "--corners"],
             "one of --images, --source, --corners and --random must be given",
         ),
-        (["build", "--shard", 0, "--workers", 1], "one of --shard, --workers and --scheduler must be given"),
+        (["build", "--shard", 0, "--workers", 1], "only one of --shard, --workers and --scheduler must be given"),
         (["extend", "--images", ""], "--images must not be empty"),
     ],
 )

@@ -121,7 +121,7 @@ def build(
             return
         if (workers, scheduler, scheduler_file) != (None, None, None):
             named = "shard", "workers", "scheduler"
-            raise InputError("one of shard, workers and scheduler must be given", options=named)
+            raise InputError("only one of shard, workers and scheduler must be given", options=named)
         print(f"{directory / build_shard(directory, shard, progress).path}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,6 +118,9 @@ def export(
     ),
 ) -> None:
     """Write memory files of any part of a store, in the layout of a testbench."""
+    from factory.dataset.covering import covering_tiles
+    from factory.dataset.plan import SMOKE
+    from factory.dataset.reading import open_source
     from factory.export import ExportOptions, export
     from factory.export.picks import export_picks
 
@@ -132,27 +136,18 @@ def export(
         rows, cols, psum_bits, overflow, post if relu is None else ("relu" if relu else "none"), address_base,
         testbench, flat, flags, renumber, header_roles, content, skew,
     )  # fmt: skip
-    with options.progress_bar() as progress:
-        path = store or options.ready_default_store(progress)
-        if selection is not None:
-            summary = export_picks(path, output, selection, chosen, force=force, workers=workers, progress=progress)
-            return _said(summary, f"exports: {summary.exports}")
-        if split is not None or path.is_dir():
-            from factory.dataset import open_dataset
-            from factory.dataset.covering import covering_tiles
-            from factory.dataset.plan import SMOKE
-
+    with options.progress_bar() as progress, ExitStack() as stack:
+        source, picks = store or options.ready_default_store(progress), selection
+        if source.is_dir():
+            source = stack.enter_context(open_source(source))
             name = SMOKE if split is None else split
-            with open_dataset(path) as dataset:
-                if picks := covering_tiles(dataset, name, chosen, progress):
-                    summary = export_picks(
-                        dataset, output, picks, chosen, force=force, workers=workers, progress=progress
-                    )
-                    return _said(summary, f"exports: {summary.exports}")
-                chosen = dataset.record.plan.split(name).of(chosen)
-                summary = export(dataset, output, chosen, force=force, workers=workers, progress=progress)
-        else:
-            summary = export(path, output, chosen, force=force, workers=workers, progress=progress)
+            picks = picks or covering_tiles(source, name, chosen, progress)
+            chosen = chosen if picks else source.record.plan.split(name).of(chosen)
+        how = dict(force=force, workers=workers, progress=progress)
+        if picks:
+            summary = export_picks(source, output, picks, chosen, **how)
+            return _said(summary, f"exports: {summary.exports}")
+        summary = export(source, output, chosen, **how)
     _said(summary, f"pack {summary.pack_id[:12]}")
 
 

@@ -165,7 +165,9 @@ class Plan:
         """Return the split called `name`, `full` being every image; raise InputError that lists those there are."""
         named = {split.name: split for split in (Split(FULL), *self.splits)}
         if name not in named:
-            raise InputError(f"split must be one of {' '.join(dict.fromkeys((*named, COVERAGE)))}, not {name}")
+            raise InputError(
+                f"split must be one of {' '.join(dict.fromkeys((*named, COVERAGE)))}, not {name or 'empty'}"
+            )
         return named[name]
 
     def digest(self, shard: Shard) -> str:
