@@ -103,15 +103,26 @@ def test_the_greedy_choice_is_the_plain_one(flow, cost):
     assert len(few.picks) == 2 and few.reachable == found.reachable
 
 
+@pytest.mark.parametrize("bits", [((2, 3), (3, 3)), ((3, 2), (2, 3))])
 @pytest.mark.parametrize("flow", FLOWS)
-def test_layers_of_few_and_of_many_codes_are_one_without_processing_elements(flow, monkeypatch):
+def test_layers_of_few_and_of_many_codes_are_one_without_processing_elements(flow, bits, monkeypatch):
     monkeypatch.setattr(pairs, "MOST_BINS", 128)
-    few, many = plain_layers(flow)
-    many = [replace(plain, spec=replace(plain.spec, activation_bits=3)) for plain in many]
+    few, many = (
+        [
+            replace(
+                plain,
+                spec=replace(plain.spec, activation_bits=activation, weight_bits=weight),
+                weight=plain.weight.clip(1 - (1 << (weight - 1)), (1 << (weight - 1)) - 1),
+            )
+            for plain in plains
+        ]
+        for plains, (activation, weight) in zip(plain_layers(flow), bits, strict=True)
+    )
     counters = counters_of([few, many])
     layers = [counter.coverage((0, 1)) for counter in counters]
     total, own = union("all", layers).points["pair"], [layer.points["pair"] for layer in layers]
-    assert [len(pair.axes) for pair in own] == [4, 2] and list(total.axes) == ["activation", "weight"]
+    assert [len(pair.axes) for pair in own] == [4, 2 if bits[1] == (3, 3) else 4]
+    assert list(total.axes) == ["activation", "weight"]
     ends = {"psum": (0, 0), "accumulator": (0, 0)}
     assert {tuple(x.values()) for x in total.labels(total.hits > 0)} == {
         bin[-2:] for plain in (*few, *many) for bin in plain.hits(ends) if bin[0] == "pair"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from factory.coverage import pairs
 from factory.dataflow import dataflow_named
 from factory.spec import InputError, SystolicArray, parse_ranges
 
@@ -223,10 +224,11 @@ def union(name: str, layers: Sequence[LayerCoverage]) -> LayerCoverage:
 def _joined(points: Sequence[PointCoverage]) -> PointCoverage:
     if len(points) == 1:
         return points[0]
-    # pairs of layers with many codes have no processing elements, and so pairs of all layers have none
-    names = [axis for axis in points[0].axes if all(axis in point.axes for point in points)]
-    points = [point.over(names) for point in points]
-    axes = {axis: _labels(point.axes.get(axis, ()) for point in points) for axis in names}
+    axes = {axis: _labels(point.axes.get(axis, ()) for point in points) for axis in points[0].axes}
+    # pairs have no processing elements where they have none in one of the layers, or where all codes are too many
+    own = pairs.own_axes(axes) if points[0].point == "pair" else axes
+    axes = {axis: labels for axis, labels in axes.items() if axis in own and all(axis in x.axes for x in points)}
+    points = [point.over(list(axes)) for point in points]
     wide = [point.spread(axes) for point in points]
     hits = np.sum([point.hits for point in wide], axis=0)
     left = np.logical_and.reduce([point.unreachable for point in wide]) & (hits == 0)
