@@ -51,6 +51,15 @@ def test_json_comes_back(counted, tmp_path):
             json.dumps(counted.to_json()).replace('"hits": [', '"hits": [-', 1),
             r"c.json: .*: hits must be 0 or more, not -",
         ),
+        (
+            json.dumps(counted.to_json()).replace('"hits": [', '"hits": [0.5, ', 1),
+            "c.json: must be a whole coverage: .*'float' object cannot be interpreted as an integer",
+        ),
+        (
+            json.dumps(counted.to_json()).replace('"hits": [', '"hits": [1' + 30 * "0" + ", ", 1),
+            "c.json: must be a whole",
+        ),
+        (json.dumps(counted.to_json()).replace('"images": 2', '"images": 1e999', 1), "c.json: must be a whole"),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=message):

@@ -1,5 +1,6 @@
 """The fewest tiles: the greedy choice is the plain one, covers what it says, and catches what one bin alone shows."""
 
+import json
 from dataclasses import replace
 from itertools import combinations
 
@@ -9,8 +10,9 @@ from helpers_coverage import PlainCoverage, counter_of
 
 from factory.build.codes import store_codes
 from factory.cli import main
-from factory.coverage import POINTS, coverage, pick_from, read_picks
-from factory.coverage.pick import pick_tiles
+from factory.coverage import POINTS, PickedTiles, coverage, pairs, pick_from, read_picks
+from factory.coverage.pick import Pick, pick_tiles
+from factory.coverage.record import union
 from factory.export import ExportOptions
 from factory.export.picks import export_picks
 from factory.spec import GIVEN, CodedLayer, CodedNetwork, ConvLayer, InputError, SystolicArray
@@ -101,6 +103,37 @@ def test_the_greedy_choice_is_the_plain_one(flow, cost):
     assert len(few.picks) == 2 and few.reachable == found.reachable
 
 
+@pytest.mark.parametrize("bits", [((2, 3), (3, 3)), ((3, 2), (2, 3))])
+@pytest.mark.parametrize("flow", FLOWS)
+def test_layers_of_few_and_of_many_codes_are_one_without_processing_elements(flow, bits, monkeypatch):
+    monkeypatch.setattr(pairs, "MOST_BINS", 128)
+    few, many = (
+        [
+            replace(
+                plain,
+                spec=replace(plain.spec, activation_bits=activation, weight_bits=weight),
+                weight=plain.weight.clip(1 - (1 << (weight - 1)), (1 << (weight - 1)) - 1),
+            )
+            for plain in plains
+        ]
+        for plains, (activation, weight) in zip(plain_layers(flow), bits, strict=True)
+    )
+    counters = counters_of([few, many])
+    layers = [counter.coverage((0, 1)) for counter in counters]
+    total, own = union("all", layers).points["pair"], [layer.points["pair"] for layer in layers]
+    assert [len(pair.axes) for pair in own] == [4, 2 if bits[1] == (3, 3) else 4]
+    assert list(total.axes) == ["activation", "weight"]
+    ends = {"psum": (0, 0), "accumulator": (0, 0)}
+    assert {tuple(x.values()) for x in total.labels(total.hits > 0)} == {
+        bin[-2:] for plain in (*few, *many) for bin in plain.hits(ends) if bin[0] == "pair"
+    }
+    could = {(x["activation"], x["weight"]) for pair in own for x in pair.labels(~pair.unreachable)}
+    assert {tuple(x.values()) for x in total.labels(~total.unreachable)} == could
+    found = pick_tiles(counters, (0, 1), "here")
+    assert found.covered == found.reachable
+    assert found.reachable >= np.count_nonzero(total.hits)
+
+
 def test_no_choice_costs_less_than_the_bound():
     layers = plain_layers("ws", images=1)[:1]
     counters = counters_of(layers)
@@ -188,11 +221,14 @@ def run(monkeypatch, *arguments: str) -> None:
 
 
 def test_what_is_no_selection_is_refused(store, tmp_path):
-    path = tmp_path / "no.json"
+    path, picks = tmp_path / "no.json", (Pick("a", 0, {"it": 0, "ot": 0}, 1, 1, 1),)
+    whole = json.dumps(PickedTiles("s.h5", "ws", 2, 2, "cycles", 5, 1, 1, picks).to_json())
     for text, message in (
         ('{"schema": "other"}', "must be a selection of schema factory-selection-1, not other"),
         ("[]", "must be a selection in JSON"),
         ('{"schema": "factory-selection-1"}', "must be a selection in JSON"),
+        (whole.replace('"cost": 1', '"cost": 1e999'), "must be a selection in JSON: TypeError"),
+        (whole.replace('"reachable": 1', '"reachable": null'), "must be a selection in JSON: TypeError"),
     ):
         path.write_text(text)
         with pytest.raises(InputError, match=f"no.json: {message}"):

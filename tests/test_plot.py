@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from factory.audit import audit
 from factory.coverage import PickedTiles
 from factory.coverage import coverage as count_coverage
 from factory.coverage.pick import Pick
+from factory.coverage.record import LayerCoverage
 from factory.diagnose import diagnose
 from factory.diagnose.evidence import KINDS, kinds_of
 from factory.plot.layers import side_by_side, value_counts
@@ -175,6 +177,11 @@ def test_coverage_is_drawn_as_it_was_counted(store):
     weights, activations = len(pair.axes["weight"]), len(pair.axes["activation"])
     assert list(pair.axes) == ["row", "col", "activation", "weight"]
     assert red[row * (weights + 1) + weight, col * (activations + 1) + activation]
+    one = LayerCoverage("line", 2, {"pair": pair.over(["activation", "weight"])})  # as of many codes
+    (image,) = plot.pairs(replace(found, layers=(one,))).axes[0].images
+    assert image.get_array().shape[:2] == (weights, activations)
+    red = np.isclose(image.get_array()[..., :3], to_rgb(RED)).all(axis=-1)
+    assert np.array_equal(red, one.points["pair"].missing.T)
 
 
 def test_edge_streams_are_skewed_and_the_store_s(store):

@@ -157,6 +157,7 @@ def test_results_have_sections(shown, tmp_path):
     for name, record in {"coverage.json": found, "picks.json": picked}.items():
         (tmp_path / name).write_text(json.dumps(record.to_json()))
     cases = [CaseResult("line/0-1", "line", "pass"), CaseResult("line/2", "line", "mismatch", first="at <x>: 3")]
+    cases += [CaseResult(f"line/it{it}-ot0/2", "line", "pass") for it in (0, 1)]
     (tmp_path / "runs").mkdir()
     Results("factory dataset simulate", tuple(cases), {}).save(tmp_path / "runs")
     sources = [tmp_path / name for name in ("coverage.json", "picks.json", "runs")]
@@ -164,6 +165,7 @@ def test_results_have_sections(shown, tmp_path):
     assert [name for name in checked(text).ids if name in ("coverage", "selection", "regression")] == [
         "coverage", "selection", "regression",
     ]  # fmt: skip
+    assert all(f">{place}<" in text for place in ("2", "it0-ot0/2", "it1-ot0/2"))  # each case has a place on the board
     assert "at &lt;x&gt;: 3" in text and f"{found.total.points['pair'].counts.unreachable:,}: " in text
     (tmp_path / "coverage.json").write_text('{"schema": "factory-coverage-9"}')
     with pytest.raises(InputError, match="must be a coverage of schema"):

@@ -5,8 +5,10 @@ In a pass every word meets every lane, so a pair is hit where both codes are som
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -18,6 +20,11 @@ MOST_BINS = 1 << 20
 """Where there would be more pairs in all processing elements, they are counted without regard to which one it was."""
 Mask = Bool[np.ndarray, "_loop _lane _term _code"]
 Side = Float32[np.ndarray, "_row _lane_code _other"]
+
+
+def own_axes(axes: Mapping[str, Sequence]) -> tuple[str, ...]:
+    """Return which of the axes of pairs tell them apart: all of them, or where there would be too many codes alone."""
+    return tuple(axes) if prod(map(len, axes.values())) <= MOST_BINS else ("activation", "weight")
 
 
 @dataclass(frozen=True)

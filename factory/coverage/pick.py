@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,17 @@ def read_picks(path: Path) -> PickedTiles:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             raise InputError(f"{path}: must be a selection of schema {SCHEMA}, not {data['schema']}")
-        names = ("source", "dataflow", "rows", "cols", "cost", "candidates", "reachable", "least_cost")
+        kinds = dict(source=str, dataflow=str, rows=index, cols=index, cost=str, candidates=index, reachable=index,
+                     least_cost=index)  # fmt: skip
         picks = []
         for pick in data["picks"]:
-            tiles = {str(axis): int(label) for axis, label in pick["tiles"].items()}
+            tiles = {str(axis): index(label) for axis, label in pick["tiles"].items()}
             picks.append(
-                Pick(str(pick["layer"]), int(pick["image"]), tiles, *(int(pick[x]) for x in ("cost", "new", "sole")))
+                Pick(
+                    str(pick["layer"]), index(pick["image"]), tiles, *(index(pick[x]) for x in ("cost", "new", "sole"))
+                )
             )
-        return PickedTiles(*(data[name] for name in names), tuple(picks))
+        return PickedTiles(*(kind(data[name]) for name, kind in kinds.items()), tuple(picks))
     except OSError as error:
         raise InputError(f"{path}: must be a selection: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -241,8 +245,9 @@ class Cover:
     @staticmethod
     def _places(point: PointCoverage, total: PointCoverage) -> Int64[np.ndarray, "*bins"]:
         counted = np.arange(total.hits.size).reshape(total.hits.shape)
-        axes = zip(point.axes.items(), total.axes.values(), strict=True)
-        return counted[np.ix_(*([labels.index(label) for label in mine] for (_, mine), labels in axes))]
+        places = counted[np.ix_(*(list(map(labels.index, point.axes[axis])) for axis, labels in total.axes.items()))]
+        others = [at for at, axis in enumerate(point.axes) if axis not in total.axes]
+        return np.broadcast_to(np.expand_dims(places, others), point.hits.shape)
 
     def wanted(self, layer: int) -> dict[str, np.ndarray]:
         """Return the bins of a layer that are still to be hit."""

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from operator import index
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from factory.coverage import pairs
 from factory.dataflow import dataflow_named
 from factory.spec import InputError, SystolicArray, parse_ranges
 
@@ -76,6 +78,21 @@ class PointCoverage:
         """Yield the labels of some bins, by axis."""
         for place in np.argwhere(where):
             yield {axis: labels[i] for (axis, labels), i in zip(self.axes.items(), place.tolist(), strict=True)}
+
+    def over(self, names: Sequence[str]) -> PointCoverage:
+        """Return the same with some of the axes alone.
+
+        A bin is hit where it is at any place of the other axes, by as many vectors as at the one where most hit it, and
+        unreachable where it is so at all of them.
+        """
+        others = tuple(at for at, axis in enumerate(self.axes) if axis not in names)
+        if not others:
+            return self
+        none, reasons = self.unreachable.all(axis=others), {}
+        for reason, bins in self.reasons.items():
+            if (here := bins.any(axis=others) & none).any():
+                reasons[reason], none = here, none & ~here
+        return PointCoverage(self.point, {axis: self.axes[axis] for axis in names}, self.hits.max(axis=others), reasons)
 
     def spread(self, axes: Mapping[str, tuple[Label, ...]]) -> PointCoverage:
         """Return the same on axes with more labels; the bins that are new have no hits, and are not there: `NO_BIN`."""
@@ -147,12 +164,12 @@ class Coverage:
             raise InputError(f"must be a coverage of schema {SCHEMA}, not {found}")
         try:
             layers = [
-                LayerCoverage(x["layer"], int(x["images"]), {p["point"]: _from_json(p) for p in x["points"]})
+                LayerCoverage(x["layer"], index(x["images"]), {p["point"]: _from_json(p) for p in x["points"]})
                 for x in data["layers"]
             ]
-            array = SystolicArray(*(data["array"][name] for name in _ARRAY))
+            array = SystolicArray(*(index(data["array"][name]) for name in _ARRAY))
             return cls(str(data["source"]), dataflow_named(data["dataflow"]).name, array, tuple(layers))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise InputError(f"must be a whole coverage: {error!r}") from None
 
 
@@ -207,8 +224,11 @@ def union(name: str, layers: Sequence[LayerCoverage]) -> LayerCoverage:
 def _joined(points: Sequence[PointCoverage]) -> PointCoverage:
     if len(points) == 1:
         return points[0]
-    names = list(points[0].axes)
-    axes = {axis: _labels(point.axes.get(axis, ()) for point in points) for axis in names}
+    axes = {axis: _labels(point.axes.get(axis, ()) for point in points) for axis in points[0].axes}
+    # pairs have no processing elements where they have none in one of the layers, or where all codes are too many
+    own = pairs.own_axes(axes) if points[0].point == "pair" else axes
+    axes = {axis: labels for axis, labels in axes.items() if axis in own and all(axis in x.axes for x in points)}
+    points = [point.over(list(axes)) for point in points]
     wide = [point.spread(axes) for point in points]
     hits = np.sum([point.hits for point in wide], axis=0)
     left = np.logical_and.reduce([point.unreachable for point in wide]) & (hits == 0)
@@ -246,7 +266,7 @@ def _to_json(point: PointCoverage) -> dict[str, Any]:
 def _from_json(data: Mapping[str, Any]) -> PointCoverage:
     axes = {axis: tuple(labels) for axis, labels in data["axes"].items()}
     shape = tuple(map(len, axes.values()))
-    hits = np.array(data["hits"], np.int64).reshape(shape)
+    hits = np.array([index(count) for count in data["hits"]], np.int64).reshape(shape)
     if hits.size and hits.min() < 0:
         raise InputError(f"{data['point']}: hits must be 0 or more, not {hits.min()}")
     reasons = {}

@@ -61,7 +61,8 @@ def pairs(found: Coverage, layer: str | None = None) -> Figure:
     """Draw, for each processing element, the activation x weight pairs that it multiplied.
 
     Each square is one processing element, rows down and columns to the right; in it weights go down and activations
-    to the right. Darker is more often; grey is proved unreachable, red is missing.
+    to the right. Where the coverage does not tell elements apart, there is one square. Darker is more often; grey is
+    proved unreachable, red is missing.
     """
     from matplotlib.colors import to_rgb
 
@@ -71,6 +72,8 @@ def pairs(found: Coverage, layer: str | None = None) -> Figure:
     order = [list(point.axes).index(axis) for axis in (*lanes, *operands)]
     arrays = point.hits, point.missing, point.unreachable & (point.hits == 0)
     hits, missing, unreachable = (values.transpose(order) for values in arrays)
+    if not lanes:
+        hits, missing, unreachable = (values[None, None] for values in (hits, missing, unreachable))
     rows, cols, weights, activations = hits.shape
     colours = _hit_colours(hits)
     colours[unreachable], colours[missing] = to_rgb(EDGE), to_rgb(RED)
@@ -80,9 +83,11 @@ def pairs(found: Coverage, layer: str | None = None) -> Figure:
     figure = new_figure(9.0 * rows * (weights + 1) / (cols * (activations + 1)) + 0.5)
     axes = figure.add_subplot()
     axes.imshow(sheet.reshape(rows * (weights + 1), cols * (activations + 1), 4)[:-1, :-1], aspect="equal")
-    axes.set_title(f"pairs in each processing element: {lanes[0]} ↓ × {lanes[1]} →, in each weight ↓ × activation →")
+    where = f"each processing element: {lanes[0]} ↓ × {lanes[1]} →, in each" if lanes else "any processing element:"
+    axes.set_title(f"pairs in {where} weight ↓ × activation →")
+    axes.set(xticks=[], yticks=[])
     for axis, name, count, size in zip(
-        (axes.yaxis, axes.xaxis), lanes, (rows, cols), (weights, activations), strict=True
+        (axes.yaxis, axes.xaxis), lanes, (rows, cols), (weights, activations), strict=False
     ):
         axis.set_ticks([n * (size + 1) + size / 2 for n in range(count)], [f"{name} {n}" for n in range(count)])
     axes.tick_params(length=0)

@@ -75,7 +75,7 @@ def regression_section(folder: Path, pictures: Pictures) -> Section:
     words = sum(case.compared for case in results.cases)
     counts = {state: f"{count:,}" for state, count in results.counts.items()}
     cards = facts({"cases": f"{len(results.cases):,}", **counts, "words compared": f"{words:,}"})
-    states = [(case.layer, case.name.rpartition("/")[2], case.state) for case in results.cases]
+    states = [(case.layer, case.name.removeprefix(f"{case.layer}/"), case.state) for case in results.cases]
     board = pictures.html(plot.board(states), "board", "cases by layer and images, and how each ended")
     return Section("regression", "Regression", f"{cards}{card(board)}{_failures(results)}")
 
