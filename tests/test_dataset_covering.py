@@ -74,7 +74,7 @@ def test_what_the_split_says_is_not_given(folder, given):
 
 
 def test_a_name_that_is_empty_is_no_split(folder, tmp_path, monkeypatch, capsys):
-    wrong = "split must be one of full smoke random-7 coverage, not "
+    wrong = "split must be one of full smoke random-7 coverage, not empty"
     with factory.open_dataset(folder) as dataset, pytest.raises(InputError, match=f"^{wrong}$"):
         cases_of(Setup(folder, ExportOptions(), split=""), dataset)
     monkeypatch.setattr("sys.argv", ["factory", "export", str(folder), "--split", "", "-o", str(tmp_path / "x")])
