@@ -114,8 +114,8 @@ class Products:
         Where `s` is a sum and `m` that of the terms' magnitudes, those of one sign make up `(s + m) / 2` and
         `(s - m) / 2`. Cauchy and Schwarz bound `m` by the vectors' lengths, which saves most of the work.
         """
-        # float32 is used where no sum of terms reaches 2^24, so that only fields of less room overflow: magnitudes that add
-        # up to more are not exact, but never fall below 2^24 again, and so are beyond the room, as they must be
+        # float32 is used where no sum of terms reaches 2^24, so that only fields of less room overflow: magnitudes
+        # that add up to more are not exact, but never fall below 2^24 again, and so are beyond the room, as they must
         room = np.minimum(2 * field.high - self.sums, self.sums - 2 * field.low)
         far = self.activations.lengths[:, :, None] * self.weights.lengths[:, None, :] > room
         if far.any():
