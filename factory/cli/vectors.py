@@ -118,11 +118,7 @@ def export(
     ),
 ) -> None:
     """Write memory files of any part of a store, in the layout of a testbench."""
-    from factory.dataset.covering import covering_tiles
-    from factory.dataset.plan import SMOKE
-    from factory.dataset.reading import open_source
     from factory.export import ExportOptions, export
-    from factory.export.picks import export_picks
 
     if relu is not None and post is not None:
         raise InputError("one of relu and post must be given, not both", options=("relu", "post"))
@@ -139,12 +135,18 @@ def export(
     with options.progress_bar() as progress, ExitStack() as stack:
         source, picks = store or options.ready_default_store(progress), selection
         if source.is_dir():
+            from factory.dataset.covering import covering_tiles
+            from factory.dataset.plan import SMOKE
+            from factory.dataset.reading import open_source
+
             source = stack.enter_context(open_source(source))
             name = SMOKE if split is None else split
             picks = picks or covering_tiles(source, name, chosen, progress)
             chosen = chosen if picks else source.record.plan.split(name).of(chosen)
         how = dict(force=force, workers=workers, progress=progress)
         if picks:
+            from factory.export.picks import export_picks
+
             summary = export_picks(source, output, picks, chosen, **how)
             return _said(summary, f"exports: {summary.exports}")
         summary = export(source, output, chosen, **how)

@@ -39,10 +39,14 @@ def edge_ports(plan: ExportPlan) -> dict[str, Port]:
 def edge_bench(plan: ExportPlan, ports: Mapping[str, Port]) -> Bench:
     """Return the bench of the streams that `ports` read.
 
-    Raise InputError where a testbench cannot read their files, or where they are not of one schedule.
+    Raise InputError where a testbench cannot read their files, where a lane has several valid bits, or where the
+    streams are not of one schedule.
     """
     layouts = {layout.name: layout for layout in plan.layouts}
     held = {name: layouts[port.layout] for name, port in ports.items()}
+    for layout in held.values():
+        if not layout.edge.has_values and layout.lane_bits != 1:
+            raise InputError(f"testbench: layout {layout.name}: lane_bits must be 1, not {layout.lane_bits}")
     runs = runs_of(plan, ports, ports)
     return Bench(
         device=_device(plan, held, _timing(held)),
@@ -53,11 +57,9 @@ def edge_bench(plan: ExportPlan, ports: Mapping[str, Port]) -> Bench:
 
 
 def _timing(held: Mapping[str, Layout]) -> EdgeSchedule:
-    """Return the schedule that all layouts have; raise InputError where one has another, or wide valid bits."""
+    """Return the schedule that all layouts have; raise InputError where one has another."""
     first = next(iter(held.values()))
     for layout in held.values():
-        if not layout.edge.has_values and layout.lane_bits != 1:
-            raise InputError(f"testbench: layout {layout.name}: lane_bits must be 1, not {layout.lane_bits}")
         if layout.edge.timing != first.edge.timing:
             what = [layout.edge.timing.to_record() for layout in (first, layout)]
             raise InputError(f"testbench: layout {layout.name}: edge must be that of layout {first.name} but for its "
@@ -100,7 +102,7 @@ def _jobs(run: LayerRun) -> Iterator[EdgeJob]:
         kept = {axis: (label,) for axis, label in labels.items()}
         part = replace(mapping, selection=Selection({**mapping.selection, **kept}))
         walks = {port: held.walk((*ONCE, (CYCLE, times.cycles(passes))), fixed) for port, held in run.streams.items()}
-        file = walks[_SOUTH].base // south.words
+        file = walks[_SOUTH].base // south.words  # the files of a stream lie one after the other in its memory
         yield EdgeJob(
             where=Address(run.mapping.spec.name, run.image, _SOUTH, labels),
             words=pass_words(mapping, edge),
